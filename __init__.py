@@ -1,0 +1,1 @@
+"""memsplit: did this weight edit remove verbatim memorization and leave reasoning alone?"""

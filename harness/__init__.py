@@ -1,0 +1,1 @@
+"""The only place where tasks, edits and results meet."""
