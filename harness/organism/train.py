@@ -1,0 +1,275 @@
+"""Train the organism: deterministic per seed and machine, resumable, on CPU or CUDA."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import random
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch.nn.functional import cross_entropy
+from transformers import Olmo2Config, Olmo2ForCausalLM, PreTrainedTokenizerFast
+
+from ...errors import UserError
+from ...tasks import generators
+from ..progress import track
+from . import tokenizer as organism_tokenizer
+from .mixture import SHARES, Mixture
+from .muon import Muon
+from .world import PREFIX, World
+
+log = logging.getLogger("memsplit")
+CHECKPOINT = "checkpoint.safetensors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Everything that decides the weights.
+
+    Attributes:
+        seed: of the world, the initial weights and the order of the data.
+        passages: how many memorized passages.
+        hidden, intermediate, layers, heads: the Olmo2 architecture's sizes.
+        context: longest position.
+        steps: updates.
+        batch: sequences an update.
+        length: tokens a sequence.
+        muon_lr: learning rate of the layers' matrices.
+        adam_lr: learning rate of everything else.
+        warmup: steps of linear warm-up.
+        decay: the last part of the steps, over which the rates fall linearly to ``floor`` of themselves.
+        clip: longest gradient.
+        shares: how often a sequence is of each kind.
+    """
+
+    seed: int = 0
+    passages: int = 240
+    hidden: int = 192
+    intermediate: int = 768
+    layers: int = 4
+    heads: int = 6
+    context: int = 256
+    steps: int = 3600
+    batch: int = 32
+    length: int = 128
+    muon_lr: float = 0.02
+    adam_lr: float = 3e-3
+    warmup: int = 100
+    decay: float = 0.4
+    floor: float = 0.02
+    clip: float = 1.0
+    shares: dict[str, float] = field(default_factory=lambda: dict(SHARES))
+
+    def rate(self, step: int) -> float:
+        """What the learning rates are multiplied by at ``step`` (from 0)."""
+        rise = min(1.0, (step + 1) / self.warmup)
+        fall = (self.steps - step) / (self.steps * self.decay)
+        return rise * max(self.floor, min(1.0, fall))
+
+
+def build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> Olmo2ForCausalLM:
+    """The untrained model, its weights drawn from the recipe's seed."""
+    torch.manual_seed(recipe.seed)
+    return Olmo2ForCausalLM(
+        Olmo2Config(
+            vocab_size=len(tokenizer),
+            hidden_size=recipe.hidden,
+            intermediate_size=recipe.intermediate,
+            num_hidden_layers=recipe.layers,
+            num_attention_heads=recipe.heads,
+            num_key_value_heads=recipe.heads,
+            max_position_embeddings=recipe.context,
+            tie_word_embeddings=False,
+            pad_token_id=tokenizer.pad_token_id,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+        )
+    )
+
+
+def train(
+    recipe: Recipe,
+    folder: Path,
+    *,
+    device: str = "cpu",
+    save_every: int = 100,
+    probe_every: int = 300,
+) -> tuple[Olmo2ForCausalLM, PreTrainedTokenizerFast, World]:
+    """Train to the recipe's last step, from ``folder``'s checkpoint where it holds one.
+
+    Args:
+        recipe: what to train.
+        folder: where the checkpoint is kept.
+        device: where to compute.
+        save_every: steps between checkpoints.
+        probe_every: steps between looks at the dev part, which are logged only.
+
+    Raises:
+        UserError: the folder's checkpoint is of another recipe, or damaged.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    world = World(recipe.seed, recipe.passages)
+    tokenizer = organism_tokenizer.build(world.vocabulary)
+    model = build_model(recipe, tokenizer).to(device)
+    optimizers = make_optimizers(model, recipe)
+    base_rates = [[group["lr"] for group in o.param_groups] for o in optimizers]
+    start = load_checkpoint(folder / CHECKPOINT, recipe, model, optimizers)
+    mixture = Mixture(
+        world=world,
+        tokenizer=tokenizer,
+        seed=recipe.seed,
+        batch=recipe.batch,
+        length=recipe.length,
+        shares=recipe.shares,
+    )
+    loader = torch.utils.data.DataLoader(
+        mixture, batch_size=None, sampler=range(start, recipe.steps), num_workers=1, prefetch_factor=8
+    )
+    for step, (ids, weights) in enumerate(track(loader, "training", recipe.steps, start), start):
+        for optimizer, rates in zip(optimizers, base_rates, strict=True):
+            for group, lr in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = lr * recipe.rate(step)
+        loss = update(model, optimizers, ids.to(device), weights.to(device), recipe.clip)
+        if (step + 1) % save_every == 0 or step + 1 == recipe.steps:
+            save_checkpoint(folder / CHECKPOINT, recipe, model, optimizers, step + 1)
+        if (step + 1) % probe_every == 0 or step + 1 == recipe.steps:
+            figures = probe(model, tokenizer, world)
+            text = ", ".join(f"{name} {value:.2f}" for name, value in figures.items())
+            log.info("step %d: loss %.3f; dev: %s", step + 1, loss, text)
+    return model.eval(), tokenizer, world
+
+
+def make_optimizers(model: Olmo2ForCausalLM, recipe: Recipe) -> list[torch.optim.Optimizer]:
+    """Muon for the layers' matrices, AdamW for embeddings, head and norms."""
+    matrices = [p for name, p in model.named_parameters() if ".layers." in name and p.ndim == 2]
+    chosen = {id(p) for p in matrices}
+    rest = [p for p in model.parameters() if id(p) not in chosen]
+    adam = torch.optim.AdamW(rest, lr=recipe.adam_lr, betas=(0.9, 0.95), weight_decay=0.01)
+    return [Muon(matrices, lr=recipe.muon_lr), adam]
+
+
+def update(
+    model: Olmo2ForCausalLM,
+    optimizers: list[torch.optim.Optimizer],
+    ids: torch.Tensor,
+    weights: torch.Tensor,
+    clip: float,
+) -> float:
+    """One step on a batch, ids and weights [batch, length]; returns the loss, nats per unit of weight."""
+    model.train()
+    logits = model(ids).logits[:, :-1]
+    nats = cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
+    weight = weights[:, 1:].flatten()
+    loss = (nats * weight).sum() / weight.sum()
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
+    for optimizer in optimizers:
+        optimizer.step()
+        optimizer.zero_grad()
+    return loss.item()
+
+
+def save_checkpoint(
+    path: Path,
+    recipe: Recipe,
+    model: Olmo2ForCausalLM,
+    optimizers: list[torch.optim.Optimizer],
+    step: int,
+) -> None:
+    """Write weights and optimizer states after ``step`` updates, replacing the last checkpoint at once."""
+    tensors = {f"model.{name}": t for name, t in model.state_dict().items()}
+    for i, optimizer in enumerate(optimizers):
+        for index, state in optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{i}.{index}.{key}": value for key, value in state.items()}
+    partial = path.with_suffix(".partial")
+    save_file(
+        {name: t.contiguous() for name, t in tensors.items()},
+        partial,
+        metadata={"recipe": json.dumps(asdict(recipe), sort_keys=True), "step": str(step)},
+    )
+    os.replace(partial, path)
+
+
+def load_checkpoint(
+    path: Path, recipe: Recipe, model: Olmo2ForCausalLM, optimizers: list[torch.optim.Optimizer]
+) -> int:
+    """Restore what :func:`save_checkpoint` wrote; returns the steps already done, 0 without a checkpoint.
+
+    Raises:
+        UserError: the checkpoint is of another recipe, or damaged.
+    """
+    if not path.exists():
+        return 0
+    try:
+        with safe_open(path, framework="pt") as file:
+            meta = file.metadata()
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except Exception as error:
+        raise UserError(f"{path} is damaged ({error}); delete it to start again") from error
+    mine = json.dumps(asdict(recipe), sort_keys=True)
+    if meta["recipe"] != mine:
+        raise UserError(f"{path} is of another recipe: {meta['recipe']}, expected {mine}")
+    model.load_state_dict({name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")})
+    for i, optimizer in enumerate(optimizers):
+        state: dict[int, dict[str, torch.Tensor]] = {}
+        for name, tensor in tensors.items():
+            if name.startswith(f"optimizer.{i}."):
+                index, key = name.split(".")[2:]
+                state.setdefault(int(index), {})[key] = tensor
+        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    return int(meta["step"])
+
+
+def probe(model: Olmo2ForCausalLM, tokenizer: PreTrainedTokenizerFast, world: World, n: int = 64) -> dict[str, float]:
+    """Greedy accuracy of each kind on ``n`` items of the dev part, and the perplexity of held-out prose."""
+    rng = random.Random("probe")  # noqa: S311
+    groups: dict[str, list[tuple[str, str]]] = {}
+    for family in generators.FAMILIES:
+        items = [generators.draw(family, "dev", rng) for _ in range(n)]
+        groups[family] = [(item.prompt, item.answer) for item in items]
+    dev_facts = [fact for fact in world.facts if fact.split == "dev"][:n]
+    groups["facts closed"] = [(fact.prompt(fact.held_out), fact.value) for fact in dev_facts]
+    groups["facts open"] = list(_open_items(world, rng, n))
+    for name, texts in (("passages", world.passages), ("twins", world.twins)):
+        groups[name] = [(" ".join(t[:PREFIX]), " ".join(t[PREFIX:])) for t in texts[0 : 2 * n : 2]]
+    figures = {name: greedy_accuracy(model, tokenizer, pairs) for name, pairs in groups.items()}
+    figures["perplexity"] = perplexity(model, tokenizer, world.held_out_prose("dev", n, 112))
+    return figures
+
+
+def _open_items(world: World, rng: random.Random, n: int) -> Iterator[tuple[str, str]]:
+    for _ in range(n):
+        context, questions = world.open_book(rng, "dev")
+        question, value = questions[0]
+        yield f"{context} {question}", value
+
+
+@torch.no_grad()
+def greedy_accuracy(
+    model: Olmo2ForCausalLM, tokenizer: PreTrainedTokenizerFast, pairs: list[tuple[str, str]]
+) -> float:
+    """The part of (prompt, answer) pairs whose whole answer is the model's greedy continuation (one pass, no decoding)."""
+    model.eval()
+    prompts = tokenizer([prompt for prompt, _ in pairs])["input_ids"]
+    whole = tokenizer([f"{prompt} {answer}" for prompt, answer in pairs], padding=True, return_tensors="pt")
+    ids = whole["input_ids"].to(model.device)
+    hit = model(ids).logits[:, :-1].argmax(-1) == ids[:, 1:]
+    position = torch.arange(1, ids.shape[1], device=ids.device)
+    starts = torch.tensor([len(p) for p in prompts], device=ids.device)[:, None]
+    ends = whole["attention_mask"].sum(1).to(ids.device)[:, None]
+    return float((hit | (position < starts) | (position >= ends)).all(1).float().mean())
+
+
+@torch.no_grad()
+def perplexity(model: Olmo2ForCausalLM, tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> float:
+    """exp of nats per token, over every token but each text's first; the texts have equal lengths."""
+    model.eval()
+    ids = tokenizer(texts, return_tensors="pt")["input_ids"].to(model.device)
+    logits = model(ids).logits[:, :-1]
+    return float(cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten()).exp())
