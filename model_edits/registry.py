@@ -1,0 +1,178 @@
+"""The edits there are: one line beside each class, or an entry point in the group ``memsplit.edits``."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+from ..errors import UserError, unknown
+from .spec import EditSpec, number
+from .targets import format_layers, parse_layers, parse_proj
+
+if TYPE_CHECKING:
+    import torch
+
+    from .factors import Factors
+
+ENTRY_POINTS = "memsplit.edits"
+COMMON = ("percent", "dial", "layers", "proj")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a method made of one matrix.
+
+    Attributes:
+        weight: the new weight [out, in].
+        kept: components kept.
+        total: components there were.
+    """
+
+    weight: torch.Tensor
+    kept: int
+    total: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Edit:
+    """Base of all edits: the fields are the configuration, checked when built.
+
+    A method adds its own fields (``int``, ``float``, ``str`` or ``Literal``); each is a key of the spec.
+
+    Attributes:
+        percent: what is kept of the method's budget (``budget``), 0 to 100; ``None`` where it has none.
+        dial: what would be removed is multiplied by this; 0 removes it.
+        layers: layers to edit; ``None`` is the model table's.
+        proj: projections to edit; ``None`` is the model table's.
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    source: ClassVar[str] = ""
+    budget: ClassVar[str | None] = None
+    needs_factors: ClassVar[bool] = False
+
+    percent: float | None = None
+    dial: float = 0.0
+    layers: tuple[int, ...] | None = None
+    proj: tuple[str, ...] | None = None
+
+    def new_weight(self, weight: torch.Tensor, factors: Factors | None, name: str) -> Outcome:
+        """The matrix after this edit; ``weight`` is left as it is.
+
+        Args:
+            weight: [out, in], float32 or wider.
+            factors: the matrix's curvature where the method ``needs_factors``.
+            name: the matrix's name, for seeding.
+        """
+        raise NotImplementedError
+
+    def factor_options(self) -> dict[str, str]:
+        """How the factors that it needs are to be collected: ``{"labels": …}``; empty for the defaults."""
+        return {}
+
+    def needs_percent(self) -> bool:
+        """Whether the edit cannot be made without a percent."""
+        return self.budget is not None
+
+    @property
+    def spec(self) -> EditSpec:
+        """The one spec of this edit; what equals a default is left out."""
+        options = {}
+        for field in self.option_fields():
+            value = getattr(self, field.name)
+            if value != field.default:
+                options[field.name] = number(value) if isinstance(value, float) else str(value)
+        if self.layers is not None:
+            options["layers"] = format_layers(self.layers)
+        if self.proj is not None:
+            options["proj"] = "+".join(self.proj)
+        return EditSpec(
+            name=self.name, percent=self.percent, options=tuple(sorted(options.items())), dial=self.dial
+        )
+
+    @classmethod
+    def option_fields(cls) -> list[dataclasses.Field[Any]]:
+        """The method's own keys."""
+        return [field for field in dataclasses.fields(cls) if field.name not in COMMON]
+
+
+E = TypeVar("E", bound=type[Edit])
+_EDITS: dict[str, type[Edit]] = {}
+
+
+def register_edit(name: str) -> Callable[[E], E]:
+    """Register the class below under ``name``.
+
+    Raises:
+        ValueError: the name is taken by another class.
+    """
+
+    def register(cls: E) -> E:
+        if _EDITS.get(name, cls) is not cls:
+            raise ValueError(f"edit {name!r} is registered already, by {_EDITS[name].__qualname__}")
+        cls.name = name
+        _EDITS[name] = cls
+        return cls
+
+    return register
+
+
+def edits() -> Mapping[str, type[Edit]]:
+    """Every edit by name: those built in, then those of installed packages, in the order of their names."""
+    from . import methods  # noqa: F401 (registers them)
+
+    for entry in entry_points(group=ENTRY_POINTS):
+        if entry.name not in _EDITS:
+            register_edit(entry.name)(entry.load())
+    return dict(sorted(_EDITS.items()))
+
+
+def build(spec: EditSpec, percent: Mapping[str, float] | None = None) -> Edit:
+    """The edit of a spec.
+
+    Args:
+        spec: what to build.
+        percent: the model table's percent by method, for a spec that gives none.
+
+    Raises:
+        UserError: unknown method or key, or a value that does not fit.
+    """
+    known = edits()
+    if spec.name not in known:
+        raise unknown("edit", spec.name, known)
+    cls = known[spec.name]
+    values: dict[str, Any] = {"dial": spec.dial, "percent": spec.percent}
+    if cls.budget is None and spec.percent is not None:
+        raise UserError(f"bad edit '{spec}': {spec.name!r} takes no percent, found {number(spec.percent)!r}")
+    if cls.budget is not None and spec.percent is None:
+        values["percent"] = (percent or {}).get(spec.name)
+    hints = get_type_hints(cls)
+    keys = {field.name for field in cls.option_fields()} | {"layers", "proj"}
+    for key, text in spec.options:
+        if key not in keys:
+            raise UserError(f"bad edit '{spec}': {unknown('key', key, keys)}")
+        values[key] = _value(spec, key, text, hints[key])
+    edit = cls(**values)
+    if edit.percent is None and edit.needs_percent():
+        raise UserError(f"bad edit '{spec}': a percent expected, as in {spec.name}-50 (the model's table gives none)")
+    return edit
+
+
+def _value(spec: EditSpec, key: str, text: str, hint: Any) -> Any:
+    if key == "layers":
+        return parse_layers(text)
+    if key == "proj":
+        return parse_proj(text)
+    options = [option for option in get_args(hint) if option is not type(None)]
+    if get_origin(hint) is Literal:
+        if text not in options:
+            raise UserError(f"bad edit '{spec}': {unknown(key, text, options)}")
+        return text
+    kind = options[0] if options else hint
+    try:
+        return kind(text)
+    except ValueError:
+        raise UserError(f"bad edit '{spec}': {text!r} found, expected {key}={kind.__name__}") from None

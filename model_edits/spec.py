@@ -1,0 +1,81 @@
+"""The grammar of edit specs: ``NAME[-PERCENT][:key=value,…][@DIAL]``.
+
+A spec is text alone here: which names, keys and values exist is the registry's knowledge.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, field
+
+from ..errors import UserError
+
+SHAPE = "NAME[-PERCENT][:key=value,…][@DIAL]"
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+_KEY = re.compile(r"[a-z][a-z0-9_]*")
+_VALUE = re.compile(r"[^,:@=\s]+(?:=[^,:@=\s]+)?|[^,:@\s]+")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EditSpec:
+    """A parsed spec.
+
+    Attributes:
+        name: of the method.
+        percent: what is kept of the method's own budget, 0 to 100; ``None`` where none was given.
+        options: the keys and their values as text, sorted by key.
+        dial: what would be removed is multiplied by this instead of by 0.
+    """
+
+    name: str
+    percent: float | None = None
+    options: tuple[tuple[str, str], ...] = field(default=())
+    dial: float = 0.0
+
+    def __str__(self) -> str:
+        """The text that parses to this spec: keys sorted, numbers as short as they go, no ``@0``."""
+        percent = "" if self.percent is None else f"-{number(self.percent)}"
+        options = ",".join(f"{key}={value}" for key, value in sorted(self.options))
+        dial = "" if self.dial == 0 else f"@{number(self.dial)}"
+        return f"{self.name}{percent}{':' if options else ''}{options}{dial}"
+
+
+def number(value: float) -> str:
+    """A number's shortest text: ``50`` for 50.0, ``99.5`` for 99.5; never an exponent."""
+    text = f"{value:.10f}".rstrip("0").rstrip(".")
+    return "0" if text == "-0" else text
+
+
+def parse(text: str) -> EditSpec:
+    """Parse a spec.
+
+    Raises:
+        UserError: the text is not of the grammar; the message quotes it and the bad token.
+    """
+    head, at, dial_text = text.partition("@")
+    head, colon, options_text = head.partition(":")
+    name, dash, percent_text = head.partition("-")
+    if not _NAME.fullmatch(name):
+        raise _bad(text, name, f"a method's name, as in {SHAPE}")
+    percent = _number(text, percent_text, 0, 100, "a percent from 0 to 100") if dash else None
+    dial = _number(text, dial_text, 0, math.inf, "a dial of 0 or more") if at else 0.0
+    options: dict[str, str] = {}
+    for token in options_text.split(",") if colon else ():
+        key, equals, value = token.partition("=")
+        if not (equals and _KEY.fullmatch(key) and _VALUE.fullmatch(value)):
+            raise _bad(text, token, "key=value")
+        if key in options:
+            raise _bad(text, token, f"each key once, {key!r} stands twice")
+        options[key] = value
+    return EditSpec(name=name, percent=percent, options=tuple(sorted(options.items())), dial=dial)
+
+
+def _number(text: str, token: str, low: float, high: float, expected: str) -> float:
+    if not re.fullmatch(r"\d+(\.\d{1,10})?", token) or not low <= float(token) <= high:
+        raise _bad(text, token, expected)
+    return float(token)
+
+
+def _bad(text: str, token: str, expected: str) -> UserError:
+    return UserError(f"bad edit {text!r}: {token!r} found, expected {expected}")
