@@ -226,26 +226,29 @@ def load_checkpoint(
     return int(meta["step"])
 
 
-def probe(model: Olmo2ForCausalLM, tokenizer: PreTrainedTokenizerFast, world: World, n: int = 64) -> dict[str, float]:
-    """Greedy accuracy of each kind on ``n`` items of the dev part, and the perplexity of held-out prose."""
+def probe(
+    model: Olmo2ForCausalLM, tokenizer: PreTrainedTokenizerFast, world: World, *, split: str = "dev", n: int = 64
+) -> dict[str, float]:
+    """Greedy accuracy of each kind on up to ``n`` items of the split, and the perplexity of its held-out prose."""
     rng = random.Random("probe")  # noqa: S311
     groups: dict[str, list[tuple[str, str]]] = {}
     for family in generators.FAMILIES:
-        items = [generators.draw(family, "dev", rng) for _ in range(n)]
+        items = [generators.draw(family, split, rng) for _ in range(n)]
         groups[family] = [(item.prompt, item.answer) for item in items]
-    dev_facts = [fact for fact in world.facts if fact.split == "dev"][:n]
-    groups["facts closed"] = [(fact.prompt(fact.held_out), fact.value) for fact in dev_facts]
-    groups["facts open"] = list(_open_items(world, rng, n))
+    facts = [fact for fact in world.facts if fact.split == split][:n]
+    groups["facts closed"] = [(fact.prompt(fact.held_out), fact.value) for fact in facts]
+    groups["facts open"] = list(_open_items(world, rng, split, n))
+    first = ("dev", "test").index(split)
     for name, texts in (("passages", world.passages), ("twins", world.twins)):
-        groups[name] = [(" ".join(t[:PREFIX]), " ".join(t[PREFIX:])) for t in texts[0 : 2 * n : 2]]
+        groups[name] = [(" ".join(t[:PREFIX]), " ".join(t[PREFIX:])) for t in texts[first : 2 * n : 2]]
     figures = {name: greedy_accuracy(model, tokenizer, pairs) for name, pairs in groups.items()}
-    figures["perplexity"] = perplexity(model, tokenizer, world.held_out_prose("dev", n, 112))
+    figures["perplexity"] = perplexity(model, tokenizer, world.held_out_prose(split, n, 112))
     return figures
 
 
-def _open_items(world: World, rng: random.Random, n: int) -> Iterator[tuple[str, str]]:
+def _open_items(world: World, rng: random.Random, split: str, n: int) -> Iterator[tuple[str, str]]:
     for _ in range(n):
-        context, questions = world.open_book(rng, "dev")
+        context, questions = world.open_book(rng, split)
         question, value = questions[0]
         yield f"{context} {question}", value
 

@@ -1,0 +1,91 @@
+"""The suites and how their tasks' figures make up the axes. Reads no data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+FOLDER = Path(__file__).parent / "suites"
+AXES = ("recitation", "facts_closed", "facts_open", "arithmetic", "logic", "fluency")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One task's place in the suite.
+
+    Attributes:
+        task: lm-eval's name for it.
+        axis: one of :data:`AXES`.
+        metrics: lm-eval's name of each metric -> its name in the axis.
+        chance: what guessing scores.
+        pack: whether the items come from the model's pack; else they suit any model.
+        summary: what is asked.
+    """
+
+    task: str
+    axis: str
+    metrics: dict[str, str]
+    chance: float = 0.0
+    pack: bool = True
+    summary: str
+
+
+_RECITATION = {"strict": "strict", "loose": "loose", "levenshtein": "levenshtein"}
+MEMSPLIT = (
+    Part(
+        task="memsplit_recitation",
+        axis="recitation",
+        metrics=_RECITATION,
+        summary="greedy continuation of memorized passages, 64 tokens given, 48 asked",
+    ),
+    Part(
+        task="memsplit_twins",
+        axis="recitation",
+        metrics={"strict": "twins_strict"},
+        summary="the same for passages that were never trained on: the rate of a lucky recitation",
+    ),
+    Part(
+        task="memsplit_facts_closed",
+        axis="facts_closed",
+        metrics={"acc": "acc"},
+        summary="facts of training, asked in a wording never used for them; greedy exact match",
+    ),
+    Part(
+        task="memsplit_facts_open",
+        axis="facts_open",
+        metrics={"acc": "acc"},
+        summary="invented facts that stand in the context; greedy exact match",
+    ),
+    *(
+        Part(
+            task=f"memsplit_arithmetic_{family}",
+            axis="arithmetic",
+            metrics={"acc": family},
+            pack=False,
+            summary=f"{family} of two numbers, pairs never trained on; greedy exact match",
+        )
+        for family in ("addition", "subtraction")
+    ),
+    *(
+        Part(
+            task=f"memsplit_logic_{family}",
+            axis="logic",
+            metrics={"acc": family},
+            chance=chance,
+            pack=False,
+            summary=summary,
+        )
+        for family, chance, summary in (
+            ("boolean", 1 / 2, "value of a Boolean expression; 2 choices"),
+            ("ordering", 1 / 4, "first or last of four by transitive comparisons; 4 choices"),
+            ("chain", 1 / 4, "two if-then steps among distracting rules; 4 choices"),
+        )
+    ),
+    Part(
+        task="memsplit_fluency",
+        axis="fluency",
+        metrics={"perplexity": "perplexity"},
+        summary="perplexity of held-out text, every token weighing the same",
+    ),
+)
+SUITES: dict[str, tuple[Part, ...]] = {"memsplit": MEMSPLIT}
