@@ -1,0 +1,136 @@
+"""The model table: names, where their weights are, and what an edit touches by default. Imports no torch.
+
+Layers, projections, percent and token counts are chosen on the dev part only; the sweeps stand in ``docs/decisions.md``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..errors import UserError, unknown
+
+ORGANISM = Path(__file__).parent / "organism" / "olmo-tiny"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelEntry:
+    """What is known about a model.
+
+    Attributes:
+        name: as the user gives it.
+        pretrained: hub id or folder.
+        revision: of the hub's repository.
+        layers: edited where a spec gives none; ``None`` is the last quarter.
+        proj: edited where a spec gives none.
+        percent: by method, where a spec gives none.
+        pack: its probe data, by name; ``None`` where there is none yet.
+        corpus: what its factors are collected from: ``pack``, or a dataset on the hub as ``id:config:split:column``.
+        factor_tokens: tokens of the corpus.
+        factor_length: tokens a sequence.
+        dtype: to compute in.
+        summary: one line.
+    """
+
+    name: str
+    pretrained: str
+    revision: str | None = None
+    layers: tuple[int, ...] | None = None
+    proj: tuple[str, ...] = ("gate", "up")
+    percent: Mapping[str, float] = field(default_factory=dict)
+    pack: str | None = None
+    corpus: str = "Salesforce/wikitext:wikitext-103-raw-v1:train:text"
+    factor_tokens: int = 1_000_000
+    factor_length: int = 512
+    dtype: str = "auto"
+    summary: str = ""
+
+
+TABLE = (
+    ModelEntry(
+        name="olmo-tiny",
+        pretrained=str(ORGANISM),
+        layers=(3,),
+        percent={"kfac": 95},
+        pack="olmo-tiny",
+        corpus="pack",
+        factor_tokens=120_000,
+        factor_length=128,
+        dtype="float32",
+        summary="2.8 M parameters, in the package; recites 240 passages of its own world",
+    ),
+    ModelEntry(
+        name="olmo-1b",
+        pretrained="allenai/OLMo-2-0425-1B",
+        percent={"kfac": 60},
+        corpus="allenai/dolmino-mix-1124:default:train:text",
+        factor_tokens=20_000_000,
+        dtype="bfloat16",
+        summary="OLMo-2 1B, from the hub",
+    ),
+    ModelEntry(
+        name="olmo-7b",
+        pretrained="allenai/OLMo-2-1124-7B",
+        percent={"kfac": 60},
+        corpus="allenai/dolmino-mix-1124:default:train:text",
+        factor_tokens=20_000_000,
+        dtype="bfloat16",
+        summary="OLMo-2 7B, from the hub",
+    ),
+)
+
+
+def resolve(name: str) -> ModelEntry:
+    """The entry of a table name, a local folder, or a hub id.
+
+    Raises:
+        UserError: neither; suggests the nearest name.
+    """
+    for entry in TABLE:
+        if entry.name == name:
+            return entry
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise UserError(f"the folder {name!r} is no model: expected a config.json in it")
+        return ModelEntry(name=name, pretrained=str(folder))
+    if name.count("/") == 1 and not name.startswith((".", "/", "~")):
+        return ModelEntry(name=name, pretrained=name)
+    raise unknown("model", name, [*(entry.name for entry in TABLE), "a folder", "a hub id OWNER/NAME"])
+
+
+def local_config(entry: ModelEntry) -> dict[str, Any] | None:
+    """The model's ``config.json`` where it lies in a local folder, else ``None``.
+
+    Raises:
+        UserError: the file is not JSON.
+    """
+    path = Path(entry.pretrained) / "config.json"
+    if not path.is_file():
+        return None
+    try:
+        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path} is not JSON ({error})") from error
+    return config
+
+
+def layer_count(config: Mapping[str, Any]) -> int | None:
+    """The number of layers that a config states, whatever its architecture calls it."""
+    for key in ("num_hidden_layers", "n_layer", "num_layers"):
+        if key in config:
+            return int(config[key])
+    return None
+
+
+def default_layers(n_layers: int) -> tuple[int, ...]:
+    """The last quarter of the layers, but at most three that end two before the last; for models without an entry.
+
+    The source work edits a few late layers and none of the very last.
+    """
+    last = max(0, n_layers - 1 - n_layers // 12)
+    first = max(0, last - max(0, min(3, n_layers // 4) - 1))
+    return tuple(range(first, last + 1))
