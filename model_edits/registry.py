@@ -53,6 +53,7 @@ class Edit:
     source: ClassVar[str] = ""
     budget: ClassVar[str | None] = None
     needs_factors: ClassVar[bool] = False
+    touches: ClassVar[bool] = True
 
     percent: float | None = None
     dial: float = 0.0

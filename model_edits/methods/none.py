@@ -19,6 +19,7 @@ class NoEdit(Edit):
     """Returns every weight as it is."""
 
     summary = "the base model, unchanged"
+    touches = False
 
     def new_weight(self, weight: torch.Tensor, factors: Factors | None, name: str) -> Outcome:
         """``weight`` itself."""

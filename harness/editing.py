@@ -1,0 +1,147 @@
+"""Bring an edit, its model and its curvature together: fill in defaults, find or collect factors, compute weights."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+import torch
+
+from ..errors import UserError
+from ..model_edits import registry, spec, targets
+from ..model_edits.apply import MatrixChange, compute
+from ..model_edits.curvature import collect
+from ..model_edits.factors import Factors, FactorStore
+from . import loading, models
+from .progress import track
+
+BATCH = 16
+CACHE_VARIABLE = "MEMSPLIT_CACHE"
+
+
+def cache_folder() -> Path:
+    """``$MEMSPLIT_CACHE``, else the platform's cache folder for memsplit."""
+    return Path(os.environ.get(CACHE_VARIABLE) or platformdirs.user_cache_dir("memsplit"))
+
+
+def fill_in(text: str, entry: models.ModelEntry, n_layers: int | None) -> registry.Edit:
+    """The edit of a spec with the model's layers, projections and percent filled in where it gives none.
+
+    Args:
+        text: the spec.
+        entry: the model.
+        n_layers: the model's; ``None`` leaves layers that are not given open.
+
+    Raises:
+        UserError: the spec does not fit the grammar, the registry or the model.
+    """
+    edit = registry.build(spec.parse(text), entry.percent)
+    if not edit.touches:
+        return edit
+    layers = edit.layers or entry.layers or (models.default_layers(n_layers) if n_layers else None)
+    if layers and n_layers:
+        targets.check_layers(layers, n_layers)
+    return dataclasses.replace(edit, layers=layers, proj=edit.proj or entry.proj)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """An edit that is ready to be put into the model.
+
+    Attributes:
+        edit: with its defaults filled in.
+        weights: new weights by parameter name.
+        changes: the account, matrix by matrix.
+        factors: the arguments of the factors that it used; empty if none.
+        seconds: that collecting and computing took, by phase.
+    """
+
+    edit: registry.Edit
+    weights: dict[str, torch.Tensor]
+    changes: list[MatrixChange]
+    factors: dict[str, str | int]
+    seconds: dict[str, float]
+
+
+class Workshop:
+    """Makes edits of one loaded model.
+
+    Args:
+        loaded: the model.
+        factor_tokens: tokens that factors are collected from; the model table's by default.
+        store: where factors are kept; in the cache folder by default.
+    """
+
+    def __init__(
+        self, loaded: loading.LoadedModel, factor_tokens: int | None = None, store: FactorStore | None = None
+    ) -> None:
+        self.loaded = loaded
+        self.factor_tokens = factor_tokens or loaded.entry.factor_tokens
+        self.store = store or FactorStore(cache_folder() / "factors")
+
+    def edit(self, text: str) -> registry.Edit:
+        """The edit of a spec, with this model's defaults (see :func:`fill_in`)."""
+        return fill_in(text, self.loaded.entry, models.layer_count(self.loaded.model.config.to_dict()))
+
+    def prepare(self, edit: registry.Edit) -> Prepared:
+        """Find or collect what the edit needs and compute its weights; the model is not changed."""
+        start = time.monotonic()
+        found: tuple[targets.Target, ...] = ()
+        if edit.touches:
+            assert edit.layers is not None and edit.proj is not None
+            found = targets.find(self.loaded.model, edit.layers, edit.proj)
+        arguments = self.factor_arguments(edit) if edit.needs_factors else {}
+        factors = self.factors(found, arguments) if edit.needs_factors else {}
+        collected = time.monotonic()
+        weights, changes = compute(self.loaded.model, edit, found, factors)
+        seconds = {"factors": collected - start, "edit": time.monotonic() - collected}
+        return Prepared(edit=edit, weights=weights, changes=changes, factors=arguments, seconds=seconds)
+
+    def factor_arguments(self, edit: registry.Edit) -> dict[str, str | int]:
+        """Everything that decides the factors of a matrix, but its name."""
+        entry = self.loaded.entry
+        return factor_arguments(entry, self.loaded.weights, self.factor_tokens, edit.factor_options())
+
+    def factors(self, found: Iterable[targets.Target], arguments: dict[str, str | int]) -> dict[str, Factors]:
+        """Factors by module name, from the store where it has them; what is missing is collected in one pass."""
+        found = list(found)
+        missing = [t for t in found if not self.store.has(arguments, t.module)]
+        if missing:
+            entry = self.loaded.entry
+            length = int(arguments["length"])
+            documents = loading.corpus_documents(entry)
+            ids = loading.blocks(documents, self.loaded.tokenizer, self.factor_tokens, length)
+            batches = track(ids.to(self.loaded.model.device).split(BATCH), "curvature", -(-len(ids) // BATCH))
+            labels, seed = str(arguments["labels"]), int(arguments["seed"])
+            new = collect(self.loaded.model, missing, batches, labels=labels, seed=seed)
+            for module, factors in new.items():
+                self.store.save(arguments, module, factors)
+        device = self.loaded.model.device
+        loaded = {t.module: self.store.load(arguments, t.module) for t in found}
+        return {m: Factors(f.aaT.to(device), f.ggT.to(device), f.tokens) for m, f in loaded.items()}
+
+
+def factor_arguments(
+    entry: models.ModelEntry, weights: str, tokens: int, options: dict[str, str]
+) -> dict[str, str | int]:
+    """The arguments that name a cache entry: same arguments, same factors."""
+    fixed: dict[str, Any] = {
+        "weights": weights,
+        "corpus": loading.corpus_name(entry),
+        "tokens": tokens // entry.factor_length * entry.factor_length,
+        "length": entry.factor_length,
+        "seed": 0,
+    }
+    return {**fixed, "labels": "sampled", **options}
+
+
+def check_factor_tokens(tokens: int | None, entry: models.ModelEntry) -> None:
+    """Raise ``UserError`` where ``tokens`` do not make one sequence."""
+    if tokens is not None and tokens < entry.factor_length:
+        raise UserError(f"bad --factor-tokens {tokens}: expected at least {entry.factor_length}, one sequence")

@@ -1,0 +1,78 @@
+"""The record of one (model, edit, suite) run: JSON beside per-item parquet, each written in one step."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ..errors import UserError
+
+SCHEMA = 1
+
+
+def plain(value: Any) -> Any:
+    """``value`` with every number that JSON has no word for (nan, infinities) as ``None``."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def check_writable(folder: Path) -> None:
+    """Raise ``UserError`` where records could not be written to ``folder``; nothing is left behind."""
+    parent = folder
+    while not parent.exists():
+        parent = parent.parent
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise UserError(f"--out {str(folder)!r} cannot be written to: expected a folder, or a place to make one")
+
+
+def write(folder: Path, name: str, content: dict[str, Any], items: pd.DataFrame) -> Path:
+    """Write ``NAME-HASH.parquet`` and then ``NAME-HASH.json``, which holds the first's sha256; returns the latter.
+
+    The hash is of the content without times, so that the same run writes the same file names.
+
+    Raises:
+        UserError: the folder cannot be written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        partial = folder / f".{name}.{os.getpid()}.partial"
+        items.to_parquet(partial, index=False)
+        sha = hashlib.sha256(partial.read_bytes()).hexdigest()
+        content = plain({"schema": SCHEMA, **content, "items_sha256": sha})
+        stable = {key: value for key, value in content.items() if key not in ("seconds", "created", "hardware")}
+        identity = hashlib.sha256(json.dumps(stable, sort_keys=True).encode()).hexdigest()[:12]
+        content["id"] = f"{name}-{identity}"
+        os.replace(partial, folder / f"{name}-{identity}.parquet")
+        partial.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        path = folder / f"{name}-{identity}.json"
+        os.replace(partial, path)
+    except OSError as error:
+        raise UserError(f"--out {str(folder)!r} cannot be written to ({error.strerror})") from error
+    return path
+
+
+def read(path: Path) -> tuple[dict[str, Any], pd.DataFrame]:
+    """A record and its items.
+
+    Raises:
+        UserError: damaged, of a newer schema, or its items do not match.
+    """
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        data = path.with_suffix(".parquet").read_bytes()
+    except (OSError, ValueError) as error:
+        raise UserError(f"the record {path} cannot be read ({error})") from error
+    if content.get("schema", 0) > SCHEMA:
+        raise UserError(f"the record {path} has schema {content['schema']}, expected at most {SCHEMA}: update memsplit")
+    if hashlib.sha256(data).hexdigest() != content.get("items_sha256"):
+        raise UserError(f"the items of the record {path} are damaged (hash differs)")
+    return content, pd.read_parquet(path.with_suffix(".parquet"))
