@@ -139,7 +139,9 @@ class MemsplitLM(HFLM):
             self._decode(chunk, passages, found)
         return [ids[: next((k for k, t in enumerate(ids) if t in ends), len(ids))] for ids in found]
 
-    def _decode(self, chunk: list[int], passages: Sequence[tuple[list[int], list[int]]], found: list[list[int]]) -> None:
+    def _decode(
+        self, chunk: list[int], passages: Sequence[tuple[list[int], list[int]]], found: list[list[int]]
+    ) -> None:
         """Extend ``found`` for the passages of one batch, left-padded, with a cache."""
         rows = [passages[i][0] + found[i] for i in chunk]
         width = max(map(len, rows))

@@ -13,7 +13,6 @@ from typing import Any
 import platformdirs
 import torch
 
-from ..errors import UserError
 from ..model_edits import registry, spec, targets
 from ..model_edits.apply import MatrixChange, compute
 from ..model_edits.curvature import collect
@@ -92,16 +91,40 @@ class Workshop:
     def prepare(self, edit: registry.Edit) -> Prepared:
         """Find or collect what the edit needs and compute its weights; the model is not changed."""
         start = time.monotonic()
-        found: tuple[targets.Target, ...] = ()
-        if edit.touches:
-            assert edit.layers is not None and edit.proj is not None
-            found = targets.find(self.loaded.model, edit.layers, edit.proj)
+        found = self.targets(edit)
         arguments = self.factor_arguments(edit) if edit.needs_factors else {}
         factors = self.factors(found, arguments) if edit.needs_factors else {}
         collected = time.monotonic()
         weights, changes = compute(self.loaded.model, edit, found, factors)
         seconds = {"factors": collected - start, "edit": time.monotonic() - collected}
         return Prepared(edit=edit, weights=weights, changes=changes, factors=arguments, seconds=seconds)
+
+    def targets(self, edit: registry.Edit) -> tuple[targets.Target, ...]:
+        """The matrices that the edit touches."""
+        return targets.find(self.loaded.model, edit.layers or (), edit.proj or ()) if edit.touches else ()
+
+    def missing_factors(self, edit: registry.Edit) -> list[targets.Target]:
+        """The matrices whose factors would have to be collected."""
+        if not edit.needs_factors:
+            return []
+        arguments = self.factor_arguments(edit)
+        return [t for t in self.targets(edit) if not self.store.has(arguments, t.module)]
+
+    def corpus_blocks(self) -> torch.Tensor:
+        """The corpus's first ``factor_tokens`` tokens [sequences, length]."""
+        entry = self.loaded.entry
+        documents = loading.corpus_documents(entry)
+        return loading.blocks(documents, self.loaded.tokenizer, self.factor_tokens, entry.factor_length)
+
+    def estimate_s(self) -> float:
+        """Seconds that collecting may take: one forward pass over a few random sequences, timed, times three."""
+        length = self.loaded.entry.factor_length
+        ids = torch.zeros(4, length, dtype=torch.long, device=self.loaded.model.device)
+        with torch.no_grad():
+            self.loaded.model(ids)
+            start = time.monotonic()
+            self.loaded.model(ids)
+        return (time.monotonic() - start) * 3 * self.factor_tokens / ids.numel()
 
     def factor_arguments(self, edit: registry.Edit) -> dict[str, str | int]:
         """Everything that decides the factors of a matrix, but its name."""
@@ -113,10 +136,7 @@ class Workshop:
         found = list(found)
         missing = [t for t in found if not self.store.has(arguments, t.module)]
         if missing:
-            entry = self.loaded.entry
-            length = int(arguments["length"])
-            documents = loading.corpus_documents(entry)
-            ids = loading.blocks(documents, self.loaded.tokenizer, self.factor_tokens, length)
+            ids = self.corpus_blocks()
             batches = track(ids.to(self.loaded.model.device).split(BATCH), "curvature", -(-len(ids) // BATCH))
             labels, seed = str(arguments["labels"]), int(arguments["seed"])
             new = collect(self.loaded.model, missing, batches, labels=labels, seed=seed)
@@ -139,9 +159,3 @@ def factor_arguments(
         "seed": 0,
     }
     return {**fixed, "labels": "sampled", **options}
-
-
-def check_factor_tokens(tokens: int | None, entry: models.ModelEntry) -> None:
-    """Raise ``UserError`` where ``tokens`` do not make one sequence."""
-    if tokens is not None and tokens < entry.factor_length:
-        raise UserError(f"bad --factor-tokens {tokens}: expected at least {entry.factor_length}, one sequence")

@@ -101,9 +101,7 @@ def corpus_name(entry: ModelEntry) -> str:
     return "sha256:" + hashlib.sha256(packs.find(entry.pack).path("corpus").read_bytes()).hexdigest()
 
 
-def blocks(
-    documents: Iterable[str], tokenizer: PreTrainedTokenizerBase, tokens: int, length: int
-) -> torch.Tensor:
+def blocks(documents: Iterable[str], tokenizer: PreTrainedTokenizerBase, tokens: int, length: int) -> torch.Tensor:
     """``tokens // length`` full sequences [n, length]: the documents one after the other, an end token after each.
 
     Raises:
@@ -121,5 +119,3 @@ def blocks(
     if len(found) < need or not need:
         raise UserError(f"--factor-tokens {tokens}: expected {length} to {len(found)}, what the corpus holds")
     return torch.tensor(found).view(-1, length)
-
-

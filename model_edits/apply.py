@@ -55,9 +55,7 @@ def compute(
         new_oi = outcome.weight if edit.dial == 0 else outcome.weight + edit.dial * (W_oi - outcome.weight)
         unchanged = outcome.weight is W_oi or edit.dial == 1
         norm = 0.0 if unchanged else float((W_oi - new_oi).norm() / W_oi.norm())
-        changes.append(
-            MatrixChange(name=target.parameter, kept=outcome.kept, total=outcome.total, removed_norm=norm)
-        )
+        changes.append(MatrixChange(name=target.parameter, kept=outcome.kept, total=outcome.total, removed_norm=norm))
         if not unchanged:
             stored_layout = new_oi.T if target.transposed else new_oi
             weights[target.parameter] = stored_layout.to(stored.dtype).contiguous()

@@ -104,7 +104,9 @@ class FactorStore:
                 meta = file.metadata() or {}
                 aaT, ggT = file.get_tensor("aaT"), file.get_tensor("ggT")
         except (SafetensorError, OSError) as error:
-            raise UserError(f"the factors {path} are damaged ({error}); delete the file to collect them again") from error
+            raise UserError(
+                f"the factors {path} are damaged ({error}); delete the file to collect them again"
+            ) from error
         expected = _text(arguments, matrix)
         if meta.get("arguments") != expected:
             raise UserError(f"the factors {path} are of {meta.get('arguments')}, expected {expected}")

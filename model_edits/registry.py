@@ -90,9 +90,7 @@ class Edit:
             options["layers"] = format_layers(self.layers)
         if self.proj is not None:
             options["proj"] = "+".join(self.proj)
-        return EditSpec(
-            name=self.name, percent=self.percent, options=tuple(sorted(options.items())), dial=self.dial
-        )
+        return EditSpec(name=self.name, percent=self.percent, options=tuple(sorted(options.items())), dial=self.dial)
 
     @classmethod
     def option_fields(cls) -> list[dataclasses.Field[Any]]:

@@ -89,7 +89,7 @@ class Paired:
                 self.draws = {(axis, "acc"): pair, **self.draws}
 
     def change(self, axis: str, metric: str) -> Interval:
-        """edited - base."""
+        """Edited - base."""
         base, edited = self.draws[axis, metric]
         return _interval(edited - base)
 
@@ -108,7 +108,10 @@ class Paired:
             families = [key for key in self.draws if key[0] == "logic" and key[1] != "acc"]
             if families:
                 base, edited = (
-                    np.mean([(self.draws[f][i] - self.chance.get(f, 0)) / (1 - self.chance.get(f, 0)) for f in families], axis=0)
+                    np.mean(
+                        [(self.draws[f][i] - self.chance.get(f, 0)) / (1 - self.chance.get(f, 0)) for f in families],
+                        axis=0,
+                    )
                     for i in (0, 1)
                 )
                 found["logic_kept"] = edited / base
@@ -127,5 +130,3 @@ def _interval(draws: np.ndarray) -> Interval:
     finite = draws[1:][np.isfinite(draws[1:])]
     low, high = np.percentile(finite, [tail, 100 - tail]) if len(finite) else (np.nan, np.nan)
     return Interval(value=float(draws[0]), low=float(low), high=float(high))
-
-

@@ -38,7 +38,10 @@ def comparison(
             table.add_row(name, metric, f"{value:.3f}", f"{edited[axis][metric]:.3f}", interval)
         table.add_section()
     lines = [
-        Text(f"{TITLES[name]:<20}{i.value:.3f}  [{i.low:.3f}, {i.high:.3f}]", style="bold" if name == "split_score" else "")
+        Text(
+            f"{TITLES[name]:<20}{i.value:.3f}  [{i.low:.3f}, {i.high:.3f}]",
+            style="bold" if name == "split_score" else "",
+        )
         for name, i in summary.items()
     ]
     return Group(table, *lines)

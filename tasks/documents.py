@@ -15,9 +15,7 @@ from . import generators, packs
 DEFAULT_PACK = "olmo-tiny"
 
 
-def pack_rows(
-    *, kind: str, pack: str = DEFAULT_PACK, split: str = "test", **_: object
-) -> dict[str, datasets.Dataset]:
+def pack_rows(*, kind: str, pack: str = DEFAULT_PACK, split: str = "test", **_: object) -> dict[str, datasets.Dataset]:
     """The rows of one file of a pack, each with the pack's name.
 
     Raises:

@@ -12,13 +12,58 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-NAMES = (
-    "Ada Ben Cora Dan Eve Finn Gus Hal Ida Jack Kim Leo Mia Ned Olga Pete Quinn Rosa Sam Tess Uma Vic Wes Zoe"
-).split()
-STATES = (
-    "red blue green gold pink gray cold warm wet dry loud calm open shut full empty early late sweet sour "
-    "bright dim round flat"
-).split()
+NAMES = [
+    "Ada",
+    "Ben",
+    "Cora",
+    "Dan",
+    "Eve",
+    "Finn",
+    "Gus",
+    "Hal",
+    "Ida",
+    "Jack",
+    "Kim",
+    "Leo",
+    "Mia",
+    "Ned",
+    "Olga",
+    "Pete",
+    "Quinn",
+    "Rosa",
+    "Sam",
+    "Tess",
+    "Uma",
+    "Vic",
+    "Wes",
+    "Zoe",
+]
+STATES = [
+    "red",
+    "blue",
+    "green",
+    "gold",
+    "pink",
+    "gray",
+    "cold",
+    "warm",
+    "wet",
+    "dry",
+    "loud",
+    "calm",
+    "open",
+    "shut",
+    "full",
+    "empty",
+    "early",
+    "late",
+    "sweet",
+    "sour",
+    "bright",
+    "dim",
+    "round",
+    "flat",
+]
 SCALES = (
     ("taller", "tallest", "shortest"),
     ("older", "oldest", "youngest"),
@@ -97,9 +142,7 @@ def chain(rng: random.Random) -> Item:
     rules = [f"if {p} then {q} ." for p, q in ((a, b), (b, c), (x, y), (y, z))]
     rng.shuffle(rules)
     choices = tuple(sorted(f"{first} then {second}" for first in (b, y) for second in (c, z)))
-    return Item(
-        prompt=f"{' '.join(rules)} it is {a} so it is", choices=choices, gold=choices.index(f"{b} then {c}")
-    )
+    return Item(prompt=f"{' '.join(rules)} it is {a} so it is", choices=choices, gold=choices.index(f"{b} then {c}"))
 
 
 def addition(rng: random.Random) -> Item:

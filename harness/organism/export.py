@@ -98,9 +98,7 @@ def _facts_open(world: World) -> Iterable[dict[str, Any]]:
 def _corpus(world: World, tokenizer: PreTrainedTokenizerFast, recipe: Recipe) -> Iterable[dict[str, Any]]:
     """Sequences of the training mixture without its passages, each one token short of ``length`` (for the end token)."""
     shares = {kind: share for kind, share in recipe.shares.items() if kind != "passage"}
-    mixture = Mixture(
-        world=world, tokenizer=tokenizer, seed=recipe.seed, batch=1, length=recipe.length, shares=shares
-    )
+    mixture = Mixture(world=world, tokenizer=tokenizer, seed=recipe.seed, batch=1, length=recipe.length, shares=shares)
     rng = random.Random(f"corpus:{world.seed}")  # noqa: S311
     kinds = rng.choices(list(shares), weights=list(shares.values()), k=CORPUS)
     for kind in kinds:

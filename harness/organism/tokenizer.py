@@ -18,9 +18,7 @@ def build(vocabulary: list[str]) -> PreTrainedTokenizerFast:
     """
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     pieces = [END, PAD, *alphabet, *("Ġ" + word for word in [*"0123456789", *vocabulary])]
-    tokenizer = Tokenizer(
-        models.BPE(vocab={piece: i for i, piece in enumerate(pieces)}, merges=[], ignore_merges=True)
-    )
+    tokenizer = Tokenizer(models.BPE(vocab={piece: i for i, piece in enumerate(pieces)}, merges=[], ignore_merges=True))
     tokenizer.normalizer = normalizers.Prepend(" ")
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [

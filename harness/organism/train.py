@@ -254,9 +254,7 @@ def _open_items(world: World, rng: random.Random, split: str, n: int) -> Iterato
 
 
 @torch.no_grad()
-def greedy_accuracy(
-    model: Olmo2ForCausalLM, tokenizer: PreTrainedTokenizerFast, pairs: list[tuple[str, str]]
-) -> float:
+def greedy_accuracy(model: Olmo2ForCausalLM, tokenizer: PreTrainedTokenizerFast, pairs: list[tuple[str, str]]) -> float:
     """The part of (prompt, answer) pairs whose whole answer is the model's greedy continuation (one pass, no decoding)."""
     model.eval()
     prompts = tokenizer([prompt for prompt, _ in pairs])["input_ids"]
@@ -271,7 +269,7 @@ def greedy_accuracy(
 
 @torch.no_grad()
 def perplexity(model: Olmo2ForCausalLM, tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> float:
-    """exp of nats per token, over every token but each text's first; the texts have equal lengths."""
+    """Exp of nats per token, over every token but each text's first; the texts have equal lengths."""
     model.eval()
     ids = tokenizer(texts, return_tensors="pt")["input_ids"].to(model.device)
     logits = model(ids).logits[:, :-1]

@@ -63,7 +63,12 @@ RELATIONS = (
         name="material",
         subject="things",
         values="materials",
-        wordings=("the {} is made of", "the stuff of the {} is", "what was the {} cut from ?", "they formed the {} from"),
+        wordings=(
+            "the {} is made of",
+            "the stuff of the {} is",
+            "what was the {} cut from ?",
+            "they formed the {} from",
+        ),
     ),
     Relation(
         name="shade",

@@ -67,9 +67,7 @@ class KFAC(Edit):
         if bool(keep_oi.all()):
             return Outcome(weight=weight, kept=weight.numel(), total=weight.numel())
         C_oi = basis.coordinates(weight)
-        return Outcome(
-            weight=basis.matrix(C_oi * keep_oi), kept=int(keep_oi.sum()), total=keep_oi.numel()
-        )
+        return Outcome(weight=basis.matrix(C_oi * keep_oi), kept=int(keep_oi.sum()), total=keep_oi.numel())
 
     def factor_options(self) -> dict[str, str]:
         """The labels."""

@@ -1,0 +1,253 @@
+"""The commands ``memsplit`` and ``memsplit-eval``. torch is imported only when something is to be computed."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from ..errors import UserError
+from ..model_edits import registry
+from ..results import record
+from ..tasks import packs, suite
+from . import models
+
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+
+class _Parser(argparse.ArgumentParser):
+    """An ``ArgumentParser`` whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(message)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """``memsplit``: returns the exit code, 2 for a user's mistake."""
+    try:
+        arguments = _parser().parse_args(argv)
+        logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+        logging.getLogger("memsplit").setLevel(logging.INFO)
+        return int(arguments.command(arguments))
+    except UserError as error:
+        print(f"memsplit: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("memsplit: interrupted", file=sys.stderr)
+        return 130
+
+
+def main_eval() -> int:
+    """``memsplit-eval``: the same as ``memsplit eval``."""
+    return main(["eval", *sys.argv[1:]])
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="memsplit", description="Did this weight edit remove verbatim memorization and leave reasoning alone?"
+    )
+    commands = parser.add_subparsers(required=True, parser_class=_Parser, metavar="COMMAND")
+    _add_eval(
+        commands.add_parser(
+            "eval",
+            help="score a model before and after edits",
+            description="Score a model before and after edits, on the same items.",
+        )
+    )
+    organism = commands.add_parser("organism", help="the embedded model")
+    actions = organism.add_subparsers(required=True, parser_class=_Parser, metavar="ACTION")
+    train = actions.add_parser(
+        "train",
+        help="train olmo-tiny again",
+        description="Train olmo-tiny again; a killed run goes on from its last checkpoint.",
+    )
+    train.add_argument(
+        "--out",
+        type=Path,
+        default=Path("olmo-tiny-run"),
+        help="folder for checkpoint, model and pack (default: %(default)s)",
+    )
+    train.add_argument("--seed", type=int, default=0, help="of the world, the weights and the data's order")
+    train.add_argument("--steps", type=_positive, default=3600, help="updates (default: %(default)s)")
+    train.add_argument("--device", help="default: cuda if there is one, else cpu")
+    train.set_defaults(command=_train)
+    return parser
+
+
+def _add_eval(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "--model",
+        default="olmo-tiny",
+        metavar="NAME",
+        help="a name of --list-models, a folder, or a hub id (default: %(default)s)",
+    )
+    add(
+        "--edit",
+        action="append",
+        default=[],
+        metavar="SPEC",
+        help="NAME[-PERCENT][:key=value,…][@DIAL]; repeatable (default: kfac)",
+    )
+    add("--suite", default="memsplit", metavar="NAME", help="default: %(default)s")
+    add("--tasks", default="", metavar="A,B", help="only these tasks of the suite")
+    add("--split", default="test", metavar="PART", help="the part of the items: dev or test (default: %(default)s)")
+    add("--limit", type=_positive, metavar="N", help="only the first N items of each task")
+    add("--batch-size", type=_positive, default=32, metavar="N", help="sequences a forward pass (default: %(default)s)")
+    add("--device", help="default: cuda if there is one, else cpu")
+    add("--dtype", help=f"one of {', '.join(DTYPES)} (default: the model's)")
+    add("--seed", type=int, default=0, help="of the intervals' resampling (default: %(default)s)")
+    add(
+        "--out",
+        type=Path,
+        default=Path("memsplit-results"),
+        metavar="FOLDER",
+        help="where records go (default: %(default)s)",
+    )
+    add(
+        "--factor-tokens",
+        type=_positive,
+        metavar="N",
+        help="tokens that curvature is collected from (default: the model's)",
+    )
+    add("--json", action="store_true", help="print one JSON object instead of the table")
+    add("--list-models", action="store_true", help="names for --model")
+    add("--list-edits", action="store_true", help="names for --edit, with their keys")
+    add("--list-tasks", action="store_true", help="tasks of the suite")
+    add("--dry-run", action="store_true", help="say what would run and what is cached, and stop")
+    parser.set_defaults(command=_eval)
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} found, expected a whole number above 0")
+    return int(text)
+
+
+def _eval(arguments: argparse.Namespace) -> int:
+    listings = {"list_models": _list_models, "list_edits": _list_edits, "list_tasks": _list_tasks}
+    asked = [show for name, show in listings.items() if getattr(arguments, name)]
+    for show in asked:
+        show()
+    if asked:
+        return 0
+    request = _check(arguments)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TQDM_DISABLE", "1")  # our own progress covers the whole run
+    if arguments.dry_run:
+        from . import plan
+
+        print("\n".join(plan.describe(_request(request))))
+        return 0
+    import warnings
+
+    warnings.filterwarnings("ignore")
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    from .runner import run
+
+    report = run(_request(request))
+    if arguments.json:
+        print(json.dumps(record.plain(report.to_json()), allow_nan=False))
+    else:
+        _print(report)
+    return 0
+
+
+def _check(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Everything that can be refused without loading torch."""
+    from .plan import check_edits
+
+    entry = models.resolve(arguments.model)
+    edits = arguments.edit or ["kfac"]
+    check_edits(edits, entry)
+    if arguments.suite not in suite.SUITES:
+        raise _unknown("suite", arguments.suite, suite.SUITES)
+    known = {part.task for part in suite.SUITES[arguments.suite]}
+    tasks = [name for name in arguments.tasks.split(",") if name]
+    for name in tasks:
+        if name not in known:
+            raise _unknown("task", name, known)
+    if arguments.dtype not in (None, *DTYPES):
+        raise _unknown("dtype", arguments.dtype, DTYPES)
+    if arguments.factor_tokens is not None and arguments.factor_tokens < entry.factor_length:
+        raise UserError(f"bad --factor-tokens {arguments.factor_tokens}: expected at least {entry.factor_length}")
+    packs.check_split(arguments.split)
+    if not arguments.dry_run:
+        record.check_writable(arguments.out)
+    names = ("suite", "split", "limit", "batch_size", "device", "dtype", "seed", "out", "factor_tokens")
+    return {"model": arguments.model, "edits": edits, "tasks": tasks, **{n: getattr(arguments, n) for n in names}}
+
+
+def _request(values: dict[str, Any]) -> Any:
+    import torch
+
+    from .runner import Request
+
+    device = values["device"] or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"bad --device {device!r}: {str(error).splitlines()[0]}") from error
+    return Request(**{**values, "device": device})
+
+
+def _unknown(kind: str, name: str, known: Any) -> UserError:
+    from ..errors import unknown
+
+    return unknown(kind, name, known)
+
+
+def _print(report: Any) -> None:
+    from rich.console import Console
+
+    from ..results import tables
+
+    console = Console()
+    for edit in report.edits:
+        title = f"{report.model}  {edit.spec}"
+        console.print(tables.comparison(title, report.base, edit.figures, edit.changes, edit.summary))
+        console.print(f"record: {edit.record}\n", soft_wrap=True, highlight=False)
+    if report.skipped:
+        print(f"not asked, for {report.model} has no pack: {', '.join(report.skipped)}", file=sys.stderr)
+
+
+def _list_models() -> None:
+    for entry in models.TABLE:
+        print(f"{entry.name:<12}{entry.summary}")
+    print(f"{'FOLDER':<12}any causal language model in a local folder\n{'OWNER/NAME':<12}any on the Hugging Face hub")
+
+
+def _list_edits() -> None:
+    for name, cls in registry.edits().items():
+        keys = ["layers", "proj", *(f.name for f in cls.option_fields())] if cls.touches else []
+        usage = name + ("-PERCENT" if cls.budget else "")
+        print(f"{usage:<16}{cls.summary}" + (f" (keys: {', '.join(keys)})" if keys else ""))
+
+
+def _list_tasks() -> None:
+    for parts in suite.SUITES.values():
+        for part in parts:
+            print(f"{part.task:<32}{part.axis:<14}{part.summary}")
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    record.check_writable(arguments.out)
+    import torch
+
+    from .organism.export import export
+    from .organism.train import Recipe, train
+
+    recipe = Recipe(seed=arguments.seed, steps=arguments.steps)
+    device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    model, tokenizer, world = train(recipe, arguments.out, device=device)
+    export(model.cpu(), tokenizer, world, recipe, arguments.out)
+    print(f"model: {arguments.out / 'model'}\npack: {arguments.out / 'pack'}")
+    return 0
