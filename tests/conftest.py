@@ -1,0 +1,38 @@
+"""Shared: the organism loaded once, its curvature collected once from a small sample."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from memsplit.harness import editing, loading, models
+from memsplit.model_edits.factors import FactorStore
+
+SMALL = 8 * 128
+
+
+@pytest.fixture(scope="session")
+def organism() -> loading.LoadedModel:
+    return loading.load(models.resolve("olmo-tiny"), device="cpu")
+
+
+@pytest.fixture(scope="session")
+def workshop(organism: loading.LoadedModel, tmp_path_factory: pytest.TempPathFactory) -> editing.Workshop:
+    return editing.Workshop(organism, SMALL, FactorStore(tmp_path_factory.mktemp("factors")))
+
+
+@pytest.fixture
+def untouched(organism: loading.LoadedModel) -> Iterator[None]:
+    """Fails the test that leaves the shared model changed."""
+    before = {name: p.data_ptr() for name, p in organism.model.named_parameters()}
+    copy = {name: p.detach().clone() for name, p in organism.model.named_parameters()}
+    yield
+    for name, p in organism.model.named_parameters():
+        assert p.data_ptr() == before[name]
+        assert torch.equal(p, copy[name])
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    return Path(__file__).parents[1]

@@ -1,0 +1,199 @@
+"""The command by running it: the main job, its repeatability, and the user's mistakes."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from memsplit.harness.models import ORGANISM
+
+SMALL = ["--limit", "12", "--factor-tokens", "1024"]
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+def memsplit(*arguments, cache, cwd=None):
+    environment = {**os.environ, "MEMSPLIT_CACHE": str(cache), "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-m", "memsplit", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=cwd, check=False)
+
+
+@pytest.fixture(scope="module")
+def report(cache, tmp_path_factory):
+    out = tmp_path_factory.mktemp("out")
+    edits = ["--edit", "none", "--edit", "kfac-50", "--edit", "random:match=kfac-50"]
+    done = memsplit("eval", *edits, *SMALL, "--json", "--out", out, cache=cache)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def figures(report):
+    return {"base": report["base"], **{e["spec"]: (e["axes"], e["summary"]) for e in report["edits"]}}
+
+
+def test_json_has_the_promised_shape(report):
+    axes = {
+        "recitation": {"strict", "loose", "levenshtein", "twins_strict"},
+        "facts_closed": {"acc"},
+        "facts_open": {"acc"},
+        "arithmetic": {"acc", "addition", "subtraction"},
+        "logic": {"acc", "boolean", "ordering", "chain"},
+        "fluency": {"perplexity"},
+    }
+    assert set(report) == {"model", "suite", "fingerprint", "base", "edits"}
+    assert {axis: set(metrics) for axis, metrics in report["base"].items()} == axes
+    for edit in report["edits"]:
+        assert set(edit) == {"spec", "axes", "summary", "seconds", "record"}
+        assert {axis: set(metrics) for axis, metrics in edit["axes"].items()} == axes
+        assert set(edit["summary"]) == {"recitation_removed", "logic_kept", "split_score", "perplexity_ratio"}
+        assert os.path.exists(edit["record"])
+
+
+def test_the_edit_removes_recitation_and_none_nothing(report):
+    none, kfac, _ = report["edits"]
+    assert none["axes"] == report["base"]
+    assert report["base"]["recitation"]["strict"] >= 0.95
+    assert report["base"]["recitation"]["twins_strict"] == 0
+    assert kfac["summary"]["recitation_removed"] >= 0.97
+    assert kfac["summary"]["logic_kept"] >= 0.8
+
+
+def test_batch_size_and_repetition_change_nothing(report, cache, tmp_path):
+    for batch in (32, 1):
+        arguments = ["--edit", "kfac-50", "--batch-size", batch, "--json", "--out", tmp_path]
+        done = memsplit("eval", *arguments, *SMALL, cache=cache)
+        assert done.returncode == 0, done.stderr
+        again = figures(json.loads(done.stdout))
+        if batch == 32:
+            assert again == {key: value for key, value in figures(report).items() if key in again}
+        else:
+            first = figures(report)
+            for side in again:
+                flat, other = (json.dumps(found[side], sort_keys=True) for found in (again, first))
+                numbers = [[float(x) for x in t.replace("}", " ").replace(",", " ").replace("]", " ").split() if x[0].isdigit()] for t in (flat, other)]
+                assert numbers[0] == pytest.approx(numbers[1], rel=1e-6)
+
+
+def test_the_table_and_the_record(cache, tmp_path):
+    done = memsplit("eval", "--edit", "kfac-50", "--tasks", "memsplit_recitation", *SMALL, "--out", tmp_path / "new", cache=cache)
+    assert done.returncode == 0, done.stderr
+    assert "recitation removed" in done.stdout
+    assert "strict" in done.stdout
+    path = done.stdout.split("record: ")[1].strip()
+    content = json.loads(open(path).read())
+    assert content["spec"] == "kfac-50:layers=3,proj=gate+up"
+    assert content["arguments"]["limit"] == 12
+    assert {"weights", "factors", "fingerprint", "versions", "matrices", "seconds", "summary"} <= set(content)
+
+
+def test_dry_run_computes_nothing(cache, tmp_path):
+    done = memsplit("eval", "--edit", "kfac-50", "--edit", "none", "--dry-run", "--out", tmp_path / "o", cache=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "collects factors of 2 matrices" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("flag", ["--help", "--list-models", "--list-edits", "--list-tasks"])
+def test_listings(flag, cache):
+    done = memsplit("eval", flag, cache=cache)
+    assert done.returncode == 0
+    assert {"--help": "--edit", "--list-models": "olmo-7b", "--list-edits": "kfac-PERCENT", "--list-tasks": "memsplit_twins"}[flag] in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--model", "olmo-tny"], ["unknown model 'olmo-tny'", "did you mean 'olmo-tiny'"]),
+        (["--edit", "kfc-50"], ["unknown edit 'kfc'", "did you mean 'kfac'"]),
+        (["--edit", "kfac-500"], ["'500' found", "0 to 100"]),
+        (["--edit", "kfac-50:laers=1"], ["unknown key 'laers'", "did you mean 'layers'"]),
+        (["--edit", "kfac-50:layers=9"], ["layer 9 is out of range", "0-3"]),
+        (["--tasks", "memsplit_twin"], ["unknown task 'memsplit_twin'", "did you mean 'memsplit_twins'"]),
+        (["--suite", "memsplt"], ["unknown suite", "did you mean 'memsplit'"]),
+        (["--split", "tset"], ["unknown split", "did you mean 'test'"]),
+        (["--dtype", "float3"], ["unknown dtype", "did you mean 'float32'"]),
+        (["--batch-size", "0"], ["'0' found"]),
+        (["--limit", "x"], ["'x' found"]),
+        (["--factor-tokens", "3"], ["bad --factor-tokens 3"]),
+        (["--factor-tokens", "999999999", "--edit", "kfac-50"], ["--factor-tokens 999999999"]),
+        (["--device", "cdua"], ["bad --device 'cdua'"]),
+        (["--nonsense"], ["--nonsense"]),
+        (["--out", "/proc/nowhere"], ["cannot be written to"]),
+        (["--model", "owner/model-that-is-nowhere"], ["could not be fetched", "olmo-tiny"]),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(arguments, words, cache, tmp_path):
+    done = memsplit("eval", "--out", tmp_path / "out", *arguments, cache=tmp_path / "cache", cwd=tmp_path)
+    _refused(done, words)
+    assert list(tmp_path.iterdir()) == []
+
+
+def _refused(done, words):
+    assert done.returncode == 2, done.stderr
+    lines = [line for line in done.stderr.splitlines() if "error" in line or "Traceback" in line]
+    assert len(lines) == 1, done.stderr
+    for word in words:
+        assert word in lines[0]
+    assert done.stdout == ""
+
+
+def test_damaged_files_are_refused(cache, tmp_path):
+    (tmp_path / "empty").mkdir()
+    _refused(memsplit("eval", "--model", tmp_path / "empty", cache=cache), ["is no model", "config.json"])
+    model = tmp_path / "model"
+    shutil.copytree(ORGANISM, model)
+    weights = (model / "model.safetensors").read_bytes()
+    (model / "model.safetensors").write_bytes(weights[:-1000])
+    done = memsplit("eval", "--model", model, "--edit", "none", "--out", tmp_path / "out", cache=cache)
+    _refused(done, ["damaged"])
+    assert not (tmp_path / "out").exists()
+
+
+def test_truncated_factors_are_refused(tmp_path):
+    arguments = ["--edit", "kfac-50", "--tasks", "memsplit_twins", *SMALL]
+    first = memsplit("eval", *arguments, "--out", tmp_path / "a", cache=tmp_path / "cache")
+    assert first.returncode == 0, first.stderr
+    file = next((tmp_path / "cache").rglob("*gate_proj.safetensors"))
+    file.write_bytes(file.read_bytes()[:-10])
+    done = memsplit("eval", *arguments, "--out", tmp_path / "b", cache=tmp_path / "cache")
+    _refused(done, ["damaged", "delete the file"])
+    assert not (tmp_path / "b").exists()
+
+
+def test_a_foreign_model_is_asked_what_needs_no_pack(cache, tmp_path):
+    model = tmp_path / "model"
+    shutil.copytree(ORGANISM, model)
+    done = memsplit("eval", "--model", model, "--edit", "none", *SMALL, "--json", "--out", tmp_path / "o", cache=cache)
+    assert done.returncode == 0, done.stderr
+    assert set(json.loads(done.stdout)["base"]) == {"arithmetic", "logic"}
+    assert json.loads(done.stdout)["base"]["logic"]["ordering"] >= 0.9
+
+
+def test_organism_train_resumes(tmp_path):
+    from memsplit.harness.organism import train
+
+    recipe = train.Recipe(steps=4, batch=2, passages=4, hidden=32, intermediate=32, layers=1, heads=2)
+    whole, _, _ = train.train(recipe, tmp_path / "whole", save_every=2)
+
+    class Killed(Exception):
+        pass
+
+    def killed(*_):
+        if os.path.exists(tmp_path / "cut" / train.CHECKPOINT):
+            raise Killed
+        return original(*_)
+
+    original = train.update
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "update", killed)
+        with pytest.raises(Killed):
+            train.train(recipe, tmp_path / "cut", save_every=2)
+    resumed, _, _ = train.train(recipe, tmp_path / "cut", save_every=2)
+    for a, b in zip(whole.parameters(), resumed.parameters(), strict=True):
+        assert a.equal(b)

@@ -1,0 +1,113 @@
+"""Factors against autodiff, position by position, in float64; their independence of the batch; their store."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from memsplit.errors import UserError
+from memsplit.model_edits.curvature import collect, sample_labels
+from memsplit.model_edits.factors import Factors, FactorStore
+from memsplit.model_edits.targets import Target
+
+VOCABULARY, WIDTH = 11, 6
+
+
+class Small(torch.nn.Module):
+    """Three layers and a head; positions do not mix, so that each position's gradient is its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed = torch.nn.Embedding(VOCABULARY, WIDTH)
+        self.first = torch.nn.Linear(WIDTH, WIDTH)
+        self.second = torch.nn.Linear(WIDTH, WIDTH + 2, bias=False)
+        self.head = torch.nn.Linear(WIDTH + 2, VOCABULARY)
+
+    def forward(self, input_ids, use_cache=False):
+        return SimpleNamespace(logits=self.head(self.second(self.first(self.embed(input_ids)).tanh()).tanh()))
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return Small().double()
+
+
+TARGETS = [Target(module=m, layer=0, proj="up", transposed=False) for m in ("first", "second")]
+
+
+def oracle(model, ids, labels):
+    """Each position's input and gradient by one backward pass of its own."""
+    moments = {}
+    for target in TARGETS:
+        module = model.get_submodule(target.module)
+        aaT, ggT, n = 0, 0, 0
+        for row, gold in zip(ids, labels, strict=True):
+            for token, label in zip(row[:-1], gold, strict=True):
+                kept = {}
+                hook = module.register_forward_hook(lambda m, i, o, kept=kept: kept.update(a=i[0], g=o))
+                loss = cross_entropy(model(token[None, None]).logits[0], label[None])
+                hook.remove()
+                (g,) = torch.autograd.grad(loss, kept["g"])
+                aaT, ggT, n = aaT + kept["a"][0].T @ kept["a"][0], ggT + g[0].T @ g[0], n + 1
+        moments[target.module] = (aaT / n, ggT / n)
+    return moments
+
+
+@pytest.mark.parametrize("labels", ["gold", "sampled"])
+def test_factors_equal_autodiff(model, labels):
+    ids = torch.randint(VOCABULARY, (5, 7))
+    found = collect(model, TARGETS, ids.split(2), labels=labels, seed=3)
+    if labels == "gold":
+        used = ids[:, 1:]
+    else:
+        p = model(ids).logits[:, :-1].float().softmax(-1)
+        used = torch.stack([sample_labels(row, 3, i) for i, row in enumerate(p)])
+    for module, (aaT, ggT) in oracle(model, ids, used).items():
+        assert found[module].tokens == 5 * 6
+        torch.testing.assert_close(found[module].aaT.double(), aaT, rtol=1e-5, atol=1e-7)
+        torch.testing.assert_close(found[module].ggT.double(), ggT, rtol=1e-5, atol=1e-7)
+
+
+def test_factors_do_not_depend_on_the_batch(model):
+    ids = torch.randint(VOCABULARY, (6, 5))
+    one, six = (collect(model, TARGETS, ids.split(size))["first"] for size in (1, 6))
+    torch.testing.assert_close(one.ggT, six.ggT, rtol=1e-5, atol=1e-8)
+    torch.testing.assert_close(one.aaT, six.aaT, rtol=1e-5, atol=1e-8)
+
+
+def test_collecting_leaves_the_model_as_it_was(model):
+    model.embed.weight.requires_grad_(False)
+    collect(model, TARGETS, [torch.randint(VOCABULARY, (2, 5))])
+    assert [p.requires_grad for p in model.parameters()] == [False] + [True] * 5
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_labels_are_drawn_from_the_models_distribution():
+    p = torch.tensor([0.5, 0.0, 0.3, 0.2]).expand(20_000, 4)
+    share = torch.bincount(sample_labels(p, 0, 0), minlength=4) / 20_000
+    torch.testing.assert_close(share, p[0], atol=0.015, rtol=0)
+    assert share[1] == 0
+
+
+def test_store_returns_what_was_saved_and_refuses_what_is_damaged(tmp_path):
+    store = FactorStore(tmp_path / "new")
+    factors = Factors(torch.eye(3), 2 * torch.eye(2), 9)
+    arguments = {"weights": "w", "tokens": 9}
+    path = store.save(arguments, "m", factors)
+    again = store.load(arguments, "m")
+    assert torch.equal(again.aaT, factors.aaT)
+    assert torch.equal(again.ggT, factors.ggT)
+    assert again.tokens == 9
+    assert not store.has({**arguments, "tokens": 10}, "m")
+    whole = path.read_bytes()
+    for damaged in (whole[:-5], whole[:20], b"", whole[:-1] + bytes([whole[-1] ^ 1])):
+        path.write_bytes(damaged)
+        with pytest.raises(UserError, match="damaged"):
+            store.load(arguments, "m")
+    other = store.path({**arguments, "tokens": 10}, "m")
+    other.parent.mkdir()
+    other.write_bytes(whole)
+    with pytest.raises(UserError, match="expected"):
+        store.load({**arguments, "tokens": 10}, "m")

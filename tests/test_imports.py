@@ -1,0 +1,77 @@
+"""Who may import whom, the public names, and what must answer without torch."""
+
+import ast
+import subprocess
+import sys
+
+import pytest
+
+ALLOWED = {
+    "errors": set(),
+    "tasks": {"errors"},
+    "model_edits": {"errors"},
+    "results": {"errors"},
+    "harness": {"errors", "tasks", "model_edits", "results"},
+}
+FOREIGN = {"tasks": {"torch", "transformers"}, "model_edits": {"lm_eval"}, "results": {"torch", "transformers", "lm_eval"}}
+WITHIN = {
+    "spec": set(),
+    "targets": set(),
+    "registry": {"spec", "targets", "methods"},
+    "factors": set(),
+    "curvature": {"factors", "targets"},
+    "apply": {"factors", "registry", "targets"},
+}
+
+
+def imports(path, root):
+    """(top folder or package, first part below it) of every import in a file, those for types alone left out."""
+    tree = ast.parse(path.read_text())
+    typing_only = {
+        id(node)
+        for guard in ast.walk(tree)
+        if isinstance(guard, ast.If) and getattr(guard.test, "id", "") == "TYPE_CHECKING"
+        for node in ast.walk(guard)
+    }
+    here = path.relative_to(root).with_suffix("").parts
+    for node in ast.walk(tree):
+        if id(node) in typing_only:
+            continue
+        if isinstance(node, ast.Import):
+            yield from ((alias.name.split(".")[0], "") for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield node.module.split(".")[0], ""
+        elif isinstance(node, ast.ImportFrom):
+            base = [*here[: len(here) - node.level], *(node.module.split(".") if node.module else [])]
+            for alias in node.names:
+                full = [*base, alias.name]
+                yield full[0], full[1] if len(full) > 1 else ""
+
+
+def test_import_directions(root):
+    for folder, allowed in ALLOWED.items():
+        files = [root / "errors.py"] if folder == "errors" else sorted((root / folder).rglob("*.py"))
+        assert files
+        for path in files:
+            used = {top for top, _ in imports(path, root)}
+            assert used & set(ALLOWED) <= allowed | {folder}, path
+            assert not used & FOREIGN.get(folder, set()), path
+
+
+def test_model_edits_stand_on_one_another_in_order(root):
+    for name, allowed in WITHIN.items():
+        used = {part for top, part in imports(root / "model_edits" / f"{name}.py", root) if top == "model_edits"}
+        assert used <= allowed, name
+
+
+@pytest.mark.parametrize("module", ["harness.cli", "harness.models", "model_edits.registry", "model_edits.methods", "tasks.suite"])
+def test_listings_never_import_torch(module):
+    code = f"import sys, memsplit.{module}; sys.exit(bool({{'torch', 'lm_eval', 'pandas', 'datasets'}} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_public_names():
+    from memsplit.model_edits import registry
+
+    assert sorted(registry.edits()) == ["kfac", "none", "random"]
+    assert sorted(registry.COMMON) == ["dial", "layers", "percent", "proj"]

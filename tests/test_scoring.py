@@ -1,0 +1,92 @@
+"""Recitation scores against their definitions, perplexity as a pooled mean, packs that name a broken line."""
+
+import json
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from memsplit.errors import UserError
+from memsplit.tasks import packs, scoring, suite
+
+ids = st.lists(st.integers(0, 3), min_size=1, max_size=12)
+
+
+def edit_distance(a, b):
+    row = list(range(len(b) + 1))
+    for i, x in enumerate(a, 1):
+        last, row[0] = row[0], i
+        for j, y in enumerate(b, 1):
+            last, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, last + (x != y))
+    return row[-1]
+
+
+@given(ids, ids)
+def test_recitation_follows_its_definition(found, gold):
+    scores = scoring.recitation_scores(found, gold)
+    distance = edit_distance(found, gold) / len(gold)
+    assert scores["strict"] == (found == gold)
+    assert scores["levenshtein"] == pytest.approx(distance)
+    assert scores["loose"] == (1 - distance >= 0.75)
+
+
+def test_loose_begins_at_a_quarter_of_the_suffix():
+    gold = list(range(48))
+    assert scoring.recitation_scores(gold[:36] + [99] * 12, gold)["loose"] == 1
+    assert scoring.recitation_scores(gold[:35] + [99] * 13, gold)["loose"] == 0
+
+
+def test_perplexity_weighs_tokens_not_items():
+    items = [(2.0, 1), (3.0, 9)]
+    assert scoring.exp_mean(items) == pytest.approx(math.exp(0.5))
+
+
+def test_text_is_turned_back_into_the_ids_it_came_from():
+    row = packs.find("olmo-tiny").rows("memorized", "test")[0]
+    assert scoring.recitation({**row, "pack": "olmo-tiny"}, [row["suffix_text"]])["strict"] == 1
+
+
+def test_the_shipped_pack_is_whole():
+    pack = packs.find("olmo-tiny")
+    for kind in packs.FIELDS:
+        rows = pack.rows(kind)
+        assert rows
+        texts = [json.dumps({k: v for k, v in row.items() if k not in ("id", "split")}) for row in rows]
+        assert len(set(texts)) == len(texts)
+    for kind in ("memorized", "twins"):
+        rows = pack.rows(kind)
+        assert len(rows) >= 200
+        assert all((len(r["prefix_ids"]), len(r["suffix_ids"])) == (64, 48) for r in rows)
+        assert {r["split"] for r in rows} == {"dev", "test"}
+
+
+def test_no_memorized_passage_stands_in_the_corpus_or_the_clean_text():
+    pack = packs.find("olmo-tiny")
+    text = "\n".join(row["text"] for kind in ("corpus", "clean") for row in pack.rows(kind))
+    for row in pack.rows("memorized"):
+        assert row["suffix_text"] not in text
+        assert " ".join(row["prefix_text"].split()[:16]) not in text
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("{", "not JSON"),
+        ("[]", "expected an object, found list"),
+        ('{"id": "a"}', "expected a str 'split'"),
+        (json.dumps({"id": "a", "split": "dev", "ids": ["x"], "text": "t"}), "not a list of token ids"),
+        (json.dumps({"id": "a", "split": "dve", "ids": [1], "text": "t"}), "unknown split 'dve'"),
+    ],
+)
+def test_a_broken_line_is_named(tmp_path, line, words):
+    good = json.dumps({"id": "a", "split": "dev", "ids": [1], "text": "t"})
+    (tmp_path / "clean.jsonl").write_text(f"{good}\n{line}\n")
+    with pytest.raises(UserError, match=r"clean\.jsonl, line 2") as caught:
+        packs.Pack(tmp_path).rows("clean")
+    assert words in str(caught.value)
+
+
+def test_every_task_of_the_suite_has_its_yaml(root):
+    group = (root / "tasks/suites/memsplit/memsplit.yaml").read_text()
+    assert [line[4:] for line in group.splitlines() if line.startswith("  - ")] == [p.task for p in suite.MEMSPLIT]

@@ -1,0 +1,86 @@
+"""The grammar of edit specs: round trip, canonical text, and errors that name the bad token."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from memsplit.errors import UserError
+from memsplit.model_edits import registry, targets
+from memsplit.model_edits.spec import EditSpec, parse
+
+names = st.from_regex(r"[a-z][a-z0-9_]{0,8}", fullmatch=True)
+values = st.from_regex(r"[a-z0-9][a-z0-9.+-]{0,8}", fullmatch=True)
+percents = st.one_of(st.none(), st.integers(0, 100).map(float), st.decimals(0, 100, places=3).map(float))
+options = st.dictionaries(names, values, max_size=4).map(lambda d: tuple(sorted(d.items())))
+dials = st.one_of(st.just(0.0), st.decimals(0, 4, places=2).map(float))
+
+
+@given(names, percents, options, dials)
+def test_canonical_text_parses_to_the_same_spec(name, percent, options, dial):
+    spec = EditSpec(name=name, percent=percent, options=options, dial=dial)
+    assert parse(str(spec)) == spec
+    assert str(parse(str(spec))) == str(spec)
+
+
+@given(st.text(max_size=30))
+def test_any_text_is_a_spec_or_a_user_error(text):
+    try:
+        spec = parse(text)
+    except UserError as error:
+        assert "\n" not in str(error) or "\n" in repr(text)
+    else:
+        assert parse(str(spec)) == spec
+
+
+@given(st.sets(st.integers(0, 40), min_size=1))
+def test_layers_round_trip(layers):
+    assert targets.parse_layers(targets.format_layers(layers)) == tuple(sorted(layers))
+
+
+@pytest.mark.parametrize(
+    ("text", "canonical"),
+    [
+        ("kfac-50.0", "kfac-50"),
+        ("kfac-80:proj=up+gate,layers=3+1-2@0.50", "kfac-80:layers=1-3,proj=gate+up@0.5"),
+        ("kfac-50:labels=sampled", "kfac-50"),
+        ("kfac-50@0", "kfac-50"),
+        ("kfac-50:proj=all", "kfac-50:proj=gate+up+down"),
+        ("random-50:match=kfac-50", "random:match=kfac-50"),
+    ],
+)
+def test_equal_edits_have_one_text(text, canonical):
+    assert str(registry.build(parse(text)).spec) == canonical
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("kfc-50", ["unknown edit 'kfc'", "did you mean 'kfac'"]),
+        ("kfac-abc", ["'abc' found", "percent from 0 to 100"]),
+        ("kfac-101", ["'101' found", "percent from 0 to 100"]),
+        ("kfac-50:laers=2", ["unknown key 'laers'", "did you mean 'layers'"]),
+        ("kfac-50:layers=x", ["bad layers 'x'"]),
+        ("kfac-50:layers=3-1", ["'3-1' found"]),
+        ("kfac-50:proj=gat", ["unknown projection 'gat'", "did you mean 'gate'"]),
+        ("kfac-50:labels=god", ["unknown labels 'god'", "did you mean 'gold'"]),
+        ("kfac-50:", ["key=value"]),
+        ("kfac-50:layers=1,layers=2", ["stands twice"]),
+        ("kfac-50@x", ["'x' found", "dial"]),
+        ("none-50", ["takes no percent"]),
+        ("kfac", ["a percent expected"]),
+        ("random", ["a percent expected"]),
+        ("random-50:seed=x", ["'x' found", "seed=int"]),
+        ("random:match=random-50", ["bad match 'random-50'"]),
+        ("", ["a method's name"]),
+    ],
+)
+def test_errors_name_the_bad_token(text, words):
+    with pytest.raises(UserError) as caught:
+        registry.build(parse(text))
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_a_name_is_registered_once():
+    with pytest.raises(ValueError, match="registered already"):
+        registry.register_edit("kfac")(type("Other", (registry.Edit,), {}))

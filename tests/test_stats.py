@@ -1,0 +1,84 @@
+"""Figures, paired intervals (against scipy's bootstrap) and summary figures by hand."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import bootstrap
+
+from memsplit.errors import UserError
+from memsplit.results import record, stats
+
+
+def items(task, axis, metric, values, weight=1):
+    weights = np.broadcast_to(weight, len(values))
+    rows = [(task, axis, metric, i, float(v), int(w)) for i, (v, w) in enumerate(zip(values, weights, strict=True))]
+    return pd.DataFrame(rows, columns=stats.COLUMNS)
+
+
+def test_figures_pool_tokens_and_average_families():
+    table = pd.concat(
+        [
+            items("a", "logic", "boolean", [1, 0, 1, 1]),
+            items("b", "logic", "chain", [0, 1]),
+            items("c", "fluency", "perplexity", [2.0, 1.0], [1, 3]),
+        ]
+    )
+    found = stats.figures(table)
+    assert found["logic"] == {"acc": 0.625, "boolean": 0.75, "chain": 0.5}
+    assert found["fluency"]["perplexity"] == pytest.approx(math.exp(1.25))
+
+
+def test_interval_of_a_change_equals_scipys():
+    rng = np.random.default_rng(0)
+    base, edited = (rng.random(200) < 0.9).astype(float), (rng.random(200) < 0.6).astype(float)
+    change = stats.Paired(items("a", "x", "m", base), items("a", "x", "m", edited), {}).change("x", "m")
+    low, high = bootstrap((edited - base,), np.mean, method="percentile", rng=1).confidence_interval
+    assert change.value == pytest.approx(np.mean(edited - base))
+    assert change.low == pytest.approx(low, abs=0.015)
+    assert change.high == pytest.approx(high, abs=0.015)
+
+
+def test_summary_figures_by_hand():
+    def side(strict, boolean, chain, nats):
+        return pd.concat(
+            [
+                items("r", "recitation", "strict", strict),
+                items("b", "logic", "boolean", boolean),
+                items("c", "logic", "chain", chain),
+                items("f", "fluency", "perplexity", nats, 10),
+            ]
+        )
+
+    base = side([1, 1, 1, 1], [1, 1, 1, 1], [1, 1, 1, 1], [2.0, 2.0])
+    edited = side([1, 0, 0, 0], [1, 1, 1, 0], [1, 1, 1, 1], [2.1, 2.1])
+    summary = stats.Paired(base, edited, {("logic", "boolean"): 0.5, ("logic", "chain"): 0.25}).summary()
+    assert summary["recitation_removed"].value == pytest.approx(0.75)
+    assert summary["logic_kept"].value == pytest.approx(0.75)
+    assert summary["split_score"].value == pytest.approx(0.75)
+    assert summary["perplexity_ratio"].value == pytest.approx(math.exp(0.1))
+
+
+def test_an_unchanged_model_changes_nothing():
+    base = items("a", "x", "m", [1, 0, 1])
+    change = stats.Paired(base, base.copy(), {}).change("x", "m")
+    assert (change.value, change.low, change.high) == (0, 0, 0)
+
+
+def test_other_items_are_refused():
+    with pytest.raises(ValueError, match="same items"):
+        stats.Paired(items("a", "x", "m", [1, 0]), items("a", "x", "m", [1, 0, 1]), {})
+
+
+def test_a_record_is_read_back_and_damage_is_seen(tmp_path):
+    table = items("a", "x", "m", [1, 0])
+    path = record.write(tmp_path / "new", "r", {"spec": "none", "value": float("nan"), "seconds": 1.0}, table)
+    content, found = record.read(path)
+    assert content["value"] is None
+    pd.testing.assert_frame_equal(found, table)
+    assert record.write(tmp_path / "new", "r", {"spec": "none", "value": float("nan"), "seconds": 2.0}, table) == path
+    assert sorted(p.suffix for p in path.parent.iterdir()) == [".json", ".parquet"]
+    path.with_suffix(".parquet").write_bytes(b"x")
+    with pytest.raises(UserError, match="damaged"):
+        record.read(path)
