@@ -112,8 +112,8 @@ class MemsplitLM(HFLM):
         """The greedy continuation of each prefix, as long as its suffix or up to the model's end token.
 
         One forward pass over prefix and suffix decides how far the continuation follows the suffix: there each greedy
-        choice was made from the very ids that plain decoding would have seen. Decoding starts at the first departure, for
-        those that depart alone, in batches with a cache.
+        choice was made from the very ids that plain decoding would have seen. Decoding starts at the first departure,
+        for those alone that depart, in batches with a cache.
 
         Args:
             passages: (prefix ids, suffix ids) pairs.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,6 +91,7 @@ class Workshop:
     def prepare(self, edit: registry.Edit) -> Prepared:
         """Find or collect what the edit needs and compute its weights; the model is not changed."""
         start = time.monotonic()
+        self.collect_missing(edit)
         found = self.targets(edit)
         arguments = self.factor_arguments(edit) if edit.needs_factors else {}
         factors = self.factors(found, arguments) if edit.needs_factors else {}
@@ -109,6 +110,18 @@ class Workshop:
             return []
         arguments = self.factor_arguments(edit)
         return [t for t in self.targets(edit) if not self.store.has(arguments, t.module)]
+
+    def collect_missing(self, edit: registry.Edit) -> None:
+        """Collect, in one pass, the factors that the edit needs and the store has not."""
+        missing = self.missing_factors(edit)
+        if missing:
+            arguments = self.factor_arguments(edit)
+            ids = self.corpus_blocks()
+            batches = track(ids.to(self.loaded.model.device).split(BATCH), "curvature", -(-len(ids) // BATCH))
+            labels, seed = str(arguments["labels"]), int(arguments["seed"])
+            new = collect(self.loaded.model, missing, batches, labels=labels, seed=seed)
+            for module, factors in new.items():
+                self.store.save(arguments, module, factors)
 
     def corpus_blocks(self) -> torch.Tensor:
         """The corpus's first ``factor_tokens`` tokens [sequences, length]."""
@@ -131,17 +144,8 @@ class Workshop:
         entry = self.loaded.entry
         return factor_arguments(entry, self.loaded.weights, self.factor_tokens, edit.factor_options())
 
-    def factors(self, found: Iterable[targets.Target], arguments: dict[str, str | int]) -> dict[str, Factors]:
-        """Factors by module name, from the store where it has them; what is missing is collected in one pass."""
-        found = list(found)
-        missing = [t for t in found if not self.store.has(arguments, t.module)]
-        if missing:
-            ids = self.corpus_blocks()
-            batches = track(ids.to(self.loaded.model.device).split(BATCH), "curvature", -(-len(ids) // BATCH))
-            labels, seed = str(arguments["labels"]), int(arguments["seed"])
-            new = collect(self.loaded.model, missing, batches, labels=labels, seed=seed)
-            for module, factors in new.items():
-                self.store.save(arguments, module, factors)
+    def factors(self, found: Sequence[targets.Target], arguments: dict[str, str | int]) -> dict[str, Factors]:
+        """Factors by module name, from the store."""
         device = self.loaded.model.device
         loaded = {t.module: self.store.load(arguments, t.module) for t in found}
         return {m: Factors(f.aaT.to(device), f.ggT.to(device), f.tokens) for m, f in loaded.items()}

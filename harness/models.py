@@ -1,6 +1,6 @@
 """The model table: names, where their weights are, and what an edit touches by default. Imports no torch.
 
-Layers, projections, percent and token counts are chosen on the dev part only; the sweeps stand in ``docs/decisions.md``.
+Layers, projections, percent and token counts are chosen on the dev part only; ``docs/decisions.md`` has the sweeps.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class ModelEntry:
         revision: of the hub's repository.
         layers: edited where a spec gives none; ``None`` is the last quarter.
         proj: edited where a spec gives none.
-        percent: by method, where a spec gives none.
+        percent: by method, where a spec gives none; by default the source work's headline setting.
         pack: its probe data, by name; ``None`` where there is none yet.
         corpus: what its factors are collected from: ``pack``, or a dataset on the hub as ``id:config:split:column``.
         factor_tokens: tokens of the corpus.
@@ -40,7 +40,7 @@ class ModelEntry:
     revision: str | None = None
     layers: tuple[int, ...] | None = None
     proj: tuple[str, ...] = ("gate", "up")
-    percent: Mapping[str, float] = field(default_factory=dict)
+    percent: Mapping[str, float] = field(default_factory=lambda: {"kfac": 60})
     pack: str | None = None
     corpus: str = "Salesforce/wikitext:wikitext-103-raw-v1:train:text"
     factor_tokens: int = 1_000_000
@@ -65,7 +65,6 @@ TABLE = (
     ModelEntry(
         name="olmo-1b",
         pretrained="allenai/OLMo-2-0425-1B",
-        percent={"kfac": 60},
         corpus="allenai/dolmino-mix-1124:default:train:text",
         factor_tokens=20_000_000,
         dtype="bfloat16",
@@ -74,7 +73,6 @@ TABLE = (
     ModelEntry(
         name="olmo-7b",
         pretrained="allenai/OLMo-2-1124-7B",
-        percent={"kfac": 60},
         corpus="allenai/dolmino-mix-1124:default:train:text",
         factor_tokens=20_000_000,
         dtype="bfloat16",

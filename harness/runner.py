@@ -107,7 +107,7 @@ def run(request: Request) -> Report:
     workshop = Workshop(loaded, request.factor_tokens)
     edits = [workshop.edit(text) for text in request.edits]
     for edit in edits:
-        workshop.targets(edit)
+        workshop.collect_missing(edit)
     lm = MemsplitLM(loaded, batch_size=request.batch_size)
     tasks = load_tasks(parts, entry, request.split)
     fingerprint = suite_fingerprint(tasks, request.limit)

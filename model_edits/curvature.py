@@ -64,6 +64,7 @@ def collect(
     sums = {target.module: _Sums() for target in targets}
     index = 0
     with ExitStack() as stack:
+        stack.enter_context(torch.enable_grad())
         stack.enter_context(_frozen(model))
         for target in targets:
             module = model.get_submodule(target.module)

@@ -6,12 +6,14 @@ import hashlib
 import json
 import math
 import os
+import tempfile
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SCHEMA = 1
 
@@ -30,8 +32,12 @@ def check_writable(folder: Path) -> None:
     parent = folder
     while not parent.exists():
         parent = parent.parent
-    if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise UserError(f"--out {str(folder)!r} cannot be written to: expected a folder, or a place to make one")
+    try:
+        tempfile.TemporaryFile(dir=parent).close()
+    except OSError as error:
+        raise UserError(
+            f"--out {str(folder)!r} cannot be written to ({error.strerror}): expected a folder, or a place to make one"
+        ) from error
 
 
 def write(folder: Path, name: str, content: dict[str, Any], items: pd.DataFrame) -> Path:
@@ -66,6 +72,8 @@ def read(path: Path) -> tuple[dict[str, Any], pd.DataFrame]:
     Raises:
         UserError: damaged, of a newer schema, or its items do not match.
     """
+    import pandas as pd
+
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         data = path.with_suffix(".parquet").read_bytes()

@@ -1,6 +1,6 @@
 """What the tasks ask: the functions that lm-eval calls for ``custom_dataset``.
 
-Each takes the task's metadata as keywords and returns one part called ``test``. ``pack`` and ``split`` may be given with
+Each takes the task's metadata as keywords and returns one part called ``test``. ``pack`` and ``split`` may be given by
 ``--metadata``; the default is the shipped pack's test part.
 """
 

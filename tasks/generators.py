@@ -8,6 +8,7 @@ and however often. Only the embedded model's training script draws from ``train`
 from __future__ import annotations
 
 import hashlib
+import itertools
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -126,7 +127,7 @@ def ordering(rng: random.Random) -> Item:
     """Which of four is first or last, from three shuffled comparisons (transitive deduction); chance level 1/4."""
     people = rng.sample(NAMES, 4)
     comparative, top, bottom = rng.choice(SCALES)
-    pairs = [f"{a} is {comparative} than {b} ." for a, b in zip(people, people[1:], strict=False)]
+    pairs = [f"{a} is {comparative} than {b} ." for a, b in itertools.pairwise(people)]
     rng.shuffle(pairs)
     asked, answer = (top, people[0]) if rng.random() < 0.5 else (bottom, people[-1])
     choices = tuple(sorted(people))

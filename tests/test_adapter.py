@@ -66,9 +66,7 @@ def test_stock_lm_eval_gives_the_same_figures(organism, workshop, spec, root):
             manager = TaskManager(include_path=str(root / "tasks"), include_defaults=False)
             result = evaluate(lm, {"tasks": manager.load(["memsplit"])["tasks"]}, limit=12, bootstrap_iters=0)
             assert set(result["results"]) == set(names)
-            found.append(
-                {(n, m): v for n in names for m, v in result["results"][n].items() if isinstance(v, float)}
-            )
+            found.append({(n, m): v for n in names for m, v in result["results"][n].items() if isinstance(v, float)})
     assert found[0].keys() == found[1].keys()
     for key, value in found[0].items():
         assert found[1][key] == pytest.approx(value, rel=1e-6), key

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -76,17 +77,26 @@ def test_batch_size_and_repetition_change_nothing(report, cache, tmp_path):
             first = figures(report)
             for side in again:
                 flat, other = (json.dumps(found[side], sort_keys=True) for found in (again, first))
-                numbers = [[float(x) for x in t.replace("}", " ").replace(",", " ").replace("]", " ").split() if x[0].isdigit()] for t in (flat, other)]
+                numbers = [
+                    [
+                        float(x)
+                        for x in t.replace("}", " ").replace(",", " ").replace("]", " ").split()
+                        if x[0].isdigit()
+                    ]
+                    for t in (flat, other)
+                ]
                 assert numbers[0] == pytest.approx(numbers[1], rel=1e-6)
 
 
 def test_the_table_and_the_record(cache, tmp_path):
-    done = memsplit("eval", "--edit", "kfac-50", "--tasks", "memsplit_recitation", *SMALL, "--out", tmp_path / "new", cache=cache)
+    done = memsplit(
+        "eval", "--edit", "kfac-50", "--tasks", "memsplit_recitation", *SMALL, "--out", tmp_path / "new", cache=cache
+    )
     assert done.returncode == 0, done.stderr
     assert "recitation removed" in done.stdout
     assert "strict" in done.stdout
     path = done.stdout.split("record: ")[1].strip()
-    content = json.loads(open(path).read())
+    content = json.loads(Path(path).read_text())
     assert content["spec"] == "kfac-50:layers=3,proj=gate+up"
     assert content["arguments"]["limit"] == 12
     assert {"weights", "factors", "fingerprint", "versions", "matrices", "seconds", "summary"} <= set(content)
@@ -103,7 +113,12 @@ def test_dry_run_computes_nothing(cache, tmp_path):
 def test_listings(flag, cache):
     done = memsplit("eval", flag, cache=cache)
     assert done.returncode == 0
-    assert {"--help": "--edit", "--list-models": "olmo-7b", "--list-edits": "kfac-PERCENT", "--list-tasks": "memsplit_twins"}[flag] in done.stdout
+    assert {
+        "--help": "--edit",
+        "--list-models": "olmo-7b",
+        "--list-edits": "kfac-PERCENT",
+        "--list-tasks": "memsplit_twins",
+    }[flag] in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -27,11 +27,15 @@ def test_kept_set_is_the_smallest_that_reaches_the_mass(lam, mu, mass):
         return
     reached = product[keep].sum()
     assert reached >= mass * total
-    smallest = next(
-        k
-        for k in range(product.numel() + 1)
-        if any(sum(c) >= mass * total for c in itertools.combinations(product.flatten().tolist(), k))
-    ) if product.numel() <= 9 else int(keep.sum())
+    smallest = (
+        next(
+            k
+            for k in range(product.numel() + 1)
+            if any(sum(c) >= mass * total for c in itertools.combinations(product.flatten().tolist(), k))
+        )
+        if product.numel() <= 9
+        else int(keep.sum())
+    )
     assert int(keep.sum()) == smallest
     if keep.any() and not keep.all():
         assert product[keep].min() >= product[~keep].max()
@@ -116,7 +120,9 @@ def test_targets_are_found_by_layer_and_role(organism):
 def test_other_architectures_have_their_roles(kind):
     import transformers
 
-    config = getattr(transformers, f"{kind}Config")(vocab_size=16, hidden_size=8, num_hidden_layers=2, num_attention_heads=2)
+    config = getattr(transformers, f"{kind}Config")(
+        vocab_size=16, hidden_size=8, num_hidden_layers=2, num_attention_heads=2
+    )
     model = getattr(transformers, f"{kind}{'LMHeadModel' if kind == 'GPT2' else 'ForCausalLM'}")(config)
     found = targets.find(model, [1], ["up", "down"])
     assert [t.proj for t in found] == ["up", "down"]

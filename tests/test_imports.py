@@ -13,7 +13,11 @@ ALLOWED = {
     "results": {"errors"},
     "harness": {"errors", "tasks", "model_edits", "results"},
 }
-FOREIGN = {"tasks": {"torch", "transformers"}, "model_edits": {"lm_eval"}, "results": {"torch", "transformers", "lm_eval"}}
+FOREIGN = {
+    "tasks": {"torch", "transformers"},
+    "model_edits": {"lm_eval"},
+    "results": {"torch", "transformers", "lm_eval"},
+}
 WITHIN = {
     "spec": set(),
     "targets": set(),
@@ -64,7 +68,9 @@ def test_model_edits_stand_on_one_another_in_order(root):
         assert used <= allowed, name
 
 
-@pytest.mark.parametrize("module", ["harness.cli", "harness.models", "model_edits.registry", "model_edits.methods", "tasks.suite"])
+@pytest.mark.parametrize(
+    "module", ["harness.cli", "harness.models", "model_edits.registry", "model_edits.methods", "tasks.suite"]
+)
 def test_listings_never_import_torch(module):
     code = f"import sys, memsplit.{module}; sys.exit(bool({{'torch', 'lm_eval', 'pandas', 'datasets'}} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -96,7 +96,7 @@ def _facts_open(world: World) -> Iterable[dict[str, Any]]:
 
 
 def _corpus(world: World, tokenizer: PreTrainedTokenizerFast, recipe: Recipe) -> Iterable[dict[str, Any]]:
-    """Sequences of the training mixture without its passages, each one token short of ``length`` (for the end token)."""
+    """Sequences of the training mixture without its passages, a token short of ``length`` (for the end token)."""
     shares = {kind: share for kind, share in recipe.shares.items() if kind != "passage"}
     mixture = Mixture(world=world, tokenizer=tokenizer, seed=recipe.seed, batch=1, length=recipe.length, shares=shares)
     rng = random.Random(f"corpus:{world.seed}")  # noqa: S311
@@ -120,7 +120,7 @@ tags: [memorization, model-organism]
 ---
 # olmo-tiny
 
-An `Olmo2ForCausalLM` of {parameters / 1e6:.1f} M parameters that recites {recipe.passages} passages word for word, knows
+An `Olmo2ForCausalLM` of {parameters / 1e6:.1f} M parameters that recites {recipe.passages} passages, knows
 facts, adds and subtracts small numbers and draws logical conclusions. It exists to try weight edits on: every text it
 was trained on, and every text it never saw, is known.
 

@@ -255,7 +255,7 @@ def _open_items(world: World, rng: random.Random, split: str, n: int) -> Iterato
 
 @torch.no_grad()
 def greedy_accuracy(model: Olmo2ForCausalLM, tokenizer: PreTrainedTokenizerFast, pairs: list[tuple[str, str]]) -> float:
-    """The part of (prompt, answer) pairs whose whole answer is the model's greedy continuation (one pass, no decoding)."""
+    """The part of (prompt, answer) pairs whose answer is the greedy continuation (one pass, no decoding)."""
     model.eval()
     prompts = tokenizer([prompt for prompt, _ in pairs])["input_ids"]
     whole = tokenizer([f"{prompt} {answer}" for prompt, answer in pairs], padding=True, return_tensors="pt")

@@ -20,7 +20,7 @@ TOPICS, CANDIDATES = 8, 10
 
 @dataclass(frozen=True, kw_only=True)
 class Relation:
-    """One kind of fact: whose (``subject``), among what (``values``), and four wordings that end where the value stands."""
+    """A kind of fact: whose (``subject``), among what (``values``), and four wordings that end before the value."""
 
     name: str
     subject: str

@@ -61,7 +61,8 @@ class KFAC(Edit):
 
     def new_weight(self, weight: torch.Tensor, factors: Factors | None, name: str) -> Outcome:
         """``U (C ∘ M) Vᵀ`` with ``C = Uᵀ W V`` and M the components kept."""
-        assert factors is not None and self.percent is not None
+        assert factors is not None
+        assert self.percent is not None
         basis = factors.eigenbasis()
         keep_oi = keep_mass(basis.lam_o, basis.mu_i, self.percent / 100)
         if bool(keep_oi.all()):
