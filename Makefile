@@ -4,9 +4,21 @@ BIN = $(VENV)/bin
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[test]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
-.PHONY: test
+.PHONY: demo test lint organism
+demo: $(VENV)/.installed  ## the main job on the embedded model
+	$(BIN)/memsplit-eval --model olmo-tiny --edit kfac --edit kfac-50
+
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	ln -sfn $(CURDIR) $(VENV)/memsplit
+	cd $(VENV) && bin/mypy --config-file ../pyproject.toml $(addprefix -p memsplit., errors tasks model_edits results harness)
+
+organism: $(VENV)/.installed  ## train olmo-tiny again
+	$(BIN)/memsplit organism train

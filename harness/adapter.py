@@ -31,7 +31,7 @@ class Continuation(str):
 
 
 @register_model("memsplit")
-class MemsplitLM(HFLM):
+class MemsplitLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
     """A causal language model under an edit.
 
     Args:

@@ -92,7 +92,7 @@ class Workshop:
         """Find or collect what the edit needs and compute its weights; the model is not changed."""
         start = time.monotonic()
         self.collect_missing(edit)
-        found = self.targets(edit)
+        found = self.matrices(edit)
         arguments = self.factor_arguments(edit) if edit.needs_factors else {}
         factors = self.factors(found, arguments) if edit.needs_factors else {}
         collected = time.monotonic()
@@ -100,7 +100,7 @@ class Workshop:
         seconds = {"factors": collected - start, "edit": time.monotonic() - collected}
         return Prepared(edit=edit, weights=weights, changes=changes, factors=arguments, seconds=seconds)
 
-    def targets(self, edit: registry.Edit) -> tuple[targets.Target, ...]:
+    def matrices(self, edit: registry.Edit) -> tuple[targets.Target, ...]:
         """The matrices that the edit touches."""
         return targets.find(self.loaded.model, edit.layers or (), edit.proj or ()) if edit.touches else ()
 
@@ -109,7 +109,7 @@ class Workshop:
         if not edit.needs_factors:
             return []
         arguments = self.factor_arguments(edit)
-        return [t for t in self.targets(edit) if not self.store.has(arguments, t.module)]
+        return [t for t in self.matrices(edit) if not self.store.has(arguments, t.module)]
 
     def collect_missing(self, edit: registry.Edit) -> None:
         """Collect, in one pass, the factors that the edit needs and the store has not."""
@@ -117,7 +117,7 @@ class Workshop:
         if missing:
             arguments = self.factor_arguments(edit)
             ids = self.corpus_blocks()
-            batches = track(ids.to(self.loaded.model.device).split(BATCH), "curvature", -(-len(ids) // BATCH))
+            batches = track(torch.split(ids.to(self.loaded.model.device), BATCH), "curvature", -(-len(ids) // BATCH))
             labels, seed = str(arguments["labels"]), int(arguments["seed"])
             new = collect(self.loaded.model, missing, batches, labels=labels, seed=seed)
             for module, factors in new.items():

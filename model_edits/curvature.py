@@ -114,6 +114,6 @@ def _watch(sums: _Sums) -> Any:
 
         if not output.requires_grad:
             output.requires_grad_()
-        output.register_hook(backward)
+        output.register_hook(backward)  # type: ignore[no-untyped-call]  # torch leaves it untyped
 
     return hook

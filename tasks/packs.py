@@ -29,8 +29,15 @@ from ..errors import UserError, unknown
 
 SHIPPED = Path(__file__).parent / "packs"
 SPLITS = ("dev", "test")
-_PASSAGE = {"id": str, "split": str, "prefix_ids": list, "suffix_ids": list, "prefix_text": str, "suffix_text": str}
-_FACT = {"id": str, "split": str, "question": str, "answer": str, "relation": str}
+_PASSAGE: dict[str, type] = {
+    "id": str,
+    "split": str,
+    "prefix_ids": list,
+    "suffix_ids": list,
+    "prefix_text": str,
+    "suffix_text": str,
+}
+_FACT: dict[str, type] = {"id": str, "split": str, "question": str, "answer": str, "relation": str}
 FIELDS: dict[str, dict[str, type]] = {
     "memorized": _PASSAGE,
     "twins": _PASSAGE,

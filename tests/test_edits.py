@@ -55,7 +55,7 @@ class TestConformance:
     def test_changes_only_its_targets(self, workshop, spec):
         edit = workshop.edit(spec)
         prepared = workshop.prepare(edit)
-        assert set(prepared.weights) == {t.parameter for t in workshop.targets(edit)}
+        assert set(prepared.weights) == {t.parameter for t in workshop.matrices(edit)}
 
     def test_same_spec_same_result(self, workshop, spec):
         first, second = (workshop.prepare(workshop.edit(spec)).weights for _ in range(2))
@@ -66,7 +66,7 @@ class TestConformance:
         if edit.name == "random" and edit.match:
             pytest.skip("the match measures a model that has lost those components already")
         prepared = workshop.prepare(edit)
-        found = workshop.targets(edit)
+        found = workshop.matrices(edit)
         factors = workshop.factors(found, prepared.factors)
         with applied(workshop.loaded.model, prepared.weights):
             again, _ = compute(workshop.loaded.model, edit, found, factors)

@@ -203,8 +203,8 @@ class World:
 class _Prose:
     """A grammar with agreement, topics and selectional preferences.
 
-    A sentence is ``[opener ,] NP VP [connective NP VP] .`` with number agreement between determiner, noun and verb. Each
-    content word prefers, for the document's topic and the content word before it, ten successors of each class; seven
+    A sentence is ``[opener ,] NP VP [connective NP VP] .``; determiner, noun and verb agree in number. Each content
+    word prefers, for the document's topic and the content word before it, ten successors of each class; seven
     times in a hundred it is any word of the class.
     """
 
