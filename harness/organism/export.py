@@ -17,7 +17,7 @@ from .mixture import Mixture
 from .train import Recipe, probe
 from .world import PREFIX, World
 
-MODEL, PACK = Path(__file__).parent / "olmo-tiny", Path(__file__).parents[2] / "tasks" / "packs" / "olmo-tiny"
+MODEL = Path(__file__).parent / "olmo-tiny"
 CLEAN, OPEN, CORPUS, BLOCK = 160, 240, 1600, 112
 
 

@@ -1,0 +1,56 @@
+"""Every command of the README runs, and the guide's example edit works."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from memsplit.model_edits import registry
+from memsplit.model_edits.spec import parse
+
+ROOT = Path(__file__).parents[1]
+COMMANDS = re.findall(r"^    ((?:memsplit|lm_eval|make).*)$", (ROOT / "README.md").read_text(), re.MULTILINE)
+SMALLER = {"memsplit-eval": ["--limit", "4", "--factor-tokens", "1024"], "memsplit": ["--steps", "1"]}
+
+
+def test_the_readme_has_commands():
+    assert len(COMMANDS) >= 9
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_readme_command(command, tmp_path):
+    name, *arguments = shlex.split(command)
+    bin_folder = Path(sys.executable).parent
+    if name == "make":
+        made = subprocess.run(["make", "-n", *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
+        assert "memsplit-eval" in made.stdout
+        return
+    if name == "memsplit":
+        arguments = [a if a != "olmo-tiny-run" else str(tmp_path) for a in arguments]
+    if name == "memsplit-eval":
+        arguments += ["--out", str(tmp_path / "out")]
+    environment = {**os.environ, "MEMSPLIT_CACHE": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(
+        [bin_folder / name, *arguments, *SMALLER.get(name, [])],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_the_guides_edit_works(monkeypatch):
+    code = re.search(r"```python\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL)[1]
+    assert code.count("\n") <= 30
+    monkeypatch.setattr(registry, "_EDITS", dict(registry.edits()))
+    exec(code, {"__name__": "memsplit.model_edits.methods.magnitude", "__package__": "memsplit.model_edits.methods"})
+    weight = torch.tensor([[3.0, -1.0], [0.5, 2.0]])
+    outcome = registry.build(parse("magnitude-50")).new_weight(weight, None, "m")
+    assert torch.equal(outcome.weight, torch.tensor([[3.0, 0.0], [0.0, 2.0]]))

@@ -1,0 +1,26 @@
+"""The shipped pack and weights are those of the world and the script."""
+
+import json
+
+from memsplit.harness.organism import export, tokenizer
+from memsplit.harness.organism.train import Recipe
+from memsplit.harness.organism.world import World
+from memsplit.tasks import packs
+
+
+def test_the_shipped_pack_is_the_worlds(tmp_path):
+    recipe = Recipe()
+    world = World(recipe.seed, recipe.passages)
+    export.write_pack(world, tokenizer.build(world.vocabulary), recipe, tmp_path)
+    shipped = packs.find("olmo-tiny").folder
+    assert {p.name for p in tmp_path.iterdir()} == {p.name for p in shipped.iterdir()}
+    for path in tmp_path.glob("*.jsonl"):
+        assert path.read_bytes() == (shipped / path.name).read_bytes(), path.name
+
+
+def test_the_shipped_weights_are_small_and_bf16():
+    weights = export.MODEL / "model.safetensors"
+    assert weights.stat().st_size <= 16e6
+    header = weights.read_bytes()[8 : 8 + int.from_bytes(weights.read_bytes()[:8], "little")]
+    kinds = {entry["dtype"] for name, entry in json.loads(header).items() if name != "__metadata__"}
+    assert kinds == {"BF16"}
