@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch.nn.functional import cross_entropy
 from transformers import Olmo2Config, Olmo2ForCausalLM, PreTrainedTokenizerFast
@@ -210,7 +210,7 @@ def load_checkpoint(
         with safe_open(path, framework="pt") as file:
             meta = file.metadata()
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except Exception as error:
+    except (SafetensorError, OSError) as error:
         raise UserError(f"{path} is damaged ({error}); delete it to start again") from error
     mine = json.dumps(asdict(recipe), sort_keys=True)
     if meta["recipe"] != mine:
