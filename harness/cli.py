@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
-from ..errors import UserError
+from ..errors import UserError, unknown
 from ..model_edits import registry
 from ..results import record
 from ..tasks import packs, suite
-from . import models
+from . import models, plan
+
+if TYPE_CHECKING:
+    from .runner import Report
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
@@ -89,11 +94,13 @@ def _add_eval(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--edit",
+        dest="edits",
         action="append",
         default=[],
         metavar="SPEC",
         help="NAME[-PERCENT][:key=value,…][@DIAL]; repeatable (default: kfac)",
     )
+    add("--pack", metavar="NAME", help="probe data: a shipped pack or a folder (default: the model's)")
     add("--suite", default="memsplit", metavar="NAME", help="default: %(default)s")
     add("--tasks", default="", metavar="A,B", help="only these tasks of the suite")
     add("--split", default="test", metavar="PART", help="the part of the items: dev or test (default: %(default)s)")
@@ -115,6 +122,7 @@ def _add_eval(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="tokens that curvature is collected from (default: the model's)",
     )
+    add("--rescore", action="store_true", help="score again what was scored before with the same weights and items")
     add("--json", action="store_true", help="print one JSON object instead of the table")
     add("--list-models", action="store_true", help="names for --model")
     add("--list-edits", action="store_true", help="names for --edit, with their keys")
@@ -136,24 +144,20 @@ def _eval(arguments: argparse.Namespace) -> int:
         show()
     if asked:
         return 0
-    request = _check(arguments)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TQDM_DISABLE", "1")  # our own progress covers the whole run
-    if arguments.dry_run:
-        from . import plan
-
-        print("\n".join(plan.describe(_request(request))))
-        return 0
-    import warnings
-
+    request = _check(arguments)
     warnings.filterwarnings("ignore")
     import transformers
 
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
+    if arguments.dry_run:
+        print("\n".join(plan.describe(request)))
+        return 0
     from .runner import run
 
-    report = run(_request(request))
+    report = run(request)
     if arguments.json:
         print(json.dumps(record.plain(report.to_json()), allow_nan=False))
     else:
@@ -161,51 +165,41 @@ def _eval(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _check(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Everything that can be refused without loading torch."""
-    from .plan import check_edits
-
-    entry = models.resolve(arguments.model)
-    edits = arguments.edit or ["kfac"]
-    check_edits(edits, entry)
-    if arguments.suite not in suite.SUITES:
-        raise _unknown("suite", arguments.suite, suite.SUITES)
-    known = {part.task for part in suite.SUITES[arguments.suite]}
+def _check(arguments: argparse.Namespace) -> plan.Request:
+    """What is asked for; everything is refused here that can be without loading a model."""
+    entry = models.resolve(arguments.model, arguments.pack)
+    edits = arguments.edits or ["kfac"]
+    plan.check_edits(edits, entry)
     tasks = [name for name in arguments.tasks.split(",") if name]
-    for name in tasks:
-        if name not in known:
-            raise _unknown("task", name, known)
+    plan.choose_parts(arguments.suite, tasks, entry)
     if arguments.dtype not in (None, *DTYPES):
-        raise _unknown("dtype", arguments.dtype, DTYPES)
+        raise unknown("dtype", arguments.dtype, DTYPES)
     if arguments.factor_tokens is not None and arguments.factor_tokens < entry.factor_length:
         raise UserError(f"bad --factor-tokens {arguments.factor_tokens}: expected at least {entry.factor_length}")
     packs.check_split(arguments.split)
     if not arguments.dry_run:
         record.check_writable(arguments.out)
-    names = ("suite", "split", "limit", "batch_size", "device", "dtype", "seed", "out", "factor_tokens")
-    return {"model": arguments.model, "edits": edits, "tasks": tasks, **{n: getattr(arguments, n) for n in names}}
+    given = {field.name: getattr(arguments, field.name) for field in dataclasses.fields(plan.Request)}
+    return plan.Request(**{**given, "edits": edits, "tasks": tasks, "device": _device(arguments.device)})
 
 
-def _request(values: dict[str, Any]) -> Any:
+def _device(name: str | None) -> str:
+    """The device to compute on.
+
+    Raises:
+        UserError: there is none of that name.
+    """
     import torch
 
-    from .runner import Request
-
-    device = values["device"] or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = name or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"bad --device {device!r}: {str(error).splitlines()[0]}") from error
-    return Request(**{**values, "device": device})
+    return device
 
 
-def _unknown(kind: str, name: str, known: Any) -> UserError:
-    from ..errors import unknown
-
-    return unknown(kind, name, known)
-
-
-def _print(report: Any) -> None:
+def _print(report: Report) -> None:
     from rich.console import Console
 
     from ..results import tables
@@ -240,14 +234,11 @@ def _list_tasks() -> None:
 
 def _train(arguments: argparse.Namespace) -> int:
     record.check_writable(arguments.out)
-    import torch
-
     from .organism.export import export
     from .organism.train import Recipe, train
 
     recipe = Recipe(seed=arguments.seed, steps=arguments.steps)
-    device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    model, tokenizer, world = train(recipe, arguments.out, device=device)
+    model, tokenizer, world = train(recipe, arguments.out, device=_device(arguments.device))
     export(model.cpu(), tokenizer, world, recipe, arguments.out)
     print(f"model: {arguments.out / 'model'}\npack: {arguments.out / 'pack'}")
     return 0

@@ -3,30 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import platformdirs
 import torch
 
 from ..model_edits import registry, spec, targets
 from ..model_edits.apply import MatrixChange, compute
 from ..model_edits.curvature import collect
 from ..model_edits.factors import Factors, FactorStore
-from . import loading, models
+from . import cache, loading, models
 from .progress import track
 
 BATCH = 16
-CACHE_VARIABLE = "MEMSPLIT_CACHE"
-
-
-def cache_folder() -> Path:
-    """``$MEMSPLIT_CACHE``, else the platform's cache folder for memsplit."""
-    return Path(os.environ.get(CACHE_VARIABLE) or platformdirs.user_cache_dir("memsplit"))
 
 
 def fill_in(text: str, entry: models.ModelEntry, n_layers: int | None) -> registry.Edit:
@@ -58,13 +49,17 @@ class Prepared:
         weights: new weights by parameter name.
         changes: the account, matrix by matrix.
         factors: the arguments of the factors that it used; empty if none.
-        seconds: that collecting and computing took, by phase.
+        factor_hashes: their sha256 by module name.
+        weights_hash: sha256 that names the edited model's weights.
+        seconds: by phase: ``curvature`` (0 where it was cached) and ``edit``.
     """
 
     edit: registry.Edit
     weights: dict[str, torch.Tensor]
     changes: list[MatrixChange]
     factors: dict[str, str | int]
+    factor_hashes: dict[str, str]
+    weights_hash: str
     seconds: dict[str, float]
 
 
@@ -73,7 +68,7 @@ class Workshop:
 
     Args:
         loaded: the model.
-        factor_tokens: tokens that factors are collected from; the model table's by default.
+        factor_tokens: tokens that factors are collected from; the model table's by default, or what the corpus holds.
         store: where factors are kept; in the cache folder by default.
     """
 
@@ -82,7 +77,11 @@ class Workshop:
     ) -> None:
         self.loaded = loaded
         self.factor_tokens = factor_tokens or loaded.entry.factor_tokens
-        self.store = store or FactorStore(cache_folder() / "factors")
+        self.must_have_all = factor_tokens is not None
+        longest = getattr(loaded.model.config, "max_position_embeddings", None) or loaded.entry.factor_length
+        self.length = min(loaded.entry.factor_length, longest)
+        self.store = store or FactorStore(cache.folder() / "factors")
+        self.collected_s: dict[Path, float] = {}
 
     def edit(self, text: str) -> registry.Edit:
         """The edit of a spec, with this model's defaults (see :func:`fill_in`)."""
@@ -90,15 +89,22 @@ class Workshop:
 
     def prepare(self, edit: registry.Edit) -> Prepared:
         """Find or collect what the edit needs and compute its weights; the model is not changed."""
+        self.collect_missing([edit])
         start = time.monotonic()
-        self.collect_missing(edit)
         found = self.matrices(edit)
         arguments = self.factor_arguments(edit) if edit.needs_factors else {}
         factors = self.factors(found, arguments) if edit.needs_factors else {}
-        collected = time.monotonic()
         weights, changes = compute(self.loaded.model, edit, found, factors)
-        seconds = {"factors": collected - start, "edit": time.monotonic() - collected}
-        return Prepared(edit=edit, weights=weights, changes=changes, factors=arguments, seconds=seconds)
+        collected = [self.collected_s.get(self.store.path(arguments, t.module), 0.0) for t in found]
+        return Prepared(
+            edit=edit,
+            weights=weights,
+            changes=changes,
+            factors=arguments,
+            factor_hashes={module: f.sha256 for module, f in factors.items()},
+            weights_hash=loading.weights_hash(weights, self.loaded.weights),
+            seconds={"curvature": max(collected, default=0.0), "edit": time.monotonic() - start},
+        )
 
     def matrices(self, edit: registry.Edit) -> tuple[targets.Target, ...]:
         """The matrices that the edit touches."""
@@ -111,55 +117,42 @@ class Workshop:
         arguments = self.factor_arguments(edit)
         return [t for t in self.matrices(edit) if not self.store.has(arguments, t.module)]
 
-    def collect_missing(self, edit: registry.Edit) -> None:
-        """Collect, in one pass, the factors that the edit needs and the store has not."""
-        missing = self.missing_factors(edit)
-        if missing:
-            arguments = self.factor_arguments(edit)
+    def collect_missing(self, edits: Sequence[registry.Edit]) -> None:
+        """Collect the factors that the edits need and the store has not, in one pass for each kind of labels."""
+        passes: dict[str, tuple[dict[str, str | int], dict[str, targets.Target]]] = {}
+        for edit in edits:
+            for target in self.missing_factors(edit):
+                arguments = self.factor_arguments(edit)
+                passes.setdefault(str(arguments["labels"]), (arguments, {}))[1][target.module] = target
+        for labels, (arguments, missing) in passes.items():
+            start = time.monotonic()
             ids = self.corpus_blocks()
             batches = track(torch.split(ids.to(self.loaded.model.device), BATCH), "curvature", -(-len(ids) // BATCH))
-            labels, seed = str(arguments["labels"]), int(arguments["seed"])
-            new = collect(self.loaded.model, missing, batches, labels=labels, seed=seed)
+            seed = int(arguments["seed"])
+            new = collect(self.loaded.model, list(missing.values()), batches, labels=labels, seed=seed)
             for module, factors in new.items():
-                self.store.save(arguments, module, factors)
+                self.collected_s[self.store.save(arguments, module, factors)] = time.monotonic() - start
 
     def corpus_blocks(self) -> torch.Tensor:
         """The corpus's first ``factor_tokens`` tokens [sequences, length]."""
-        entry = self.loaded.entry
-        documents = loading.corpus_documents(entry)
-        return loading.blocks(documents, self.loaded.tokenizer, self.factor_tokens, entry.factor_length)
-
-    def estimate_s(self) -> float:
-        """Seconds that collecting may take: one forward pass over a few random sequences, timed, times three."""
-        length = self.loaded.entry.factor_length
-        ids = torch.zeros(4, length, dtype=torch.long, device=self.loaded.model.device)
-        with torch.no_grad():
-            self.loaded.model(ids)
-            start = time.monotonic()
-            self.loaded.model(ids)
-        return (time.monotonic() - start) * 3 * self.factor_tokens / ids.numel()
+        documents = loading.corpus_documents(self.loaded.entry)
+        tokenizer = self.loaded.tokenizer
+        return loading.blocks(documents, tokenizer, self.factor_tokens, self.length, must_have_all=self.must_have_all)
 
     def factor_arguments(self, edit: registry.Edit) -> dict[str, str | int]:
-        """Everything that decides the factors of a matrix, but its name."""
-        entry = self.loaded.entry
-        return factor_arguments(entry, self.loaded.weights, self.factor_tokens, edit.factor_options())
+        """Everything that decides the factors of a matrix, but its name: same arguments, same factors."""
+        return {
+            "weights": self.loaded.weights,
+            "corpus": loading.corpus_name(self.loaded.entry),
+            "tokens": self.factor_tokens // self.length * self.length,
+            "length": self.length,
+            "seed": 0,
+            "labels": "sampled",
+            **edit.factor_options(),
+        }
 
     def factors(self, found: Sequence[targets.Target], arguments: dict[str, str | int]) -> dict[str, Factors]:
         """Factors by module name, from the store."""
         device = self.loaded.model.device
         loaded = {t.module: self.store.load(arguments, t.module) for t in found}
         return {m: Factors(f.aaT.to(device), f.ggT.to(device), f.tokens) for m, f in loaded.items()}
-
-
-def factor_arguments(
-    entry: models.ModelEntry, weights: str, tokens: int, options: dict[str, str]
-) -> dict[str, str | int]:
-    """The arguments that name a cache entry: same arguments, same factors."""
-    fixed: dict[str, Any] = {
-        "weights": weights,
-        "corpus": loading.corpus_name(entry),
-        "tokens": tokens // entry.factor_length * entry.factor_length,
-        "length": entry.factor_length,
-        "seed": 0,
-    }
-    return {**fixed, "labels": "sampled", **options}

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import try_to_load_from_cache
+from huggingface_hub.errors import HfHubHTTPError
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
@@ -29,12 +31,14 @@ class LoadedModel:
         model: the weights.
         tokenizer: its own.
         weights: sha256 that names the weights and the type they are computed in.
+        revision: the hub's commit that they are of; ``None`` for a local folder.
     """
 
     entry: ModelEntry
     model: Any
     tokenizer: PreTrainedTokenizerBase
     weights: str
+    revision: str | None = None
 
 
 def load(entry: ModelEntry, *, device: str, dtype: str | None = None) -> LoadedModel:
@@ -51,19 +55,64 @@ def load(entry: ModelEntry, *, device: str, dtype: str | None = None) -> LoadedM
     except SafetensorError as error:
         raise UserError(f"the weights of {entry.pretrained!r} are damaged ({error})") from error
     except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
         if Path(entry.pretrained).is_dir():
-            raise UserError(f"{entry.pretrained!r} cannot be loaded as a causal language model: {reason}") from error
-        raise UserError(f"{entry.pretrained!r} could not be fetched: {reason}; {OFFLINE_HINT}") from error
+            raise UserError(
+                f"{entry.pretrained!r} cannot be loaded as a causal language model: {_reason(error)}"
+            ) from error
+        raise UserError(f"{entry.pretrained!r} could not be fetched: {_reason(error)}; {OFFLINE_HINT}") from error
     model = model.to(device).eval()
-    return LoadedModel(entry=entry, model=model, tokenizer=tokenizer, weights=weights_hash(model))
+    return LoadedModel(
+        entry=entry,
+        model=model,
+        tokenizer=tokenizer,
+        weights=weights_hash(model.state_dict()),
+        revision=_commit(entry),
+    )
 
 
-@torch.no_grad()
-def weights_hash(model: torch.nn.Module) -> str:
-    """sha256 of every parameter and buffer that is saved: names, types, shapes and bytes, in the order of the names."""
-    sha = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
+def _reason(error: Exception) -> str:
+    """The first line of a message; of the hub's errors, which begin with the bare status, the first two."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines[: 2 if isinstance(error, HfHubHTTPError) else 1])
+
+
+def _commit(entry: ModelEntry) -> str | None:
+    if Path(entry.pretrained).is_dir():
+        return None
+    path = try_to_load_from_cache(entry.pretrained, "config.json", revision=entry.revision)
+    return Path(path).parent.name if isinstance(path, str) else None
+
+
+def check_pack(loaded: LoadedModel) -> None:
+    """Refuse a pack whose ids are not of the model's tokenizer.
+
+    Raises:
+        UserError: an id is out of the vocabulary, or the ids of the first memorized passage do not spell its text.
+    """
+    if loaded.entry.pack is None:
+        return
+    pack = packs.find(loaded.entry.pack)
+    rows = pack.rows("memorized")
+    largest = max(max(row["prefix_ids"] + row["suffix_ids"]) for row in rows)
+    vocabulary = loaded.model.get_input_embeddings().num_embeddings
+    spelled = "".join(loaded.tokenizer.decode(rows[0]["prefix_ids"]).split()) if largest < vocabulary else ""
+    if spelled != "".join(rows[0]["prefix_text"].split()):
+        raise UserError(
+            f"the pack {pack.name!r} is of another tokenizer than {loaded.entry.name!r}: its ids spell other text"
+        )
+
+
+def weights_hash(tensors: Mapping[str, torch.Tensor], base: str = "") -> str:
+    """sha256 of names, types, shapes and bytes, in the order of the names.
+
+    Args:
+        tensors: every parameter and buffer that is saved, or those that an edit changed.
+        base: of the model that was edited; with nothing changed the hash is this one itself.
+    """
+    if base and not tensors:
+        return base
+    sha = hashlib.sha256(base.encode())
+    for name, tensor in sorted(tensors.items()):
         sha.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}".encode())
         sha.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
     return sha.hexdigest()
@@ -89,8 +138,7 @@ def corpus_documents(entry: ModelEntry) -> Iterator[str]:
             if row[column].strip():
                 yield row[column]
     except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"the corpus {name!r} could not be fetched: {reason}; {OFFLINE_HINT}") from error
+        raise UserError(f"the corpus {name!r} could not be fetched: {_reason(error)}; {OFFLINE_HINT}") from error
 
 
 def corpus_name(entry: ModelEntry) -> str:
@@ -101,11 +149,20 @@ def corpus_name(entry: ModelEntry) -> str:
     return "sha256:" + hashlib.sha256(packs.find(entry.pack).path("corpus").read_bytes()).hexdigest()
 
 
-def blocks(documents: Iterable[str], tokenizer: PreTrainedTokenizerBase, tokens: int, length: int) -> torch.Tensor:
+def blocks(
+    documents: Iterable[str],
+    tokenizer: PreTrainedTokenizerBase,
+    tokens: int,
+    length: int,
+    *,
+    must_have_all: bool = True,
+) -> torch.Tensor:
     """``tokens // length`` full sequences [n, length]: the documents one after the other, an end token after each.
 
+    Documents that hold fewer tokens give what they hold, unless all are a must.
+
     Raises:
-        UserError: the documents hold fewer tokens.
+        UserError: the documents hold fewer tokens than they must, or not one sequence.
     """
     end = [tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else []
     need = tokens // length * length
@@ -116,6 +173,6 @@ def blocks(documents: Iterable[str], tokenizer: PreTrainedTokenizerBase, tokens:
             yield from end
 
     found = list(itertools.islice(ids(), need))
-    if len(found) < need or not need:
+    if len(found) < (need if must_have_all else length) or not need:
         raise UserError(f"--factor-tokens {tokens}: expected {length} to {len(found)}, what the corpus holds")
-    return torch.tensor(found).view(-1, length)
+    return torch.tensor(found[: len(found) // length * length]).view(-1, length)

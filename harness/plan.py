@@ -1,14 +1,42 @@
-"""What a command would do, told from the model table, the files at hand and the cache; and its early checks."""
+"""What a command asks for, its early checks, and what it would do. Imports torch only to tell the latter."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from ..errors import UserError, unknown
+from ..tasks import suite
 from . import models
 
 if TYPE_CHECKING:
-    from .runner import Request
+    from .runner import Bench
+
+BACKWARD = 3.0
+"""Cost of collecting curvature over that of a forward pass on the same tokens."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What to run, as the command line gives it."""
+
+    model: str
+    edits: Sequence[str]
+    pack: str | None = None
+    suite: str = "memsplit"
+    tasks: Sequence[str] = ()
+    split: str = "test"
+    limit: int | None = None
+    batch_size: int = 32
+    device: str = "cpu"
+    dtype: str | None = None
+    seed: int = 0
+    out: Path = field(default_factory=lambda: Path("memsplit-results"))
+    factor_tokens: int | None = None
+    rescore: bool = False
 
 
 def check_edits(specs: Sequence[str], entry: models.ModelEntry) -> None:
@@ -27,28 +55,80 @@ def check_edits(specs: Sequence[str], entry: models.ModelEntry) -> None:
             targets.check_layers(edit.layers, n_layers)
 
 
-def describe(request: Request) -> list[str]:
-    """The lines of ``--dry-run``: tasks, edits with their defaults filled in, and which factors are cached."""
-    from .editing import Workshop
-    from .loading import load
-    from .runner import choose_parts
+def choose_parts(suite_name: str, tasks: Sequence[str], entry: models.ModelEntry) -> tuple[list[suite.Part], list[str]]:
+    """The tasks to run, and the names of those left out because the model has no pack.
 
-    entry = models.resolve(request.model)
-    parts, skipped = choose_parts(request, entry)
-    loaded = load(entry, device=request.device, dtype=request.dtype)
-    workshop = Workshop(loaded, request.factor_tokens)
+    Raises:
+        UserError: unknown suite or task, or nothing is left to run.
+    """
+    if suite_name not in suite.SUITES:
+        raise unknown("suite", suite_name, suite.SUITES)
+    parts = {part.task: part for part in suite.SUITES[suite_name]}
+    for name in tasks:
+        if name not in parts:
+            raise unknown("task", name, parts)
+    asked = [part for name, part in parts.items() if not tasks or name in tasks]
+    chosen = [part for part in asked if entry.pack or not part.pack]
+    skipped = [part.task for part in asked if part not in chosen]
+    if not chosen:
+        raise UserError(f"{entry.name!r} has no pack, which {', '.join(skipped)} need: expected --pack NAME or FOLDER")
+    return chosen, skipped
+
+
+def describe(request: Request) -> list[str]:
+    """The lines of ``--dry-run``: tasks, edits with their defaults filled in, what is cached, and how long it may take.
+
+    Times are estimates from one timed forward pass and the number of tokens to be read.
+    """
+    from .runner import Bench
+
+    bench = Bench(request)
+    model, workshop, scorer = bench.loaded.model, bench.workshop, bench.scorer
+    per_token = _seconds_per_token(bench)
+    missing = [part.task for part in scorer.missing(bench.loaded.weights)]
+    suite_s = per_token * _tokens(bench, scorer.tasks)
+    base_s = per_token * _tokens(bench, {name: scorer.tasks[name] for name in missing})
     lines = [
-        f"model: {request.model} ({loaded.model.num_parameters() / 1e6:.1f} M parameters, {loaded.model.dtype})",
-        f"tasks: {', '.join(part.task for part in parts)}",
+        f"model: {request.model} ({model.num_parameters() / 1e6:.1f} M parameters, {model.dtype}, {model.device})",
+        f"tasks: {', '.join(part.task for part in bench.parts)}",
+        f"base: {len(bench.parts) - len(missing)} of {len(bench.parts)} tasks scored before, about {base_s:.0f} s",
     ]
-    if skipped:
-        lines.append(f"not asked, for there is no pack: {', '.join(skipped)}")
-    for text in request.edits:
-        edit = workshop.edit(text)
-        missing = workshop.missing_factors(edit)
-        tokens = workshop.factor_tokens
-        state = "needs no factors" if not edit.needs_factors else "factors cached"
-        if missing:
-            state = f"collects factors of {len(missing)} matrices from {tokens} tokens, {workshop.estimate_s():.0f} s"
-        lines.append(f"edit: {edit.spec}: {state}")
-    return lines
+    if bench.skipped:
+        lines.append(f"not asked, for there is no pack: {', '.join(bench.skipped)}")
+    total_s = base_s
+    collected: set[tuple[str, str]] = set()
+    for edit in bench.edits:
+        to_collect = {(t.module, str(edit.factor_options())) for t in workshop.missing_factors(edit)} - collected
+        collected |= to_collect
+        state = "factors cached" if edit.needs_factors else "needs no factors"
+        edit_s = suite_s if edit.touches else 0.0
+        if to_collect:
+            edit_s += BACKWARD * per_token * workshop.factor_tokens
+            state = f"collects factors of {len(to_collect)} matrices from {workshop.factor_tokens} tokens"
+        total_s += edit_s
+        lines.append(f"edit: {edit.spec}: {state}, about {edit_s:.0f} s")
+    return [*lines, f"in all: about {total_s:.0f} s, and loading"]
+
+
+def _tokens(bench: Bench, tasks: Mapping[str, Any]) -> int:
+    """Tokens that forward passes over these tasks read."""
+    tokens = 0
+    for task in tasks.values():
+        task.build_all_requests(limit=bench.request.limit)
+        texts = ["".join(part for part in request.args if isinstance(part, str)) for request in task.instances]
+        tokens += sum(map(len, bench.loaded.tokenizer(texts)["input_ids"]))
+        tokens += sum(r.args[1]["max_gen_toks"] for r in task.instances if r.request_type == "generate_until")
+    return tokens
+
+
+def _seconds_per_token(bench: Bench) -> float:
+    """Of a forward pass over sequences as long as those that curvature is collected from; the first pass warms up."""
+    import torch
+
+    model = bench.loaded.model
+    ids = torch.zeros(8, bench.workshop.length, dtype=torch.long, device=model.device)
+    with torch.inference_mode():
+        float(model(ids).logits[0, 0, 0])
+        start = time.monotonic()
+        float(model(ids).logits[0, 0, 0])
+    return (time.monotonic() - start) / ids.numel()

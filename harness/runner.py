@@ -3,51 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import importlib.metadata
-import json
 import logging
 import platform
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
-from lm_eval.evaluator import evaluate
-from lm_eval.tasks import TaskManager
 
-from ..errors import unknown
 from ..model_edits.apply import applied
 from ..results import record, stats
-from ..tasks import suite
-from . import loading, models
+from ..results.scores import Scores, ScoreStore
+from . import cache, loading, models
 from .adapter import MemsplitLM
 from .editing import Prepared, Workshop
-from .progress import track
+from .plan import Request, choose_parts
+from .scoring import Scorer, load_tasks
 
 PACKAGES = ("memsplit", "torch", "transformers", "lm-eval", "datasets", "rapidfuzz", "pandas", "safetensors")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """What to run, as the command line gives it."""
-
-    model: str
-    edits: Sequence[str]
-    suite: str = "memsplit"
-    tasks: Sequence[str] = ()
-    split: str = "test"
-    limit: int | None = None
-    batch_size: int = 32
-    device: str = "cpu"
-    dtype: str | None = None
-    seed: int = 0
-    out: Path = field(default_factory=lambda: Path("memsplit-results"))
-    factor_tokens: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,128 +69,107 @@ class Report:
         }
 
 
+class Bench:
+    """One loaded model with its edits, its tasks, and what scores them.
+
+    Args:
+        request: what to run.
+
+    Raises:
+        UserError: the request cannot be met.
+    """
+
+    def __init__(self, request: Request) -> None:
+        logging.getLogger("lm_eval").setLevel(logging.ERROR)
+        self.request = request
+        entry = models.resolve(request.model, request.pack)
+        self.parts, self.skipped = choose_parts(request.suite, request.tasks, entry)
+        self.loaded = loading.load(entry, device=request.device, dtype=request.dtype)
+        loading.check_pack(self.loaded)
+        self.workshop = Workshop(self.loaded, request.factor_tokens)
+        self.edits = [self.workshop.edit(text) for text in request.edits]
+        self.scorer = Scorer(
+            MemsplitLM(self.loaded, batch_size=request.batch_size),
+            self.parts,
+            load_tasks(self.parts, entry.pack, request.split),
+            limit=request.limit,
+            store=ScoreStore(cache.folder() / "scores"),
+            rescore=request.rescore,
+        )
+
+
 def run(request: Request) -> Report:
     """Run a request and write its records.
 
     Raises:
         UserError: the request cannot be met.
     """
-    logging.getLogger("lm_eval").setLevel(logging.ERROR)
-    entry = models.resolve(request.model)
-    parts, skipped = choose_parts(request, entry)
     torch.manual_seed(request.seed)
-    loaded = loading.load(entry, device=request.device, dtype=request.dtype)
-    workshop = Workshop(loaded, request.factor_tokens)
-    edits = [workshop.edit(text) for text in request.edits]
-    for edit in edits:
-        workshop.collect_missing(edit)
-    lm = MemsplitLM(loaded, batch_size=request.batch_size)
-    tasks = load_tasks(parts, entry, request.split)
-    fingerprint = suite_fingerprint(tasks, request.limit)
-    start = time.monotonic()
-    base_items = score(lm, tasks, parts, request, "base")
-    base_seconds = time.monotonic() - start
-    base = stats.figures(base_items)
+    bench = Bench(request)
+    bench.workshop.collect_missing(bench.edits)
+    base = bench.scorer.score(bench.loaded.weights, "base")
     results = []
-    for text, edit in zip(request.edits, edits, strict=True):
-        prepared = workshop.prepare(edit)
-        start = time.monotonic()
-        items = base_items
+    for edit in bench.edits:
+        prepared = bench.workshop.prepare(edit)
+        edited = base
         if prepared.weights:
-            with applied(loaded.model, prepared.weights):
-                items = score(lm, tasks, parts, request, text)
-        seconds = {"base": base_seconds, **prepared.seconds, "suite": time.monotonic() - start}
-        chance = {(p.axis, name): p.chance for p in parts for name in p.metrics.values()}
-        paired = stats.Paired(base_items, items, chance, request.seed)
-        figures = stats.figures(items)
-        changes = {(a, m): paired.change(a, m) for a, metrics in base.items() for m in metrics}
-        summary = paired.summary()
-        content = {
-            "spec": str(edit.spec),
-            **_context(request, loaded, fingerprint, prepared),
-            "base": base,
-            "axes": figures,
-            "n": items.groupby("task")["item"].nunique().to_dict(),
-            "changes": {f"{a}/{m}": dataclasses.asdict(i) for (a, m), i in changes.items()},
-            "summary": {name: dataclasses.asdict(i) for name, i in summary.items()},
-            "seconds": seconds,
-        }
-        both = pd.concat([base_items.assign(side="base"), items.assign(side="edit")], ignore_index=True)
-        path = record.write(request.out, _file_name(request.model, str(edit.spec)), content, both)
-        took = sum(v for k, v in seconds.items() if k != "base")
-        results.append(
-            Scored(spec=str(edit.spec), figures=figures, changes=changes, summary=summary, seconds=took, record=path)
-        )
+            with applied(bench.loaded.model, prepared.weights):
+                edited = bench.scorer.score(prepared.weights_hash, str(edit.spec))
+        results.append(_compare(bench, prepared, base, edited))
     return Report(
-        model=request.model, suite=request.suite, fingerprint=fingerprint, base=base, edits=results, skipped=skipped
+        model=request.model,
+        suite=request.suite,
+        fingerprint=bench.scorer.fingerprint,
+        base=stats.figures(base.items),
+        edits=results,
+        skipped=bench.skipped,
     )
 
 
-def choose_parts(request: Request, entry: models.ModelEntry) -> tuple[list[suite.Part], list[str]]:
-    """The tasks to run, and those left out because the model has no pack.
-
-    Raises:
-        UserError: unknown suite or task.
-    """
-    if request.suite not in suite.SUITES:
-        raise unknown("suite", request.suite, suite.SUITES)
-    parts = {part.task: part for part in suite.SUITES[request.suite]}
-    for name in request.tasks:
-        if name not in parts:
-            raise unknown("task", name, parts)
-    asked = [part for name, part in parts.items() if not request.tasks or name in request.tasks]
-    chosen = [part for part in asked if entry.pack or not part.pack]
-    return chosen, [part.task for part in asked if part not in chosen]
-
-
-def load_tasks(parts: Sequence[suite.Part], entry: models.ModelEntry, split: str) -> dict[str, Any]:
-    """lm-eval's task objects, by name."""
-    metadata = {"split": split, **({"pack": entry.pack} if entry.pack else {})}
-    manager = TaskManager(include_path=str(suite.FOLDER), include_defaults=False, metadata=metadata)
-    loaded: dict[str, Any] = manager.load([part.task for part in parts])["tasks"]
-    return loaded
-
-
-def suite_fingerprint(tasks: dict[str, Any], limit: int | None) -> str:
-    """A hash of every task's version, items and prompts: equal fingerprints ask the same."""
-    sha = hashlib.sha256()
-    for name, task in sorted(tasks.items()):
-        docs = list(task.eval_docs)[:limit]
-        rows = [[doc, task.doc_to_text(doc), task.doc_to_target(doc)] for doc in docs]
-        sha.update(json.dumps([name, task.VERSION, rows], sort_keys=True).encode())
-    return sha.hexdigest()[:16]
+def _compare(bench: Bench, prepared: Prepared, base: Scores, edited: Scores) -> Scored:
+    """Compare an edit with the base, item by item, and write its record."""
+    request, spec = bench.request, str(prepared.edit.spec)
+    chance = {(p.axis, name): p.chance for p in bench.parts for name in p.metrics.values()}
+    paired = stats.Paired(base.items, edited.items, chance, request.seed)
+    base_figures, figures = stats.figures(base.items), stats.figures(edited.items)
+    changes = {(a, m): paired.change(a, m) for a, metrics in base_figures.items() for m in metrics}
+    summary = paired.summary()
+    seconds = {"base": base.seconds, **prepared.seconds, "suite": edited.seconds}
+    content = {
+        "spec": spec,
+        **_context(bench, prepared),
+        "base": base_figures,
+        "axes": figures,
+        "n": edited.items.groupby("task")["item"].nunique().to_dict(),
+        "changes": {f"{a}/{m}": dataclasses.asdict(i) for (a, m), i in changes.items()},
+        "summary": {name: dataclasses.asdict(i) for name, i in summary.items()},
+        "seconds": seconds,
+    }
+    both = pd.concat([base.items.assign(side="base"), edited.items.assign(side="edit")], ignore_index=True)
+    return Scored(
+        spec=spec,
+        figures=figures,
+        changes=changes,
+        summary=summary,
+        seconds=sum(v for k, v in seconds.items() if k != "base"),
+        record=record.write(request.out, _file_name(request.model, spec), content, both),
+    )
 
 
-def score(
-    lm: MemsplitLM, tasks: dict[str, Any], parts: Sequence[suite.Part], request: Request, label: str
-) -> pd.DataFrame:
-    """Run the tasks; one row an item and metric (see ``results.stats``)."""
-    rows = []
-    for part in track(parts, f"scoring {label}", len(parts)):
-        task = tasks[part.task]
-        found = evaluate(lm, {"tasks": {part.task: task}}, limit=request.limit, bootstrap_iters=0, log_samples=True)
-        for sample in found["samples"][part.task]:
-            for metric, name in part.metrics.items():
-                value, weight = sample[metric], 1
-                if isinstance(value, tuple):
-                    value, weight = value[0] / value[1], value[1]
-                rows.append((part.task, part.axis, name, sample["doc_id"], float(value), weight))
-    return pd.DataFrame(rows, columns=stats.COLUMNS)
-
-
-def _context(request: Request, loaded: loading.LoadedModel, fingerprint: str, prepared: Prepared) -> dict[str, Any]:
-    arguments = {k: v for k, v in dataclasses.asdict(request).items() if k != "out"}
-    edit = prepared.edit
+def _context(bench: Bench, prepared: Prepared) -> dict[str, Any]:
+    request, loaded, edit = bench.request, bench.loaded, prepared.edit
     return {
         "model": request.model,
-        "pretrained": Path(loaded.entry.pretrained).name if loaded.entry.pack else loaded.entry.pretrained,
+        "pretrained": "memsplit" if loaded.entry.pretrained == str(models.ORGANISM) else loaded.entry.pretrained,
+        "revision": loaded.revision,
         "weights": loaded.weights,
-        "arguments": arguments,
+        "edited_weights": prepared.weights_hash,
+        "arguments": {k: v for k, v in dataclasses.asdict(request).items() if k not in ("out", "rescore")},
         "edit": {f.name: getattr(edit, f.name) for f in dataclasses.fields(edit)},
-        "factors": prepared.factors,
+        "factors": {**prepared.factors, "sha256": prepared.factor_hashes} if prepared.factors else {},
         "matrices": [dataclasses.asdict(change) for change in prepared.changes],
         "suite": request.suite,
-        "fingerprint": fingerprint,
+        "fingerprint": bench.scorer.fingerprint,
         "dtype": str(loaded.model.dtype).removeprefix("torch."),
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
         "created": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -62,6 +62,11 @@ class Factors:
     tokens: int
 
     @cached_property
+    def sha256(self) -> str:
+        """Names both matrices by their content."""
+        return _content(self.aaT.cpu(), self.ggT.cpu())
+
+    @cached_property
     def _basis(self) -> Basis:
         mu_i, V_ii = torch.linalg.eigh(self.aaT)
         lam_o, U_oo = torch.linalg.eigh(self.ggT)
@@ -110,9 +115,10 @@ class FactorStore:
         expected = _text(arguments, matrix)
         if meta.get("arguments") != expected:
             raise UserError(f"the factors {path} are of {meta.get('arguments')}, expected {expected}")
-        if meta.get("sha256") != _content(aaT, ggT):
+        factors = Factors(aaT, ggT, int(meta["tokens"]))
+        if meta.get("sha256") != factors.sha256:
             raise UserError(f"the factors {path} are damaged (hash differs); delete the file to collect them again")
-        return Factors(aaT, ggT, int(meta["tokens"]))
+        return factors
 
     def save(self, arguments: Mapping[str, str | int], matrix: str, factors: Factors) -> Path:
         """Write factors in one step: a reader sees the whole file or none.
@@ -125,7 +131,7 @@ class FactorStore:
         metadata = {
             "arguments": _text(arguments, matrix),
             "tokens": str(factors.tokens),
-            "sha256": _content(aaT, ggT),
+            "sha256": Factors(aaT, ggT, factors.tokens).sha256,
         }
         partial = path.with_suffix(f".{os.getpid()}.partial")
         try:

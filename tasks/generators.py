@@ -189,8 +189,9 @@ def distinct(family: str, split: str, n: int, seed: int = 0) -> Iterator[Item]:
         item = draw(family, split, rng)
         if item.prompt in seen:
             misses += 1
-            if misses > 1000 * n:
+            if misses > 10_000:
                 raise ValueError(f"{family} has fewer than {n} items in {split}: {len(seen)} found")
             continue
+        misses = 0
         seen.add(item.prompt)
         yield item

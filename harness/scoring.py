@@ -1,0 +1,131 @@
+"""Run the suite's tasks on whatever weights the model holds; what was scored before is read back."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+import torch
+from lm_eval.evaluator import evaluate
+from lm_eval.tasks import TaskManager
+
+from ..results import stats
+from ..results.scores import Scores, ScoreStore
+from ..tasks import suite
+from . import cache
+from .adapter import MemsplitLM
+from .progress import track
+
+DECIDE = ("torch", "transformers", "lm-eval", "rapidfuzz")
+"""Packages whose version is part of a score's name."""
+
+
+def load_tasks(parts: Sequence[suite.Part], pack: str | None, split: str) -> dict[str, Any]:
+    """lm-eval's task objects, by name."""
+    metadata = {"split": split, **({"pack": pack} if pack else {})}
+    manager = TaskManager(include_path=str(suite.FOLDER), include_defaults=False, metadata=metadata)
+    loaded: dict[str, Any] = manager.load([part.task for part in parts])["tasks"]
+    return loaded
+
+
+class Scorer:
+    """Scores one suite.
+
+    Args:
+        lm: the model; its weights may change between calls.
+        parts: the tasks.
+        tasks: lm-eval's objects of them, by name.
+        limit: only the first so many items of each task.
+        store: where scores are kept.
+        rescore: do not read from the store.
+    """
+
+    def __init__(
+        self,
+        lm: MemsplitLM,
+        parts: Sequence[suite.Part],
+        tasks: Mapping[str, Any],
+        *,
+        limit: int | None,
+        store: ScoreStore,
+        rescore: bool = False,
+    ) -> None:
+        self.lm = lm
+        self.parts = parts
+        self.tasks = tasks
+        self.limit = limit
+        self.store = store
+        self.rescore = rescore
+        self.fingerprints = {name: task_fingerprint(task, limit) for name, task in tasks.items()}
+        self.settings = {
+            "batch_size": lm.batch_size,
+            "device": torch.device(lm.device).type,
+            "versions": {name: importlib.metadata.version(name) for name in DECIDE},
+            "code": cache.scoring_code(),
+        }
+
+    @property
+    def fingerprint(self) -> str:
+        """The suite's: a hash of its tasks'. Equal fingerprints ask the same."""
+        return _sha(sorted(self.fingerprints.items()))
+
+    def arguments(self, weights: str, part: suite.Part) -> dict[str, Any]:
+        """Everything that decides the scores of one task."""
+        task = {"task": part.task, "metrics": part.metrics, "axis": part.axis}
+        return {"weights": weights, **task, "fingerprint": self.fingerprints[part.task], **self.settings}
+
+    def missing(self, weights: str) -> list[suite.Part]:
+        """The tasks that would have to be scored."""
+        return [p for p in self.parts if self.rescore or not self.store.path(self.arguments(weights, p)).exists()]
+
+    def score(self, weights: str, label: str) -> Scores:
+        """The suite's scores (see ``results.stats``).
+
+        Args:
+            weights: sha256 that names the weights that the model holds now.
+            label: what they are called while they are scored.
+
+        Raises:
+            UserError: kept scores are damaged.
+        """
+        found = [self._part(weights, part) for part in track(self.parts, f"scoring {label}", len(self.parts))]
+        items = pd.concat([scores.items for scores in found], ignore_index=True)
+        return Scores(items, sum(scores.seconds for scores in found))
+
+    def _part(self, weights: str, part: suite.Part) -> Scores:
+        arguments = self.arguments(weights, part)
+        kept = None if self.rescore else self.store.load(arguments)
+        if kept is not None:
+            return kept
+        start = time.monotonic()
+        tasks = {"tasks": {part.task: self.tasks[part.task]}}
+        result = evaluate(self.lm, tasks, limit=self.limit, bootstrap_iters=0, log_samples=True)
+        rows = _rows(part, result["samples"][part.task])
+        scores = Scores(pd.DataFrame(rows, columns=stats.COLUMNS), time.monotonic() - start)
+        self.store.save(arguments, scores)
+        return scores
+
+
+def _rows(part: suite.Part, samples: Iterable[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
+    """One row an item and metric; a metric of (sum, weight) pairs gives their mean and weight."""
+    rows = []
+    for sample in samples:
+        for metric, name in part.metrics.items():
+            total, weight = sample[metric] if isinstance(sample[metric], tuple) else (sample[metric], 1)
+            rows.append((part.task, part.axis, name, sample["doc_id"], float(total) / weight, weight))
+    return rows
+
+
+def task_fingerprint(task: Any, limit: int | None) -> str:
+    """A hash of a task's version, items and prompts."""
+    rows = [[doc, task.doc_to_text(doc), task.doc_to_target(doc)] for doc in list(task.eval_docs)[:limit]]
+    return _sha([task.config.task, task.VERSION, rows])
+
+
+def _sha(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
