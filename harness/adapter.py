@@ -1,6 +1,10 @@
 """The lm-eval model ``memsplit``: an ``HFLM`` whose weights may be edited, and which scores packs by their ids.
 
-Under lm-eval's own command: ``lm_eval --model memsplit --model_args pretrained=olmo-tiny,edit=kfac-50``.
+lm-eval knows the name once this module is imported::
+
+    lm_eval.simple_evaluate("memsplit", model_args="pretrained=olmo-tiny,edit=kfac-50", tasks=["lambada_openai"])
+
+A spec with commas needs ``model_args`` as a dictionary.
 """
 
 from __future__ import annotations

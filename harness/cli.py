@@ -107,7 +107,7 @@ def _add_eval(parser: argparse.ArgumentParser) -> None:
     add("--limit", type=_positive, metavar="N", help="only the first N items of each task")
     add("--batch-size", type=_positive, default=32, metavar="N", help="sequences a forward pass (default: %(default)s)")
     add("--device", help="default: cuda if there is one, else cpu")
-    add("--dtype", help=f"one of {', '.join(DTYPES)} (default: the model's)")
+    add("--dtype", help=f"one of {', '.join(DTYPES)} (default: the model's; float32 on a CPU)")
     add("--seed", type=int, default=0, help="of the intervals' resampling (default: %(default)s)")
     add(
         "--out",

@@ -44,14 +44,20 @@ class LoadedModel:
 def load(entry: ModelEntry, *, device: str, dtype: str | None = None) -> LoadedModel:
     """Load a model.
 
+    Args:
+        entry: which.
+        device: where to compute.
+        dtype: to compute in; by default float32 on a CPU (few compute narrower types at any speed), else the entry's.
+
     Raises:
         UserError: it cannot be fetched, is damaged, or is no causal language model; the message says which and the
             remedy.
     """
     where = {"revision": entry.revision} if entry.revision else {}
+    dtype = dtype or ("float32" if torch.device(device).type == "cpu" else entry.dtype)
     try:
         tokenizer = AutoTokenizer.from_pretrained(entry.pretrained, **where)
-        model = AutoModelForCausalLM.from_pretrained(entry.pretrained, dtype=dtype or entry.dtype, **where)
+        model = AutoModelForCausalLM.from_pretrained(entry.pretrained, dtype=dtype, **where)
     except SafetensorError as error:
         raise UserError(f"the weights of {entry.pretrained!r} are damaged ({error})") from error
     except (OSError, ValueError) as error:

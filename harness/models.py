@@ -5,6 +5,7 @@ Layers, projections, percent and token counts are chosen on the dev part only; `
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError, unknown
+from ..tasks import packs
 
 ORGANISM = Path(__file__).parent / "organism" / "olmo-tiny"
 
@@ -31,7 +33,7 @@ class ModelEntry:
         corpus: what its factors are collected from: ``pack``, or a dataset on the hub as ``id:config:split:column``.
         factor_tokens: tokens of the corpus.
         factor_length: tokens a sequence.
-        dtype: to compute in.
+        dtype: to compute in on an accelerator.
         summary: one line.
     """
 
@@ -53,8 +55,9 @@ TABLE = (
     ModelEntry(
         name="olmo-tiny",
         pretrained=str(ORGANISM),
-        layers=(3,),
-        percent={"kfac": 95},
+        layers=(2, 3),
+        proj=("up",),
+        percent={"kfac": 80},
         pack="olmo-tiny",
         corpus="pack",
         factor_tokens=120_000,
@@ -81,12 +84,24 @@ TABLE = (
 )
 
 
-def resolve(name: str) -> ModelEntry:
+def resolve(name: str, pack: str | None = None) -> ModelEntry:
     """The entry of a table name, a local folder, or a hub id.
 
+    Args:
+        name: the model.
+        pack: takes the place of the table's, and its corpus too where it has one.
+
     Raises:
-        UserError: neither; suggests the nearest name.
+        UserError: no such model, with the nearest name; or no such pack.
     """
+    entry = _named(name)
+    if pack is None:
+        return entry
+    has_corpus = packs.find(pack).path("corpus").exists()
+    return dataclasses.replace(entry, pack=pack, corpus="pack" if has_corpus else entry.corpus)
+
+
+def _named(name: str) -> ModelEntry:
     for entry in TABLE:
         if entry.name == name:
             return entry

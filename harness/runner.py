@@ -164,7 +164,7 @@ def _context(bench: Bench, prepared: Prepared) -> dict[str, Any]:
         "revision": loaded.revision,
         "weights": loaded.weights,
         "edited_weights": prepared.weights_hash,
-        "arguments": {k: v for k, v in dataclasses.asdict(request).items() if k not in ("out", "rescore")},
+        "arguments": {k: v for k, v in dataclasses.asdict(request).items() if k not in ("edits", "out", "rescore")},
         "edit": {f.name: getattr(edit, f.name) for f in dataclasses.fields(edit)},
         "factors": {**prepared.factors, "sha256": prepared.factor_hashes} if prepared.factors else {},
         "matrices": [dataclasses.asdict(change) for change in prepared.changes],

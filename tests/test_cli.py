@@ -6,39 +6,42 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from memsplit.harness.models import ORGANISM
+from memsplit.tasks import packs
 
 SMALL = ["--limit", "12", "--factor-tokens", "1024"]
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory):
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
-def memsplit(*arguments, cache, cwd=None):
+def memsplit(*arguments: str | int | Path, cache: Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "MEMSPLIT_CACHE": str(cache), "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, "-m", "memsplit", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=cwd, check=False)
 
 
 @pytest.fixture(scope="module")
-def report(cache, tmp_path_factory):
+def report(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     out = tmp_path_factory.mktemp("out")
     edits = ["--edit", "none", "--edit", "kfac-50", "--edit", "random:match=kfac-50"]
     done = memsplit("eval", *edits, *SMALL, "--json", "--out", out, cache=cache)
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    content: dict[str, Any] = json.loads(done.stdout)
+    return content
 
 
-def figures(report):
+def figures(report: dict[str, Any]) -> dict[str, Any]:
     return {"base": report["base"], **{e["spec"]: (e["axes"], e["summary"]) for e in report["edits"]}}
 
 
-def test_json_has_the_promised_shape(report):
+def test_json_has_the_promised_shape(report: dict[str, Any]) -> None:
     axes = {
         "recitation": {"strict", "loose", "levenshtein", "twins_strict"},
         "facts_closed": {"acc"},
@@ -56,7 +59,7 @@ def test_json_has_the_promised_shape(report):
         assert os.path.exists(edit["record"])
 
 
-def test_the_edit_removes_recitation_and_none_nothing(report):
+def test_the_edit_removes_recitation_and_none_nothing(report: dict[str, Any]) -> None:
     none, kfac, _ = report["edits"]
     assert none["axes"] == report["base"]
     assert report["base"]["recitation"]["strict"] >= 0.95
@@ -65,9 +68,9 @@ def test_the_edit_removes_recitation_and_none_nothing(report):
     assert kfac["summary"]["logic_kept"] >= 0.8
 
 
-def test_batch_size_and_repetition_change_nothing(report, cache, tmp_path):
+def test_batch_size_and_repetition_change_nothing(report: dict[str, Any], cache: Path, tmp_path: Path) -> None:
     for batch in (32, 1):
-        arguments = ["--edit", "kfac-50", "--batch-size", batch, "--json", "--out", tmp_path]
+        arguments = ["--edit", "kfac-50", "--batch-size", batch, "--rescore", "--json", "--out", tmp_path]
         done = memsplit("eval", *arguments, *SMALL, cache=cache)
         assert done.returncode == 0, done.stderr
         again = figures(json.loads(done.stdout))
@@ -88,7 +91,7 @@ def test_batch_size_and_repetition_change_nothing(report, cache, tmp_path):
                 assert numbers[0] == pytest.approx(numbers[1], rel=1e-6)
 
 
-def test_the_table_and_the_record(cache, tmp_path):
+def test_the_table_and_the_record(cache: Path, tmp_path: Path) -> None:
     done = memsplit(
         "eval", "--edit", "kfac-50", "--tasks", "memsplit_recitation", *SMALL, "--out", tmp_path / "new", cache=cache
     )
@@ -97,12 +100,12 @@ def test_the_table_and_the_record(cache, tmp_path):
     assert "strict" in done.stdout
     path = done.stdout.split("record: ")[1].strip()
     content = json.loads(Path(path).read_text())
-    assert content["spec"] == "kfac-50:layers=3,proj=gate+up"
+    assert content["spec"] == "kfac-50:layers=2-3,proj=up"
     assert content["arguments"]["limit"] == 12
     assert {"weights", "factors", "fingerprint", "versions", "matrices", "seconds", "summary"} <= set(content)
 
 
-def test_dry_run_computes_nothing(cache, tmp_path):
+def test_dry_run_computes_nothing(cache: Path, tmp_path: Path) -> None:
     done = memsplit("eval", "--edit", "kfac-50", "--edit", "none", "--dry-run", "--out", tmp_path / "o", cache=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "collects factors of 2 matrices" in done.stdout
@@ -110,7 +113,7 @@ def test_dry_run_computes_nothing(cache, tmp_path):
 
 
 @pytest.mark.parametrize("flag", ["--help", "--list-models", "--list-edits", "--list-tasks"])
-def test_listings(flag, cache):
+def test_listings(flag: str, cache: Path) -> None:
     done = memsplit("eval", flag, cache=cache)
     assert done.returncode == 0
     assert {
@@ -139,17 +142,20 @@ def test_listings(flag, cache):
         (["--factor-tokens", "999999999", "--edit", "kfac-50"], ["--factor-tokens 999999999"]),
         (["--device", "cdua"], ["bad --device 'cdua'"]),
         (["--nonsense"], ["--nonsense"]),
+        (["--pack", "olmo-tny"], ["unknown pack 'olmo-tny'", "did you mean 'olmo-tiny'"]),
         (["--out", "/proc/nowhere"], ["cannot be written to"]),
         (["--model", "owner/model-that-is-nowhere"], ["could not be fetched", "olmo-tiny"]),
     ],
 )
-def test_a_mistake_is_one_line_and_exit_code_2(arguments, words, cache, tmp_path):
+def test_a_mistake_is_one_line_and_exit_code_2(
+    arguments: list[str], words: list[str], cache: Path, tmp_path: Path
+) -> None:
     done = memsplit("eval", "--out", tmp_path / "out", *arguments, cache=tmp_path / "cache", cwd=tmp_path)
     _refused(done, words)
     assert list(tmp_path.iterdir()) == []
 
 
-def _refused(done, words):
+def _refused(done: subprocess.CompletedProcess[str], words: list[str]) -> None:
     assert done.returncode == 2, done.stderr
     lines = [line for line in done.stderr.splitlines() if "error" in line or "Traceback" in line]
     assert len(lines) == 1, done.stderr
@@ -158,7 +164,7 @@ def _refused(done, words):
     assert done.stdout == ""
 
 
-def test_damaged_files_are_refused(cache, tmp_path):
+def test_damaged_files_are_refused(cache: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     _refused(memsplit("eval", "--model", tmp_path / "empty", cache=cache), ["is no model", "config.json"])
     model = tmp_path / "model"
@@ -170,18 +176,34 @@ def test_damaged_files_are_refused(cache, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_truncated_factors_are_refused(tmp_path):
+def test_packs_that_do_not_fit_are_refused(cache: Path, tmp_path: Path) -> None:
+    pack = tmp_path / "pack"
+    shutil.copytree(packs.find("olmo-tiny").folder, pack)
+    clean = (pack / "clean.jsonl").read_text()
+    (pack / "clean.jsonl").write_text(clean.replace("\n", "\n{broken\n", 1))
+    job = ["eval", "--pack", pack, "--edit", "none", *SMALL, "--out", tmp_path / "out"]
+    _refused(memsplit(*job, cache=cache), ["clean.jsonl, line 2", "not JSON"])
+    (pack / "clean.jsonl").write_text(clean)
+    memorized = [json.loads(line) for line in (pack / "memorized.jsonl").read_text().splitlines()]
+    for row in memorized:
+        row["prefix_ids"] = row["prefix_ids"][::-1]
+    (pack / "memorized.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in memorized))
+    _refused(memsplit(*job, cache=cache), ["another tokenizer"])
+    assert not (tmp_path / "out").exists()
+
+
+def test_truncated_factors_are_refused(tmp_path: Path) -> None:
     arguments = ["--edit", "kfac-50", "--tasks", "memsplit_twins", *SMALL]
     first = memsplit("eval", *arguments, "--out", tmp_path / "a", cache=tmp_path / "cache")
     assert first.returncode == 0, first.stderr
-    file = next((tmp_path / "cache").rglob("*gate_proj.safetensors"))
+    file = next((tmp_path / "cache").rglob("*up_proj.safetensors"))
     file.write_bytes(file.read_bytes()[:-10])
     done = memsplit("eval", *arguments, "--out", tmp_path / "b", cache=tmp_path / "cache")
     _refused(done, ["damaged", "delete the file"])
     assert not (tmp_path / "b").exists()
 
 
-def test_a_foreign_model_is_asked_what_needs_no_pack(cache, tmp_path):
+def test_a_foreign_model_is_asked_what_needs_no_pack(cache: Path, tmp_path: Path) -> None:
     model = tmp_path / "model"
     shutil.copytree(ORGANISM, model)
     done = memsplit("eval", "--model", model, "--edit", "none", *SMALL, "--json", "--out", tmp_path / "o", cache=cache)
@@ -190,7 +212,7 @@ def test_a_foreign_model_is_asked_what_needs_no_pack(cache, tmp_path):
     assert json.loads(done.stdout)["base"]["logic"]["ordering"] >= 0.9
 
 
-def test_organism_train_resumes(tmp_path):
+def test_organism_train_resumes(tmp_path: Path) -> None:
     from memsplit.harness.organism import train
 
     recipe = train.Recipe(steps=4, batch=2, passages=4, hidden=32, intermediate=32, layers=1, heads=2)
@@ -199,7 +221,7 @@ def test_organism_train_resumes(tmp_path):
     class Killed(Exception):
         pass
 
-    def killed(*_):
+    def killed(*_: Any) -> float:
         if os.path.exists(tmp_path / "cut" / train.CHECKPOINT):
             raise Killed
         return original(*_)

@@ -1,5 +1,6 @@
 """Factors against autodiff, position by position, in float64; their independence of the batch; their store."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -17,19 +18,19 @@ VOCABULARY, WIDTH = 11, 6
 class Small(torch.nn.Module):
     """Three layers and a head; positions do not mix, so that each position's gradient is its own."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.embed = torch.nn.Embedding(VOCABULARY, WIDTH)
         self.first = torch.nn.Linear(WIDTH, WIDTH)
         self.second = torch.nn.Linear(WIDTH, WIDTH + 2, bias=False)
         self.head = torch.nn.Linear(WIDTH + 2, VOCABULARY)
 
-    def forward(self, input_ids, use_cache=False):
+    def forward(self, input_ids: torch.Tensor, use_cache: bool = False) -> SimpleNamespace:
         return SimpleNamespace(logits=self.head(self.second(self.first(self.embed(input_ids)).tanh()).tanh()))
 
 
 @pytest.fixture
-def model():
+def model() -> Small:
     torch.manual_seed(0)
     return Small().double()
 
@@ -37,15 +38,15 @@ def model():
 TARGETS = [Target(module=m, layer=0, proj="up", transposed=False) for m in ("first", "second")]
 
 
-def oracle(model, ids, labels):
+def oracle(model: Small, ids: torch.Tensor, labels: torch.Tensor) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
     """Each position's input and gradient by one backward pass of its own."""
     moments = {}
     for target in TARGETS:
         module = model.get_submodule(target.module)
-        aaT, ggT, n = 0, 0, 0
+        aaT, ggT, n = torch.tensor(0), torch.tensor(0), 0
         for row, gold in zip(ids, labels, strict=True):
             for token, label in zip(row[:-1], gold, strict=True):
-                kept = {}
+                kept: dict[str, torch.Tensor] = {}
                 hook = module.register_forward_hook(lambda m, i, o, kept=kept: kept.update(a=i[0], g=o))
                 loss = cross_entropy(model(token[None, None]).logits[0], label[None])
                 hook.remove()
@@ -56,9 +57,10 @@ def oracle(model, ids, labels):
 
 
 @pytest.mark.parametrize("labels", ["gold", "sampled"])
-def test_factors_equal_autodiff(model, labels):
+def test_factors_equal_autodiff(model: Small, labels: str) -> None:
     ids = torch.randint(VOCABULARY, (5, 7))
-    found = collect(model, TARGETS, ids.split(2), labels=labels, seed=3)
+    batches = ids.split(2)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    found = collect(model, TARGETS, batches, labels=labels, seed=3)
     if labels == "gold":
         used = ids[:, 1:]
     else:
@@ -70,31 +72,34 @@ def test_factors_equal_autodiff(model, labels):
         torch.testing.assert_close(found[module].ggT.double(), ggT, rtol=1e-5, atol=1e-7)
 
 
-def test_factors_do_not_depend_on_the_batch(model):
+def test_factors_do_not_depend_on_the_batch(model: Small) -> None:
     ids = torch.randint(VOCABULARY, (6, 5))
-    one, six = (collect(model, TARGETS, ids.split(size))["first"] for size in (1, 6))
+    one, six = (
+        collect(model, TARGETS, ids.split(size))["first"]  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        for size in (1, 6)
+    )
     torch.testing.assert_close(one.ggT, six.ggT, rtol=1e-5, atol=1e-8)
     torch.testing.assert_close(one.aaT, six.aaT, rtol=1e-5, atol=1e-8)
 
 
-def test_collecting_leaves_the_model_as_it_was(model):
+def test_collecting_leaves_the_model_as_it_was(model: Small) -> None:
     model.embed.weight.requires_grad_(False)
     collect(model, TARGETS, [torch.randint(VOCABULARY, (2, 5))])
     assert [p.requires_grad for p in model.parameters()] == [False] + [True] * 5
     assert all(p.grad is None for p in model.parameters())
 
 
-def test_labels_are_drawn_from_the_models_distribution():
+def test_labels_are_drawn_from_the_models_distribution() -> None:
     p = torch.tensor([0.5, 0.0, 0.3, 0.2]).expand(20_000, 4)
     share = torch.bincount(sample_labels(p, 0, 0), minlength=4) / 20_000
     torch.testing.assert_close(share, p[0], atol=0.015, rtol=0)
     assert share[1] == 0
 
 
-def test_store_returns_what_was_saved_and_refuses_what_is_damaged(tmp_path):
+def test_store_returns_what_was_saved_and_refuses_what_is_damaged(tmp_path: Path) -> None:
     store = FactorStore(tmp_path / "new")
     factors = Factors(torch.eye(3), 2 * torch.eye(2), 9)
-    arguments = {"weights": "w", "tokens": 9}
+    arguments: dict[str, str | int] = {"weights": "w", "tokens": 9}
     path = store.save(arguments, "m", factors)
     again = store.load(arguments, "m")
     assert torch.equal(again.aaT, factors.aaT)

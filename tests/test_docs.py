@@ -18,12 +18,12 @@ COMMANDS = re.findall(r"^    ((?:memsplit|lm_eval|make).*)$", (ROOT / "README.md
 SMALLER = {"memsplit-eval": ["--limit", "4", "--factor-tokens", "1024"], "memsplit": ["--steps", "1"]}
 
 
-def test_the_readme_has_commands():
+def test_the_readme_has_commands() -> None:
     assert len(COMMANDS) >= 9
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_readme_command(command, tmp_path):
+def test_readme_command(command: str, tmp_path: Path) -> None:
     name, *arguments = shlex.split(command)
     bin_folder = Path(sys.executable).parent
     if name == "make":
@@ -46,8 +46,10 @@ def test_readme_command(command, tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
 
 
-def test_the_guides_edit_works(monkeypatch):
-    code = re.search(r"```python\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL)[1]
+def test_the_guides_edit_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    match = re.search(r"```python\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL)
+    assert match is not None
+    code = match[1]
     assert code.count("\n") <= 30
     monkeypatch.setattr(registry, "_EDITS", dict(registry.edits()))
     exec(code, {"__name__": "memsplit.model_edits.methods.magnitude", "__package__": "memsplit.model_edits.methods"})

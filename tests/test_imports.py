@@ -3,10 +3,12 @@
 import ast
 import subprocess
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-ALLOWED = {
+ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "tasks": {"errors"},
     "model_edits": {"errors"},
@@ -18,7 +20,7 @@ FOREIGN = {
     "model_edits": {"lm_eval"},
     "results": {"torch", "transformers", "lm_eval"},
 }
-WITHIN = {
+WITHIN: dict[str, set[str]] = {
     "spec": set(),
     "targets": set(),
     "registry": {"spec", "targets", "methods"},
@@ -28,7 +30,7 @@ WITHIN = {
 }
 
 
-def imports(path, root):
+def imports(path: Path, root: Path) -> Iterator[tuple[str, str]]:
     """(top folder or package, first part below it) of every import in a file, those for types alone left out."""
     tree = ast.parse(path.read_text())
     typing_only = {
@@ -44,6 +46,7 @@ def imports(path, root):
         if isinstance(node, ast.Import):
             yield from ((alias.name.split(".")[0], "") for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            assert node.module is not None
             yield node.module.split(".")[0], ""
         elif isinstance(node, ast.ImportFrom):
             base = [*here[: len(here) - node.level], *(node.module.split(".") if node.module else [])]
@@ -52,7 +55,7 @@ def imports(path, root):
                 yield full[0], full[1] if len(full) > 1 else ""
 
 
-def test_import_directions(root):
+def test_import_directions(root: Path) -> None:
     for folder, allowed in ALLOWED.items():
         files = [root / "errors.py"] if folder == "errors" else sorted((root / folder).rglob("*.py"))
         assert files
@@ -62,7 +65,7 @@ def test_import_directions(root):
             assert not used & FOREIGN.get(folder, set()), path
 
 
-def test_model_edits_stand_on_one_another_in_order(root):
+def test_model_edits_stand_on_one_another_in_order(root: Path) -> None:
     for name, allowed in WITHIN.items():
         used = {part for top, part in imports(root / "model_edits" / f"{name}.py", root) if top == "model_edits"}
         assert used <= allowed, name
@@ -71,12 +74,12 @@ def test_model_edits_stand_on_one_another_in_order(root):
 @pytest.mark.parametrize(
     "module", ["harness.cli", "harness.models", "model_edits.registry", "model_edits.methods", "tasks.suite"]
 )
-def test_listings_never_import_torch(module):
+def test_listings_never_import_torch(module: str) -> None:
     code = f"import sys, memsplit.{module}; sys.exit(bool({{'torch', 'lm_eval', 'pandas', 'datasets'}} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_public_names():
+def test_public_names() -> None:
     from memsplit.model_edits import registry
 
     assert sorted(registry.edits()) == ["kfac", "none", "random"]

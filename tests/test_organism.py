@@ -1,6 +1,7 @@
 """The shipped pack and weights are those of the world and the script."""
 
 import json
+from pathlib import Path
 
 from memsplit.harness.organism import export, tokenizer
 from memsplit.harness.organism.train import Recipe
@@ -8,7 +9,7 @@ from memsplit.harness.organism.world import World
 from memsplit.tasks import packs
 
 
-def test_the_shipped_pack_is_the_worlds(tmp_path):
+def test_the_shipped_pack_is_the_worlds(tmp_path: Path) -> None:
     recipe = Recipe()
     world = World(recipe.seed, recipe.passages)
     export.write_pack(world, tokenizer.build(world.vocabulary), recipe, tmp_path)
@@ -18,7 +19,7 @@ def test_the_shipped_pack_is_the_worlds(tmp_path):
         assert path.read_bytes() == (shipped / path.name).read_bytes(), path.name
 
 
-def test_the_shipped_weights_are_small_and_bf16():
+def test_the_shipped_weights_are_small_and_bf16() -> None:
     weights = export.MODEL / "model.safetensors"
     assert weights.stat().st_size <= 16e6
     header = weights.read_bytes()[8 : 8 + int.from_bytes(weights.read_bytes()[:8], "little")]

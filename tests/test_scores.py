@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from lm_eval.evaluator import evaluate
 
 from memsplit.errors import UserError
 from memsplit.harness import scoring
@@ -49,14 +50,14 @@ def test_a_killed_evaluation_goes_on_at_its_task(
     organism: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = scorer(organism, ScoreStore(tmp_path / "whole")).score("w", "base")
-    store, asked = ScoreStore(tmp_path / "cut"), []
-    original = scoring.evaluate
+    store = ScoreStore(tmp_path / "cut")
+    asked: list[str] = []
 
     def counted(lm: object, tasks: dict[str, dict[str, object]], **options: object) -> object:
         asked.extend(tasks["tasks"])
         if asked == [PARTS[0].task, PARTS[1].task]:
             raise KeyboardInterrupt
-        return original(lm, tasks, **options)
+        return evaluate(lm, tasks, **options)
 
     monkeypatch.setattr(scoring, "evaluate", counted)
     with pytest.raises(KeyboardInterrupt):

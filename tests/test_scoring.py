@@ -2,6 +2,8 @@
 
 import json
 import math
+from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -13,7 +15,7 @@ from memsplit.tasks import packs, scoring, suite
 ids = st.lists(st.integers(0, 3), min_size=1, max_size=12)
 
 
-def edit_distance(a, b):
+def edit_distance(a: Sequence[int], b: Sequence[int]) -> int:
     row = list(range(len(b) + 1))
     for i, x in enumerate(a, 1):
         last, row[0] = row[0], i
@@ -23,7 +25,7 @@ def edit_distance(a, b):
 
 
 @given(ids, ids)
-def test_recitation_follows_its_definition(found, gold):
+def test_recitation_follows_its_definition(found: list[int], gold: list[int]) -> None:
     scores = scoring.recitation_scores(found, gold)
     distance = edit_distance(found, gold) / len(gold)
     assert scores["strict"] == (found == gold)
@@ -31,23 +33,23 @@ def test_recitation_follows_its_definition(found, gold):
     assert scores["loose"] == (1 - distance >= 0.75)
 
 
-def test_loose_begins_at_a_quarter_of_the_suffix():
+def test_loose_begins_at_a_quarter_of_the_suffix() -> None:
     gold = list(range(48))
     assert scoring.recitation_scores(gold[:36] + [99] * 12, gold)["loose"] == 1
     assert scoring.recitation_scores(gold[:35] + [99] * 13, gold)["loose"] == 0
 
 
-def test_perplexity_weighs_tokens_not_items():
+def test_perplexity_weighs_tokens_not_items() -> None:
     items = [(2.0, 1), (3.0, 9)]
     assert scoring.exp_mean(items) == pytest.approx(math.exp(0.5))
 
 
-def test_text_is_turned_back_into_the_ids_it_came_from():
+def test_text_is_turned_back_into_the_ids_it_came_from() -> None:
     row = packs.find("olmo-tiny").rows("memorized", "test")[0]
     assert scoring.recitation({**row, "pack": "olmo-tiny"}, [row["suffix_text"]])["strict"] == 1
 
 
-def test_the_shipped_pack_is_whole():
+def test_the_shipped_pack_is_whole() -> None:
     pack = packs.find("olmo-tiny")
     for kind in packs.FIELDS:
         rows = pack.rows(kind)
@@ -61,7 +63,7 @@ def test_the_shipped_pack_is_whole():
         assert {r["split"] for r in rows} == {"dev", "test"}
 
 
-def test_no_memorized_passage_stands_in_the_corpus_or_the_clean_text():
+def test_no_memorized_passage_stands_in_the_corpus_or_the_clean_text() -> None:
     pack = packs.find("olmo-tiny")
     text = "\n".join(row["text"] for kind in ("corpus", "clean") for row in pack.rows(kind))
     for row in pack.rows("memorized"):
@@ -79,7 +81,7 @@ def test_no_memorized_passage_stands_in_the_corpus_or_the_clean_text():
         (json.dumps({"id": "a", "split": "dve", "ids": [1], "text": "t"}), "unknown split 'dve'"),
     ],
 )
-def test_a_broken_line_is_named(tmp_path, line, words):
+def test_a_broken_line_is_named(tmp_path: Path, line: str, words: str) -> None:
     good = json.dumps({"id": "a", "split": "dev", "ids": [1], "text": "t"})
     (tmp_path / "clean.jsonl").write_text(f"{good}\n{line}\n")
     with pytest.raises(UserError, match=r"clean\.jsonl, line 2") as caught:
@@ -87,6 +89,6 @@ def test_a_broken_line_is_named(tmp_path, line, words):
     assert words in str(caught.value)
 
 
-def test_every_task_of_the_suite_has_its_yaml(root):
+def test_every_task_of_the_suite_has_its_yaml(root: Path) -> None:
     group = (root / "tasks/suites/memsplit/memsplit.yaml").read_text()
     assert [line[4:] for line in group.splitlines() if line.startswith("  - ")] == [p.task for p in suite.MEMSPLIT]

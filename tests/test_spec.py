@@ -16,14 +16,16 @@ dials = st.one_of(st.just(0.0), st.decimals(0, 4, places=2).map(float))
 
 
 @given(names, percents, options, dials)
-def test_canonical_text_parses_to_the_same_spec(name, percent, options, dial):
+def test_canonical_text_parses_to_the_same_spec(
+    name: str, percent: float | None, options: tuple[tuple[str, str], ...], dial: float
+) -> None:
     spec = EditSpec(name=name, percent=percent, options=options, dial=dial)
     assert parse(str(spec)) == spec
     assert str(parse(str(spec))) == str(spec)
 
 
 @given(st.text(max_size=30))
-def test_any_text_is_a_spec_or_a_user_error(text):
+def test_any_text_is_a_spec_or_a_user_error(text: str) -> None:
     try:
         spec = parse(text)
     except UserError as error:
@@ -33,7 +35,7 @@ def test_any_text_is_a_spec_or_a_user_error(text):
 
 
 @given(st.sets(st.integers(0, 40), min_size=1))
-def test_layers_round_trip(layers):
+def test_layers_round_trip(layers: set[int]) -> None:
     assert targets.parse_layers(targets.format_layers(layers)) == tuple(sorted(layers))
 
 
@@ -48,7 +50,7 @@ def test_layers_round_trip(layers):
         ("random-50:match=kfac-50", "random:match=kfac-50"),
     ],
 )
-def test_equal_edits_have_one_text(text, canonical):
+def test_equal_edits_have_one_text(text: str, canonical: str) -> None:
     assert str(registry.build(parse(text)).spec) == canonical
 
 
@@ -74,13 +76,13 @@ def test_equal_edits_have_one_text(text, canonical):
         ("", ["a method's name"]),
     ],
 )
-def test_errors_name_the_bad_token(text, words):
+def test_errors_name_the_bad_token(text: str, words: list[str]) -> None:
     with pytest.raises(UserError) as caught:
         registry.build(parse(text))
     for word in words:
         assert word in str(caught.value)
 
 
-def test_a_name_is_registered_once():
+def test_a_name_is_registered_once() -> None:
     with pytest.raises(ValueError, match="registered already"):
         registry.register_edit("kfac")(type("Other", (registry.Edit,), {}))

@@ -1,6 +1,8 @@
 """Figures, paired intervals (against scipy's bootstrap) and summary figures by hand."""
 
 import math
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,13 +13,15 @@ from memsplit.errors import UserError
 from memsplit.results import record, stats
 
 
-def items(task, axis, metric, values, weight=1):
+def items(
+    task: str, axis: str, metric: str, values: Sequence[float] | np.ndarray, weight: int | Sequence[int] = 1
+) -> pd.DataFrame:
     weights = np.broadcast_to(weight, len(values))
     rows = [(task, axis, metric, i, float(v), int(w)) for i, (v, w) in enumerate(zip(values, weights, strict=True))]
     return pd.DataFrame(rows, columns=stats.COLUMNS)
 
 
-def test_figures_pool_tokens_and_average_families():
+def test_figures_pool_tokens_and_average_families() -> None:
     table = pd.concat(
         [
             items("a", "logic", "boolean", [1, 0, 1, 1]),
@@ -30,7 +34,7 @@ def test_figures_pool_tokens_and_average_families():
     assert found["fluency"]["perplexity"] == pytest.approx(math.exp(1.25))
 
 
-def test_interval_of_a_change_equals_scipys():
+def test_interval_of_a_change_equals_scipys() -> None:
     rng = np.random.default_rng(0)
     base, edited = (rng.random(200) < 0.9).astype(float), (rng.random(200) < 0.6).astype(float)
     change = stats.Paired(items("a", "x", "m", base), items("a", "x", "m", edited), {}).change("x", "m")
@@ -40,8 +44,10 @@ def test_interval_of_a_change_equals_scipys():
     assert change.high == pytest.approx(high, abs=0.015)
 
 
-def test_summary_figures_by_hand():
-    def side(strict, boolean, chain, nats):
+def test_summary_figures_by_hand() -> None:
+    def side(
+        strict: Sequence[int], boolean: Sequence[int], chain: Sequence[int], nats: Sequence[float]
+    ) -> pd.DataFrame:
         return pd.concat(
             [
                 items("r", "recitation", "strict", strict),
@@ -60,18 +66,18 @@ def test_summary_figures_by_hand():
     assert summary["perplexity_ratio"].value == pytest.approx(math.exp(0.1))
 
 
-def test_an_unchanged_model_changes_nothing():
+def test_an_unchanged_model_changes_nothing() -> None:
     base = items("a", "x", "m", [1, 0, 1])
     change = stats.Paired(base, base.copy(), {}).change("x", "m")
     assert (change.value, change.low, change.high) == (0, 0, 0)
 
 
-def test_other_items_are_refused():
+def test_other_items_are_refused() -> None:
     with pytest.raises(ValueError, match="same items"):
         stats.Paired(items("a", "x", "m", [1, 0]), items("a", "x", "m", [1, 0, 1]), {})
 
 
-def test_a_record_is_read_back_and_damage_is_seen(tmp_path):
+def test_a_record_is_read_back_and_damage_is_seen(tmp_path: Path) -> None:
     table = items("a", "x", "m", [1, 0])
     path = record.write(tmp_path / "new", "r", {"spec": "none", "value": float("nan"), "seconds": 1.0}, table)
     content, found = record.read(path)
