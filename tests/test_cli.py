@@ -181,7 +181,7 @@ def test_packs_that_do_not_fit_are_refused(cache: Path, tmp_path: Path) -> None:
     shutil.copytree(packs.find("olmo-tiny").folder, pack)
     clean = (pack / "clean.jsonl").read_text()
     (pack / "clean.jsonl").write_text(clean.replace("\n", "\n{broken\n", 1))
-    job = ["eval", "--pack", pack, "--edit", "none", *SMALL, "--out", tmp_path / "out"]
+    job: list[str | Path] = ["eval", "--pack", pack, "--edit", "none", *SMALL, "--out", tmp_path / "out"]
     _refused(memsplit(*job, cache=cache), ["clean.jsonl, line 2", "not JSON"])
     (pack / "clean.jsonl").write_text(clean)
     memorized = [json.loads(line) for line in (pack / "memorized.jsonl").read_text().splitlines()]
