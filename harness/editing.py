@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import torch
 
 from ..model_edits import registry, spec, targets
 from ..model_edits.apply import MatrixChange, compute
-from ..model_edits.curvature import collect
+from ..model_edits.curvature import collect, collect_ekfac
 from ..model_edits.factors import Factors, FactorStore
 from . import cache, loading, models
 from .progress import track
@@ -92,8 +92,8 @@ class Workshop:
         self.collect_missing([edit])
         start = time.monotonic()
         found = self.matrices(edit)
-        arguments = self.factor_arguments(edit) if edit.needs_factors else {}
-        factors = self.factors(found, arguments) if edit.needs_factors else {}
+        arguments = self.factor_arguments(edit)
+        factors = self.factors(found, arguments)
         weights, changes = compute(self.loaded.model, edit, found, factors)
         collected = [self.collected_s.get(self.store.path(arguments, t.module), 0.0) for t in found]
         return Prepared(
@@ -118,29 +118,42 @@ class Workshop:
         return [t for t in self.matrices(edit) if not self.store.has(arguments, t.module)]
 
     def collect_missing(self, edits: Sequence[registry.Edit]) -> None:
-        """Collect the factors that the edits need and the store has not, in one pass for each kind of labels."""
+        """Collect the factors that the edits need and the store has not, in one pass for each kind of them."""
         passes: dict[str, tuple[dict[str, str | int], dict[str, targets.Target]]] = {}
         for edit in edits:
+            arguments = self.factor_arguments(edit)
             for target in self.missing_factors(edit):
-                arguments = self.factor_arguments(edit)
-                passes.setdefault(str(arguments["labels"]), (arguments, {}))[1][target.module] = target
-        for labels, (arguments, missing) in passes.items():
-            start = time.monotonic()
-            ids = self.corpus_blocks()
-            batches = track(torch.split(ids.to(self.loaded.model.device), BATCH), "curvature", -(-len(ids) // BATCH))
-            seed = int(arguments["seed"])
-            new = collect(self.loaded.model, list(missing.values()), batches, labels=labels, seed=seed)
-            for module, factors in new.items():
-                self.collected_s[self.store.save(arguments, module, factors)] = time.monotonic() - start
+                passes.setdefault(str(arguments), (arguments, {}))[1][target.module] = target
+        for arguments, missing in passes.values():
+            self._collect(arguments, tuple(missing.values()))
 
-    def corpus_blocks(self) -> torch.Tensor:
-        """The corpus's first ``factor_tokens`` tokens [sequences, length]."""
+    def _collect(self, arguments: dict[str, str | int], missing: tuple[targets.Target, ...]) -> None:
+        """Collect and store; E-KFAC's statistic needs K-FAC's factors first, stored or collected."""
+        start = time.monotonic()
+        model, labels, seed = self.loaded.model, str(arguments["labels"]), int(arguments["seed"])
+        if arguments.get("statistic") == "ekfac":
+            kfac = {key: value for key, value in arguments.items() if key != "statistic"}
+            first = tuple(target for target in missing if not self.store.has(kfac, target.module))
+            if first:
+                self._collect(kfac, first)
+            batches = self.batches("curvature, second pass")
+            new = collect_ekfac(model, self.factors(missing, kfac), batches, labels=labels, seed=seed)
+        else:
+            new = collect(model, missing, self.batches("curvature"), labels=labels, seed=seed)
+        for module, factors in new.items():
+            self.collected_s[self.store.save(arguments, module, factors)] = time.monotonic() - start
+
+    def batches(self, label: str) -> Iterator[torch.Tensor]:
+        """The corpus's first ``factor_tokens`` tokens, in batches [sequences, length]; shows how far they are."""
         documents = loading.corpus_documents(self.loaded.entry)
         tokenizer = self.loaded.tokenizer
-        return loading.blocks(documents, tokenizer, self.factor_tokens, self.length, must_have_all=self.must_have_all)
+        ids = loading.blocks(documents, tokenizer, self.factor_tokens, self.length, must_have_all=self.must_have_all)
+        yield from track(torch.split(ids.to(self.loaded.model.device), BATCH), label, -(-len(ids) // BATCH))
 
     def factor_arguments(self, edit: registry.Edit) -> dict[str, str | int]:
-        """Everything that decides the factors of a matrix, but its name: same arguments, same factors."""
+        """Everything that decides a matrix's factors, but its name; empty for an edit that needs none."""
+        if not edit.needs_factors:
+            return {}
         return {
             "weights": self.loaded.weights,
             "corpus": loading.corpus_name(self.loaded.entry),
@@ -152,7 +165,8 @@ class Workshop:
         }
 
     def factors(self, found: Sequence[targets.Target], arguments: dict[str, str | int]) -> dict[str, Factors]:
-        """Factors by module name, from the store."""
+        """Factors by module name, from the store; none for no arguments."""
+        if not arguments:
+            return {}
         device = self.loaded.model.device
-        loaded = {t.module: self.store.load(arguments, t.module) for t in found}
-        return {m: Factors(f.aaT.to(device), f.ggT.to(device), f.tokens) for m, f in loaded.items()}
+        return {t.module: self.store.load(arguments, t.module).to(device) for t in found}

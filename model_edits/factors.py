@@ -54,17 +54,31 @@ class Factors:
     Attributes:
         aaT: E[a aᵀ] [i, i] over the layer's inputs.
         ggT: E[g gᵀ] [o, o] over the gradients, at its outputs, of the summed cross-entropy.
-        tokens: positions that both are means over.
+        tokens: positions that all are means over.
+        fisher_oi: E[(Uᵀ g aᵀ V)²] [o, i], each component's own curvature (E-KFAC); ``None`` where it was not measured.
     """
 
     aaT: torch.Tensor
     ggT: torch.Tensor
     tokens: int
+    fisher_oi: torch.Tensor | None = None
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """The statistics at hand, by name."""
+        named = {"aaT": self.aaT, "ggT": self.ggT, "fisher_oi": self.fisher_oi}
+        return {name: tensor for name, tensor in named.items() if tensor is not None}
+
+    def to(self, device: torch.device) -> Factors:
+        """The same on a device."""
+        return Factors(tokens=self.tokens, **{name: t.to(device) for name, t in self.tensors().items()})
 
     @cached_property
     def sha256(self) -> str:
-        """Names both matrices by their content."""
-        return _content(self.aaT.cpu(), self.ggT.cpu())
+        """Names the statistics by their content."""
+        sha = hashlib.sha256()
+        for tensor in self.tensors().values():
+            sha.update(tensor.cpu().contiguous().numpy().tobytes())
+        return sha.hexdigest()
 
     @cached_property
     def _basis(self) -> Basis:
@@ -107,7 +121,7 @@ class FactorStore:
         try:
             with safe_open(path, framework="pt") as file:
                 meta = file.metadata() or {}
-                aaT, ggT = file.get_tensor("aaT"), file.get_tensor("ggT")
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
         except (SafetensorError, OSError) as error:
             raise UserError(
                 f"the factors {path} are damaged ({error}); delete the file to collect them again"
@@ -115,7 +129,7 @@ class FactorStore:
         expected = _text(arguments, matrix)
         if meta.get("arguments") != expected:
             raise UserError(f"the factors {path} are of {meta.get('arguments')}, expected {expected}")
-        factors = Factors(aaT, ggT, int(meta["tokens"]))
+        factors = Factors(tokens=int(meta["tokens"]), **tensors)
         if meta.get("sha256") != factors.sha256:
             raise UserError(f"the factors {path} are damaged (hash differs); delete the file to collect them again")
         return factors
@@ -127,16 +141,16 @@ class FactorStore:
             UserError: the folder cannot be written to.
         """
         path = self.path(arguments, matrix)
-        aaT, ggT = (t.float().cpu().contiguous() for t in (factors.aaT, factors.ggT))
+        tensors = {name: t.float().cpu().contiguous() for name, t in factors.tensors().items()}
         metadata = {
             "arguments": _text(arguments, matrix),
             "tokens": str(factors.tokens),
-            "sha256": Factors(aaT, ggT, factors.tokens).sha256,
+            "sha256": Factors(tokens=factors.tokens, **tensors).sha256,
         }
         partial = path.with_suffix(f".{os.getpid()}.partial")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            save_file({"aaT": aaT, "ggT": ggT}, partial, metadata=metadata)
+            save_file(tensors, partial, metadata=metadata)
             os.replace(partial, path)
         except OSError as error:
             raise UserError(f"the factor cache {self.folder} cannot be written to ({error})") from error
@@ -150,10 +164,3 @@ def digest(value: object) -> str:
 
 def _text(arguments: Mapping[str, str | int], matrix: str) -> str:
     return json.dumps({**arguments, "format": FORMAT, "matrix": matrix}, sort_keys=True)
-
-
-def _content(*tensors: torch.Tensor) -> str:
-    sha = hashlib.sha256()
-    for tensor in tensors:
-        sha.update(tensor.numpy().tobytes())
-    return sha.hexdigest()

@@ -1,5 +1,6 @@
 """Factors against autodiff, position by position, in float64; their independence of the batch; their store."""
 
+import itertools
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -8,7 +9,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from memsplit.errors import UserError
-from memsplit.model_edits.curvature import collect, sample_labels
+from memsplit.model_edits.curvature import collect, collect_ekfac, sample_labels
 from memsplit.model_edits.factors import Factors, FactorStore
 from memsplit.model_edits.targets import Target
 
@@ -70,6 +71,26 @@ def test_factors_equal_autodiff(model: Small, labels: str) -> None:
         assert found[module].tokens == 5 * 6
         torch.testing.assert_close(found[module].aaT.double(), aaT, rtol=1e-5, atol=1e-7)
         torch.testing.assert_close(found[module].ggT.double(), ggT, rtol=1e-5, atol=1e-7)
+
+
+def test_ekfac_equals_autodiff(model: Small) -> None:
+    """Each position's gradient of the whole weight, by autodiff, turned into the basis and squared."""
+    ids = torch.randint(VOCABULARY, (4, 6))
+    factors = collect(model, TARGETS, ids.split(3), labels="gold")
+    found = collect_ekfac(model, factors, ids.split(3), labels="gold")
+    for target in TARGETS:
+        basis = factors[target.module].eigenbasis()
+        U, V = basis.U_oo.double(), basis.V_ii.double()
+        weight = model.get_parameter(target.parameter)
+        squares, n = torch.zeros_like(weight), 0
+        for row in ids:
+            for token, label in itertools.pairwise(row):
+                loss = cross_entropy(model(token[None, None]).logits[0], label[None])
+                (gradient,) = torch.autograd.grad(loss, weight)
+                squares, n = squares + (U.T @ gradient @ V).square(), n + 1
+        fisher = found[target.module].fisher_oi
+        assert fisher is not None
+        torch.testing.assert_close(fisher.double(), squares / n, rtol=1e-4, atol=1e-8)
 
 
 def test_factors_do_not_depend_on_the_batch(model: Small) -> None:

@@ -52,7 +52,7 @@ def test_the_guides_edit_works(monkeypatch: pytest.MonkeyPatch) -> None:
     code = match[1]
     assert code.count("\n") <= 30
     monkeypatch.setattr(registry, "_EDITS", dict(registry.edits()))
-    exec(code, {"__name__": "memsplit.model_edits.methods.magnitude", "__package__": "memsplit.model_edits.methods"})
+    exec(code, {"__name__": "memsplit.model_edits.methods.rows", "__package__": "memsplit.model_edits.methods"})
     weight = torch.tensor([[3.0, -1.0], [0.5, 2.0]])
-    outcome = registry.build(parse("magnitude-50")).new_weight(weight, None, "m")
-    assert torch.equal(outcome.weight, torch.tensor([[3.0, 0.0], [0.0, 2.0]]))
+    outcome = registry.build(parse("rows-50")).new_weight(weight, None, "m")
+    assert torch.equal(outcome.weight, torch.tensor([[3.0, -1.0], [0.0, 0.0]]))

@@ -11,36 +11,67 @@ from memsplit.harness.editing import Workshop
 from memsplit.harness.loading import LoadedModel
 from memsplit.model_edits import registry, targets
 from memsplit.model_edits.apply import applied, compute
-from memsplit.model_edits.methods.kfac import keep_mass
+from memsplit.model_edits.selection import keep_count, keep_products, keep_share
 
 spectra = st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0, 2.0, 8.0]), min_size=1, max_size=4).map(
     lambda values: torch.tensor(sorted(values, reverse=True))
 )
-IDENTITIES = ["none", "kfac-100", "random-100", "kfac-50@1", "random-50@1"]
-EDITS = ["kfac-50", "kfac-95", "kfac-80:labels=gold", "random-50", "random:match=kfac-80", "kfac-50:proj=down"]
+METHODS = ["kfac", "ekfac", "svd", "magnitude", "wanda", "random"]
+VARIANTS = [
+    "kfac-80:labels=gold",
+    "kfac-20:select=bottom",
+    "kfac-30:rank=count",
+    "kfac-80:weight=energy",
+    "kfac-50:proj=down",
+    "ekfac-20:select=bottom",
+    "ekfac-30:rank=count",
+    "random:match=kfac-80",
+    "random:match=ekfac-80",
+    "random:match=svd-80",
+]
+IDENTITIES = ["none", *(f"{name}-100" for name in METHODS), *(f"{name}-50@1" for name in METHODS)]
+EDITS = [*(f"{name}-50" for name in METHODS), *VARIANTS]
+MEASURED_ON_THE_WEIGHTS = ("match", "svd", "energy")
+"""Edits whose budget is of the weights at hand: applied again, they take their share of what is left."""
 
 
-@given(spectra, spectra, st.sampled_from([0.0, 0.1, 0.5, 0.9, 0.99]))
-def test_kept_set_is_the_smallest_that_reaches_the_mass(lam: torch.Tensor, mu: torch.Tensor, mass: float) -> None:
+shares = st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.9, 0.99, 1.0])
+
+
+def fewest(values: torch.Tensor, goal: float) -> int:
+    """By trying every set: how few values reach the goal."""
+    flat = values.flatten().tolist()
+    return next(k for k in range(len(flat) + 1) if any(sum(c) >= goal for c in itertools.combinations(flat, k)))
+
+
+@given(spectra, spectra, shares)
+def test_kept_set_is_the_smallest_that_reaches_the_share(lam: torch.Tensor, mu: torch.Tensor, share: float) -> None:
+    product = (lam.double()[:, None] * mu.double())[:3, :3]
+    keep = keep_share(product, share)
+    assert product[keep].sum() >= share * product.sum()
+    if 0 < share < 1 and product.sum() > 0:
+        assert int(keep.sum()) == fewest(product, share * float(product.sum()))
+        assert keep.all() or product[keep].min() >= product[~keep].max()
+
+
+@given(spectra, spectra, shares)
+def test_products_are_selected_as_if_they_were_formed(lam: torch.Tensor, mu: torch.Tensor, share: float) -> None:
+    """Dyadic spectra, so that sums are exact and ties abound: the very same set."""
     product = lam.double()[:, None] * mu.double()
-    keep = keep_mass(lam, mu, mass)
-    total = product.sum()
-    if total == 0:
+    if product.sum() == 0:
         return
-    reached = product[keep].sum()
-    assert reached >= mass * total
-    smallest = (
-        next(
-            k
-            for k in range(product.numel() + 1)
-            if any(sum(c) >= mass * total for c in itertools.combinations(product.flatten().tolist(), k))
-        )
-        if product.numel() <= 9
-        else int(keep.sum())
-    )
-    assert int(keep.sum()) == smallest
-    if keep.any() and not keep.all():
-        assert product[keep].min() >= product[~keep].max()
+    by_mass, by_count = keep_share(product, share), keep_count(product.flatten(), share).reshape(product.shape)
+    for by, keep in (("mass", by_mass), ("count", by_count)):
+        columns = keep_products(lam, mu, share, by=by)
+        assert torch.equal(torch.arange(len(mu)) < columns[:, None], keep), by
+
+
+def test_products_of_steep_spectra_are_selected_as_if_they_were_formed() -> None:
+    generator = torch.Generator().manual_seed(0)
+    for share in (0.3, 0.6, 0.8, 0.999):
+        lam, mu = ((4 * torch.randn(n, generator=generator)).exp().sort(descending=True).values for n in (300, 200))
+        keep = keep_share(lam.double()[:, None] * mu.double(), share)
+        assert torch.equal(torch.arange(200) < keep_products(lam, mu, share)[:, None], keep)
 
 
 @pytest.mark.parametrize("spec", IDENTITIES)
@@ -79,10 +110,9 @@ class TestConformance:
             torch.testing.assert_close(weight, (gone[name] + base[name]) / 2, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("spec", [spec for spec in EDITS if "match" not in spec])
+@pytest.mark.parametrize("spec", [s for s in EDITS if not any(word in s for word in MEASURED_ON_THE_WEIGHTS)])
 @pytest.mark.usefixtures("untouched")
 def test_applying_twice_changes_nothing(workshop: Workshop, spec: str) -> None:
-    """But for a match: it measures an edit of a model that has lost those components already."""
     edit = workshop.edit(spec)
     prepared = workshop.prepare(edit)
     found = workshop.matrices(edit)
@@ -93,7 +123,7 @@ def test_applying_twice_changes_nothing(workshop: Workshop, spec: str) -> None:
         torch.testing.assert_close(again[name], weight, rtol=1e-4, atol=2e-5)
 
 
-@pytest.mark.parametrize("name", ["kfac", "random"])
+@pytest.mark.parametrize("name", METHODS)
 def test_kept_components_grow_with_the_percent(workshop: Workshop, name: str) -> None:
     kept = [
         sum(c.kept for c in workshop.prepare(workshop.edit(f"{name}-{percent}")).changes)
@@ -101,6 +131,54 @@ def test_kept_components_grow_with_the_percent(workshop: Workshop, name: str) ->
     ]
     assert kept == sorted(kept)
     assert kept[0] == 0
+
+
+def weights(workshop: Workshop, spec: str) -> dict[str, torch.Tensor]:
+    return workshop.prepare(workshop.edit(spec)).weights
+
+
+@pytest.mark.parametrize(("top", "bottom"), [("kfac-80", "kfac-20"), ("ekfac-80", "ekfac-20")])
+def test_top_and_bottom_are_the_two_halves_of_a_matrix(workshop: Workshop, top: str, bottom: str) -> None:
+    base = dict(workshop.loaded.model.named_parameters())
+    upper, lower = weights(workshop, top), weights(workshop, f"{bottom}:select=bottom")
+    for name in upper:
+        torch.testing.assert_close(upper[name] + lower[name], base[name].detach(), rtol=1e-4, atol=1e-5)
+
+
+def test_kfac_equals_the_formula_with_every_component_formed(workshop: Workshop) -> None:
+    for target in workshop.matrices(edit := workshop.edit("kfac-80")):
+        factors = workshop.factors([target], workshop.factor_arguments(edit))[target.module]
+        mu, V = torch.linalg.eigh(factors.aaT.double())
+        lam, U = torch.linalg.eigh(factors.ggT.double())
+        W = workshop.loaded.model.get_parameter(target.parameter).detach().double()
+        keep = keep_share((lam.clamp(min=0)[:, None] * mu.clamp(min=0)), 0.8)
+        expected = U @ (U.T @ W @ V * keep) @ V.T
+        torch.testing.assert_close(
+            weights(workshop, "kfac-80")[target.parameter].double(), expected, rtol=1e-3, atol=1e-4
+        )
+
+
+def test_svd_is_the_nearest_matrix_of_its_rank(workshop: Workshop) -> None:
+    prepared = workshop.prepare(workshop.edit("svd-80"))
+    for change in prepared.changes:
+        W = workshop.loaded.model.get_parameter(change.name).detach()
+        sigma = torch.linalg.svdvals(W.double())
+        gone = float(sigma[change.kept :].square().sum() / sigma.square().sum())
+        assert change.removed_norm**2 == pytest.approx(gone, rel=1e-4)
+        assert change.removed_norm**2 <= 0.2
+        assert torch.linalg.matrix_rank(prepared.weights[change.name], rtol=1e-4) == change.kept
+
+
+def test_pruning_keeps_the_weights_that_score_highest(workshop: Workshop) -> None:
+    magnitude, wanda = weights(workshop, "magnitude-30"), weights(workshop, edit_text := "wanda-30")
+    factors = workshop.factors(workshop.matrices(edit := workshop.edit(edit_text)), workshop.factor_arguments(edit))
+    for name, weight in magnitude.items():
+        W = workshop.loaded.model.get_parameter(name).detach()
+        assert W[weight != 0].abs().min() >= W[weight == 0].abs().max()
+        score = W.abs() * factors[name.removesuffix(".weight")].aaT.diagonal().sqrt()
+        for row, kept in zip(score, wanda[name] != 0, strict=True):
+            assert int(kept.sum()) == round(0.3 * len(row))
+            assert row[kept].min() >= row[~kept].max()
 
 
 def test_the_matched_control_removes_the_same_norm(workshop: Workshop) -> None:

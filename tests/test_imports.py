@@ -24,6 +24,7 @@ WITHIN: dict[str, set[str]] = {
     "spec": set(),
     "targets": set(),
     "registry": {"spec", "targets", "methods"},
+    "selection": set(),
     "factors": set(),
     "curvature": {"factors", "targets"},
     "apply": {"factors", "registry", "targets"},
@@ -82,5 +83,5 @@ def test_listings_never_import_torch(module: str) -> None:
 def test_public_names() -> None:
     from memsplit.model_edits import registry
 
-    assert sorted(registry.edits()) == ["kfac", "none", "random"]
+    assert sorted(registry.edits()) == ["ekfac", "kfac", "magnitude", "none", "random", "svd", "wanda"]
     assert sorted(registry.COMMON) == ["dial", "layers", "percent", "proj"]

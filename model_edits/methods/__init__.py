@@ -1,5 +1,5 @@
 """The built-in edits, one a file. None imports torch when it is imported, so that listings answer at once."""
 
-from . import kfac, none, random
+from . import ekfac, kfac, magnitude, none, random, svd, wanda
 
-__all__ = ["kfac", "none", "random"]
+__all__ = ["ekfac", "kfac", "magnitude", "none", "random", "svd", "wanda"]

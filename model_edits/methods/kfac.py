@@ -1,7 +1,7 @@
 """Zero the components of low loss curvature in the K-FAC eigenbasis.
 
 Source: "From Memorization to Reasoning in the Spectrum of Loss Curvature", arXiv 2510.24256.
-Shapes: o = out features, i = in features.
+Shapes: o = out features, i = in features; r, c = the leading ones that are kept.
 """
 
 from __future__ import annotations
@@ -14,32 +14,11 @@ from ..registry import Edit, Outcome, register_edit
 if TYPE_CHECKING:
     import torch
 
-    from ..factors import Factors
+    from ..factors import Basis, Factors
 
 Labels = Literal["sampled", "gold"]
-
-
-def keep_mass(lam_o: torch.Tensor, mu_i: torch.Tensor, mass: float) -> torch.Tensor:
-    """Which components to keep: the smallest set, largest ``lam_o * mu_i`` first, that holds ``mass`` of their sum.
-
-    Equal products are taken in the order of their flat index.
-
-    Args:
-        lam_o: eigenvalues of the output gradients' second moment [o], not negative.
-        mu_i: eigenvalues of the inputs' second moment [i], not negative.
-        mass: share of the total to reach, 0 to 1; 1 keeps every component, those of no curvature too.
-
-    Returns:
-        Boolean [o, i].
-    """
-    product = (lam_o.double()[:, None] * mu_i.double()).flatten()
-    keep = product.new_ones(product.shape).bool()
-    if mass < 1:
-        largest, order = product.sort(descending=True, stable=True)
-        total = largest.cumsum(0)
-        count = int((total < mass * total[-1]).sum()) + 1 if mass > 0 else 0
-        keep[order[count:]] = False
-    return keep.reshape(len(lam_o), len(mu_i))
+Select = Literal["top", "bottom"]
+Rank = Literal["mass", "count"]
 
 
 @register_edit("kfac")
@@ -50,6 +29,11 @@ class KFAC(Edit):
     Attributes:
         labels: of the loss whose gradients are collected: ``sampled`` from the model (the true Fisher) or the text's
             own, ``gold`` (the empirical one).
+        select: ``top`` keeps components from the largest down; ``bottom`` removes, from the largest down, what carries
+            the rest of the mass, so that ``kfac-20:select=bottom`` removes just what ``kfac-80`` keeps.
+        rank: ``percent`` is of the ``mass``, or of the components by ``count``.
+        weight: a component's mass is its ``curvature`` λ_i·μ_j, or its ``energy`` λ_i·μ_j·C_ij², what zeroing it alone
+            would cost (twice the loss, to second order).
     """
 
     summary = "keep PERCENT of the curvature mass in the K-FAC eigenbasis, zero the rest"
@@ -58,18 +42,52 @@ class KFAC(Edit):
     needs_factors = True
 
     labels: Labels = "sampled"
+    select: Select = "top"
+    rank: Rank = "mass"
+    weight: Literal["curvature", "energy"] = "curvature"
 
     def new_weight(self, weight: torch.Tensor, factors: Factors | None, name: str) -> Outcome:
         """``U (C ∘ M) Vᵀ`` with ``C = Uᵀ W V`` and M the components kept."""
+        import torch
+
+        from ..selection import keep_products
+
         assert factors is not None
         assert self.percent is not None
         basis = factors.eigenbasis()
-        keep_oi = keep_mass(basis.lam_o, basis.mu_i, self.percent / 100)
-        if bool(keep_oi.all()):
-            return Outcome(weight=weight, kept=weight.numel(), total=weight.numel())
-        C_oi = basis.coordinates(weight)
-        return Outcome(weight=basis.matrix(C_oi * keep_oi), kept=int(keep_oi.sum()), total=keep_oi.numel())
+        if self.weight == "energy":
+            C_oi = basis.coordinates(weight)
+            importance_oi = basis.lam_o[:, None] * basis.mu_i * C_oi.square()
+            return keep_components(weight, basis, importance_oi, self.percent, self.select, self.rank)
+        share = self.percent / 100 if self.select == "top" else 1 - self.percent / 100
+        columns_o = keep_products(basis.lam_o, basis.mu_i, share, by=self.rank)
+        r, c = int((columns_o > 0).sum()), int(columns_o[0])
+        U_or, V_ic = basis.U_oo[:, :r], basis.V_ii[:, :c]
+        leading_rc = torch.arange(c) < columns_o[:r, None]
+        top_oi = U_or @ (U_or.T @ weight @ V_ic * leading_rc.to(weight.device)) @ V_ic.T
+        kept = int(columns_o.sum())
+        if self.select == "bottom":
+            return outcome(weight, weight - top_oi, weight.numel() - kept)
+        return outcome(weight, top_oi, kept)
 
     def factor_options(self) -> dict[str, str]:
         """The labels."""
         return {"labels": self.labels}
+
+
+def keep_components(
+    weight: torch.Tensor, basis: Basis, importance_oi: torch.Tensor, percent: float, select: Select, rank: Rank
+) -> Outcome:
+    """``U (C ∘ M) Vᵀ`` with M the most important components, or all but those (``select="bottom"``)."""
+    from ..selection import keep_count, keep_share
+
+    share = percent / 100 if select == "top" else 1 - percent / 100
+    flat = importance_oi.flatten()
+    keep = keep_share(flat, share) if rank == "mass" else keep_count(flat, share)
+    keep_oi = (keep if select == "top" else ~keep).reshape(weight.shape)
+    return outcome(weight, basis.matrix(basis.coordinates(weight) * keep_oi), int(keep_oi.sum()))
+
+
+def outcome(weight: torch.Tensor, new: torch.Tensor, kept: int) -> Outcome:
+    """The outcome of keeping ``kept`` components; ``weight`` itself, to the bit, where that is all of them."""
+    return Outcome(weight=weight if kept == weight.numel() else new, kept=kept, total=weight.numel())

@@ -79,5 +79,6 @@ class Random(Edit):
         return Outcome(weight=basis.matrix(flat.reshape(C_oi.shape)), kept=kept, total=flat.numel())
 
     def factor_options(self) -> dict[str, str]:
-        """The labels."""
-        return {"labels": self.labels}
+        """The labels, and what the match needs beside."""
+        matched = self._matched().factor_options() if self.match else {}
+        return {**matched, "labels": self.labels}
