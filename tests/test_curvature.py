@@ -76,8 +76,9 @@ def test_factors_equal_autodiff(model: Small, labels: str) -> None:
 def test_ekfac_equals_autodiff(model: Small) -> None:
     """Each position's gradient of the whole weight, by autodiff, turned into the basis and squared."""
     ids = torch.randint(VOCABULARY, (4, 6))
-    factors = collect(model, TARGETS, ids.split(3), labels="gold")
-    found = collect_ekfac(model, factors, ids.split(3), labels="gold")
+    batches = [ids[:3], ids[3:]]
+    factors = collect(model, TARGETS, batches, labels="gold")
+    found = collect_ekfac(model, factors, batches, labels="gold")
     for target in TARGETS:
         basis = factors[target.module].eigenbasis()
         U, V = basis.U_oo.double(), basis.V_ii.double()
