@@ -10,7 +10,7 @@ import platformdirs
 
 VARIABLE = "MEMSPLIT_CACHE"
 _PACKAGE = Path(__file__).parents[1]
-_SCORING = ("tasks/*.py", "tasks/suites/**/*.yaml", "harness/adapter.py")
+_SCORING = ("tasks/*.py", "tasks/suites/**/*.yaml", "harness/adapter.py", "harness/scoring.py")
 
 
 def folder() -> Path:

@@ -7,11 +7,12 @@ import dataclasses
 import json
 import logging
 import os
+import re
 import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..errors import UserError, unknown
 from ..model_edits import registry
@@ -26,7 +27,11 @@ DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
 class _Parser(argparse.ArgumentParser):
-    """An ``ArgumentParser`` whose errors are one line."""
+    """An ``ArgumentParser`` whose errors are one line, with the nearest name."""
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            raise unknown(str(action.metavar or action.dest).lower(), str(value), map(str, action.choices))
 
     def error(self, message: str) -> NoReturn:
         raise UserError(message)
@@ -38,13 +43,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = _parser().parse_args(argv)
         logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
         logging.getLogger("memsplit").setLevel(logging.INFO)
-        return int(arguments.command(arguments))
+        code = int(arguments.command(arguments))
+        sys.stdout.flush()
+        return code
     except UserError as error:
         print(f"memsplit: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("memsplit: interrupted", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # whoever read the output has closed it; nothing is left to be flushed there
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
 
 
 def main_eval() -> int:
@@ -73,11 +83,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     train.add_argument(
         "--out",
-        type=Path,
+        type=_folder,
         default=Path("olmo-tiny-run"),
         help="folder for checkpoint, model and pack (default: %(default)s)",
     )
-    train.add_argument("--seed", type=int, default=0, help="of the world, the weights and the data's order")
+    train.add_argument("--seed", type=_seed, default=0, help="of the world, the weights and the data's order")
     train.add_argument("--steps", type=_positive, default=3600, help="updates (default: %(default)s)")
     train.add_argument("--device", help="default: cuda if there is one, else cpu")
     train.set_defaults(command=_train)
@@ -102,16 +112,16 @@ def _add_eval(parser: argparse.ArgumentParser) -> None:
     )
     add("--pack", metavar="NAME", help="probe data: a shipped pack or a folder (default: the model's)")
     add("--suite", default="memsplit", metavar="NAME", help="default: %(default)s")
-    add("--tasks", default="", metavar="A,B", help="only these tasks of the suite")
+    add("--tasks", metavar="A,B", help="only these tasks of the suite")
     add("--split", default="test", metavar="PART", help="the part of the items: dev or test (default: %(default)s)")
     add("--limit", type=_positive, metavar="N", help="only the first N items of each task")
     add("--batch-size", type=_positive, default=32, metavar="N", help="sequences a forward pass (default: %(default)s)")
     add("--device", help="default: cuda if there is one, else cpu")
     add("--dtype", help=f"one of {', '.join(DTYPES)} (default: the model's; float32 on a CPU)")
-    add("--seed", type=int, default=0, help="of the intervals' resampling (default: %(default)s)")
+    add("--seed", type=_seed, default=0, help="of the intervals' resampling (default: %(default)s)")
     add(
         "--out",
-        type=Path,
+        type=_folder,
         default=Path("memsplit-results"),
         metavar="FOLDER",
         help="where records go (default: %(default)s)",
@@ -132,16 +142,28 @@ def _add_eval(parser: argparse.ArgumentParser) -> None:
 
 
 def _positive(text: str) -> int:
-    if not text.isdigit() or int(text) == 0:
+    if not re.fullmatch("[0-9]{1,18}", text) or int(text) == 0:
         raise argparse.ArgumentTypeError(f"{text!r} found, expected a whole number above 0")
     return int(text)
+
+
+def _seed(text: str) -> int:
+    if not re.fullmatch("[0-9]{1,18}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} found, expected a whole number of 0 to 18 nines")
+    return int(text)
+
+
+def _folder(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError("'' found, expected a folder")
+    return Path(text)
 
 
 def _eval(arguments: argparse.Namespace) -> int:
     listings = {"list_models": _list_models, "list_edits": _list_edits, "list_tasks": _list_tasks}
     asked = [show for name, show in listings.items() if getattr(arguments, name)]
     for show in asked:
-        show()
+        show(arguments.suite)
     if asked:
         return 0
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -151,6 +173,7 @@ def _eval(arguments: argparse.Namespace) -> int:
     import transformers
 
     transformers.logging.set_verbosity_error()
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     transformers.logging.disable_progress_bar()
     if arguments.dry_run:
         print("\n".join(plan.describe(request)))
@@ -169,8 +192,10 @@ def _check(arguments: argparse.Namespace) -> plan.Request:
     """What is asked for; everything is refused here that can be without loading a model."""
     entry = models.resolve(arguments.model, arguments.pack)
     edits = arguments.edits or ["kfac"]
-    plan.check_edits(edits, entry)
-    tasks = [name for name in arguments.tasks.split(",") if name]
+    config = models.local_config(entry)
+    for text in edits:
+        plan.fill_in(text, entry, models.layer_count(config) if config else None)
+    tasks = arguments.tasks.split(",") if arguments.tasks is not None else []
     plan.choose_parts(arguments.suite, tasks, entry)
     if arguments.dtype not in (None, *DTYPES):
         raise unknown("dtype", arguments.dtype, DTYPES)
@@ -191,11 +216,12 @@ def _device(name: str | None) -> str:
     """
     import torch
 
-    device = name or ("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"bad --device {device!r}: {str(error).splitlines()[0]}") from error
+    here = ["cpu", *(["mps"] if torch.backends.mps.is_available() else [])]
+    if torch.cuda.is_available():
+        here += ["cuda", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+    device = name or ("cuda" if "cuda" in here else "cpu")
+    if device not in here:
+        raise unknown("device", device, here)
     return device
 
 
@@ -213,23 +239,24 @@ def _print(report: Report) -> None:
         print(f"not asked, for {report.model} has no pack: {', '.join(report.skipped)}", file=sys.stderr)
 
 
-def _list_models() -> None:
+def _list_models(_: str) -> None:
     for entry in models.TABLE:
         print(f"{entry.name:<12}{entry.summary}")
     print(f"{'FOLDER':<12}any causal language model in a local folder\n{'OWNER/NAME':<12}any on the Hugging Face hub")
 
 
-def _list_edits() -> None:
+def _list_edits(_: str) -> None:
     for name, cls in registry.edits().items():
         keys = ["layers", "proj", *(f.name for f in cls.option_fields())] if cls.touches else []
         usage = name + ("-PERCENT" if cls.budget else "")
         print(f"{usage:<16}{cls.summary}" + (f" (keys: {', '.join(keys)})" if keys else ""))
 
 
-def _list_tasks() -> None:
-    for parts in suite.SUITES.values():
-        for part in parts:
-            print(f"{part.task:<32}{part.axis:<14}{part.summary}")
+def _list_tasks(name: str) -> None:
+    if name not in suite.SUITES:
+        raise unknown("suite", name, suite.SUITES)
+    for part in suite.SUITES[name]:
+        print(f"{part.task:<32}{part.axis:<14}{part.summary}")
 
 
 def _train(arguments: argparse.Namespace) -> int:

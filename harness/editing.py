@@ -2,42 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from ..model_edits import registry, spec, targets
+from ..model_edits import registry, targets
 from ..model_edits.apply import MatrixChange, compute
 from ..model_edits.curvature import collect, collect_ekfac
 from ..model_edits.factors import Factors, FactorStore
 from . import cache, loading, models
+from .plan import fill_in
 from .progress import track
 
 BATCH = 16
-
-
-def fill_in(text: str, entry: models.ModelEntry, n_layers: int | None) -> registry.Edit:
-    """The edit of a spec with the model's layers, projections and percent filled in where it gives none.
-
-    Args:
-        text: the spec.
-        entry: the model.
-        n_layers: the model's; ``None`` leaves layers that are not given open.
-
-    Raises:
-        UserError: the spec does not fit the grammar, the registry or the model.
-    """
-    edit = registry.build(spec.parse(text), entry.percent)
-    if not edit.touches:
-        return edit
-    layers = edit.layers or entry.layers or (models.default_layers(n_layers) if n_layers else None)
-    if layers and n_layers:
-        targets.check_layers(layers, n_layers)
-    return dataclasses.replace(edit, layers=layers, proj=edit.proj or entry.proj)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +64,7 @@ class Workshop:
         self.collected_s: dict[Path, float] = {}
 
     def edit(self, text: str) -> registry.Edit:
-        """The edit of a spec, with this model's defaults (see :func:`fill_in`)."""
+        """The edit of a spec, with this model's defaults (see ``plan.fill_in``)."""
         return fill_in(text, self.loaded.entry, models.layer_count(self.loaded.model.config.to_dict()))
 
     def prepare(self, edit: registry.Edit) -> Prepared:
@@ -142,6 +122,15 @@ class Workshop:
             new = collect(model, missing, self.batches("curvature"), labels=labels, seed=seed)
         for module, factors in new.items():
             self.collected_s[self.store.save(arguments, module, factors)] = time.monotonic() - start
+
+    def collecting_s(self, arguments: Mapping[str, str | int], missing: Sequence[targets.Target]) -> float:
+        """Seconds that collecting may take: the second of two passes over one batch, timed."""
+        ids = torch.zeros(BATCH, self.length, dtype=torch.long, device=self.loaded.model.device)
+        collect(self.loaded.model, missing, [ids])
+        start = time.monotonic()
+        collect(self.loaded.model, missing, [ids])
+        passes = 2 if arguments.get("statistic") == "ekfac" else 1
+        return (time.monotonic() - start) * passes * self.factor_tokens / ids.numel()
 
     def batches(self, label: str) -> Iterator[torch.Tensor]:
         """The corpus's first ``factor_tokens`` tokens, in batches [sequences, length]; shows how far they are."""

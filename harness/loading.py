@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,12 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
 from ..errors import UserError
+from ..files import digest
 from ..tasks import packs
 from .models import ModelEntry
 
+BROKEN = (OSError, ValueError, RuntimeError, TypeError, KeyError, AttributeError)
+"""What transformers and tokenizers raise for a broken file or an absent network."""
 OFFLINE_HINT = "without a network, olmo-tiny and local folders work"
 
 
@@ -55,30 +59,52 @@ def load(entry: ModelEntry, *, device: str, dtype: str | None = None) -> LoadedM
     """
     where = {"revision": entry.revision} if entry.revision else {}
     dtype = dtype or ("float32" if torch.device(device).type == "cpu" else entry.dtype)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(entry.pretrained, **where)
-        model = AutoModelForCausalLM.from_pretrained(entry.pretrained, dtype=dtype, **where)
-    except SafetensorError as error:
-        raise UserError(f"the weights of {entry.pretrained!r} are damaged ({error})") from error
-    except (OSError, ValueError) as error:
-        if Path(entry.pretrained).is_dir():
-            raise UserError(
-                f"{entry.pretrained!r} cannot be loaded as a causal language model: {_reason(error)}"
-            ) from error
-        raise UserError(f"{entry.pretrained!r} could not be fetched: {_reason(error)}; {OFFLINE_HINT}") from error
+    tokenizer = _fetch(entry, "tokenizer", lambda: AutoTokenizer.from_pretrained(entry.pretrained, **where))
+    model, info = _fetch(
+        entry,
+        "model",
+        lambda: AutoModelForCausalLM.from_pretrained(entry.pretrained, dtype=dtype, output_loading_info=True, **where),
+    )
+    absent = sorted({*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])})
+    if absent:
+        raise UserError(f"the weights of {entry.pretrained!r} lack {absent[0]} ({len(absent)} tensors in all)")
     model = model.to(device).eval()
     return LoadedModel(
         entry=entry,
         model=model,
         tokenizer=tokenizer,
-        weights=weights_hash(model.state_dict()),
+        weights=weights_hash(model.state_dict(), base=_settings_hash(model, tokenizer)),
         revision=_commit(entry),
     )
 
 
+def _fetch(entry: ModelEntry, part: str, load_part: Callable[[], Any]) -> Any:
+    try:
+        return load_part()
+    except SafetensorError as error:
+        raise UserError(f"the weights of {entry.pretrained!r} are damaged ({error})") from error
+    except BROKEN as error:
+        if Path(entry.pretrained).is_dir():
+            raise UserError(f"the {part} in {entry.pretrained!r} cannot be loaded: {_reason(error)}") from error
+        raise UserError(
+            f"the {part} of {entry.pretrained!r} could not be fetched: {_reason(error)}; {OFFLINE_HINT}"
+        ) from error
+
+
+def _settings_hash(model: Any, tokenizer: PreTrainedTokenizerBase) -> str:
+    """Of what decides a model's figures beside its weights: config, generation config and tokenizer, but no paths."""
+    configs = [model.config.to_dict(), model.generation_config.to_dict()]
+    kept = [{k: v for k, v in c.items() if not k.startswith("_") and k != "transformers_version"} for c in configs]
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    spelled = backend.to_str() if backend is not None else tokenizer.get_vocab()
+    return digest(json.loads(json.dumps([*kept, spelled, tokenizer.special_tokens_map], default=str)))
+
+
 def _reason(error: Exception) -> str:
-    """The first line of a message; of the hub's errors, which begin with the bare status, the first two."""
-    lines = [line for line in str(error).splitlines() if line.strip()]
+    """A message's first line; all where that only announces the rest; two of the hub's, which begin with a status."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    if lines[0].endswith(":"):
+        return " ".join(lines)
     return " ".join(lines[: 2 if isinstance(error, HfHubHTTPError) else 1])
 
 
@@ -90,22 +116,28 @@ def _commit(entry: ModelEntry) -> str | None:
 
 
 def check_pack(loaded: LoadedModel) -> None:
-    """Refuse a pack whose ids are not of the model's tokenizer.
+    """Refuse a pack that does not fit the model.
 
     Raises:
-        UserError: an id is out of the vocabulary, or the ids of the first memorized passage do not spell its text.
+        UserError: an id is out of the vocabulary, the ids of the first memorized passage do not spell its text, or a
+            passage is longer than the model's context.
     """
     if loaded.entry.pack is None:
         return
     pack = packs.find(loaded.entry.pack)
-    rows = pack.rows("memorized")
-    largest = max(max(row["prefix_ids"] + row["suffix_ids"]) for row in rows)
+    memorized = pack.rows("memorized")
+    passages = [row["prefix_ids"] + row["suffix_ids"] for row in memorized + pack.rows("twins")]
+    passages += [row["ids"] for row in pack.rows("clean")]
     vocabulary = loaded.model.get_input_embeddings().num_embeddings
-    spelled = "".join(loaded.tokenizer.decode(rows[0]["prefix_ids"]).split()) if largest < vocabulary else ""
-    if spelled != "".join(rows[0]["prefix_text"].split()):
+    in_range = max(map(max, passages)) < vocabulary
+    spelled = "".join(loaded.tokenizer.decode(memorized[0]["prefix_ids"]).split()) if in_range else None
+    if spelled != "".join(memorized[0]["prefix_text"].split()):
         raise UserError(
             f"the pack {pack.name!r} is of another tokenizer than {loaded.entry.name!r}: its ids spell other text"
         )
+    context = getattr(loaded.model.config, "max_position_embeddings", None)
+    if context is not None and max(map(len, passages)) > context:
+        raise UserError(f"the pack {pack.name!r} has passages of over {context} tokens, the context of the model")
 
 
 def weights_hash(tensors: Mapping[str, torch.Tensor], base: str = "") -> str:
@@ -113,14 +145,15 @@ def weights_hash(tensors: Mapping[str, torch.Tensor], base: str = "") -> str:
 
     Args:
         tensors: every parameter and buffer that is saved, or those that an edit changed.
-        base: of the model that was edited; with nothing changed the hash is this one itself.
+        base: a hash to go on from: of the model's settings, or of the model that was edited; with no tensors the
+            hash is this one itself.
     """
-    if base and not tensors:
+    if not tensors:
         return base
     sha = hashlib.sha256(base.encode())
     for name, tensor in sorted(tensors.items()):
         sha.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}".encode())
-        sha.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        sha.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return sha.hexdigest()
 
 

@@ -106,7 +106,7 @@ def _named(name: str) -> ModelEntry:
         if entry.name == name:
             return entry
     folder = Path(name).expanduser()
-    if folder.is_dir():
+    if name and folder.is_dir():
         if not (folder / "config.json").is_file():
             raise UserError(f"the folder {name!r} is no model: expected a config.json in it")
         return ModelEntry(name=name, pretrained=str(folder))
@@ -128,6 +128,8 @@ def local_config(entry: ModelEntry) -> dict[str, Any] | None:
         config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(f"{path} is not JSON ({error})") from error
+    if not isinstance(config, dict):
+        raise UserError(f"{path} is no object: expected a model's configuration")
     return config
 
 

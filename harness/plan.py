@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,14 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError, unknown
+from ..model_edits import registry, spec, targets
 from ..tasks import suite
 from . import models
 
 if TYPE_CHECKING:
     from .runner import Bench
-
-BACKWARD = 3.0
-"""Cost of collecting curvature over that of a forward pass on the same tokens."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,20 +38,27 @@ class Request:
     rescore: bool = False
 
 
-def check_edits(specs: Sequence[str], entry: models.ModelEntry) -> None:
-    """Refuse bad specs before anything is loaded; layers too where the model's config lies in a folder.
+def fill_in(text: str, entry: models.ModelEntry, n_layers: int | None) -> registry.Edit:
+    """The edit of a spec with the model's layers, projections and percent filled in where it gives none.
+
+    Args:
+        text: the spec.
+        entry: the model.
+        n_layers: the model's; ``None`` where it is not known yet leaves open what depends on it.
 
     Raises:
-        UserError: a spec is bad.
+        UserError: the spec does not fit the grammar, the registry or the model.
     """
-    from ..model_edits import registry, spec, targets
-
-    config = models.local_config(entry)
-    n_layers = models.layer_count(config) if config else None
-    for text in specs:
-        edit = registry.build(spec.parse(text), entry.percent)
-        if edit.layers and n_layers:
-            targets.check_layers(edit.layers, n_layers)
+    edit = registry.build(spec.parse(text), entry.percent)
+    if not edit.touches:
+        return edit
+    layers = edit.layers or entry.layers or (models.default_layers(n_layers) if n_layers else None)
+    if layers and n_layers:
+        try:
+            targets.check_layers(layers, n_layers)
+        except UserError as error:
+            raise UserError(f"bad edit {text!r}: {error}") from error
+    return dataclasses.replace(edit, layers=layers, proj=edit.proj or entry.proj)
 
 
 def choose_parts(suite_name: str, tasks: Sequence[str], entry: models.ModelEntry) -> tuple[list[suite.Part], list[str]]:
@@ -78,7 +84,9 @@ def choose_parts(suite_name: str, tasks: Sequence[str], entry: models.ModelEntry
 def describe(request: Request) -> list[str]:
     """The lines of ``--dry-run``: tasks, edits with their defaults filled in, what is cached, and how long it may take.
 
-    Times are estimates from one timed forward pass and the number of tokens to be read.
+    Times are estimates: of scoring, from one timed forward pass and the number of tokens to be read; of curvature,
+    from one timed batch. Edited weights that were scored before are not known before they are computed, so their
+    scoring is counted.
     """
     from .runner import Bench
 
@@ -96,14 +104,16 @@ def describe(request: Request) -> list[str]:
     if bench.skipped:
         lines.append(f"not asked, for there is no pack: {', '.join(bench.skipped)}")
     total_s = base_s
-    collected: set[tuple[str, str]] = set()
+    counted: set[Path] = set()
     for edit in bench.edits:
-        to_collect = {(t.module, str(edit.factor_options())) for t in workshop.missing_factors(edit)} - collected
-        collected |= to_collect
+        arguments = workshop.factor_arguments(edit)
+        paths = {t: workshop.store.path(arguments, t.module) for t in workshop.missing_factors(edit)}
+        to_collect = [t for t, path in paths.items() if path not in counted]
+        counted.update(paths.values())
         state = "factors cached" if edit.needs_factors else "needs no factors"
         edit_s = suite_s if edit.touches else 0.0
         if to_collect:
-            edit_s += BACKWARD * per_token * workshop.factor_tokens
+            edit_s += workshop.collecting_s(arguments, to_collect)
             state = f"collects factors of {len(to_collect)} matrices from {workshop.factor_tokens} tokens"
         total_s += edit_s
         lines.append(f"edit: {edit.spec}: {state}, about {edit_s:.0f} s")

@@ -108,7 +108,7 @@ def collect_ekfac(
         labels: as in :func:`collect`.
         seed: of the sampling.
     """
-    sums = {module: _Sums(_ekfac(f.eigenbasis())) for module, f in factors.items()}
+    sums = {module: _Sums(_ekfac(f.eigenbasis)) for module, f in factors.items()}
     _run(model, sums, batches, labels, seed)
     return {m: Factors(f.aaT, f.ggT, f.tokens, sums[m].mean("fisher_oi")) for m, f in factors.items()}
 

@@ -6,8 +6,6 @@ Shapes: o = out features, i = in features.
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from ..errors import UserError
+from ..files import canonical, digest, replacing
 
 FORMAT = 1
 
@@ -81,16 +80,13 @@ class Factors:
         return sha.hexdigest()
 
     @cached_property
-    def _basis(self) -> Basis:
+    def eigenbasis(self) -> Basis:
+        """The eigenbasis, computed once."""
         mu_i, V_ii = torch.linalg.eigh(self.aaT)
         lam_o, U_oo = torch.linalg.eigh(self.ggT)
         return Basis(
             lam_o=lam_o.flip(0).clamp(min=0), U_oo=U_oo.flip(1), mu_i=mu_i.flip(0).clamp(min=0), V_ii=V_ii.flip(1)
         )
-
-    def eigenbasis(self) -> Basis:
-        """The eigenbasis, computed once."""
-        return self._basis
 
 
 class FactorStore:
@@ -147,20 +143,13 @@ class FactorStore:
             "tokens": str(factors.tokens),
             "sha256": Factors(tokens=factors.tokens, **tensors).sha256,
         }
-        partial = path.with_suffix(f".{os.getpid()}.partial")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            save_file(tensors, partial, metadata=metadata)
-            os.replace(partial, path)
-        except OSError as error:
+            with replacing(path) as partial:
+                save_file(tensors, partial, metadata=metadata)
+        except (OSError, SafetensorError) as error:
             raise UserError(f"the factor cache {self.folder} cannot be written to ({error})") from error
         return path
 
 
-def digest(value: object) -> str:
-    """The sha256 of a value's canonical JSON."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
-
-
 def _text(arguments: Mapping[str, str | int], matrix: str) -> str:
-    return json.dumps({**arguments, "format": FORMAT, "matrix": matrix}, sort_keys=True)
+    return canonical({**arguments, "format": FORMAT, "matrix": matrix})

@@ -161,10 +161,11 @@ def build(spec: EditSpec, percent: Mapping[str, float] | None = None) -> Edit:
 
 
 def _value(spec: EditSpec, key: str, text: str, hint: Any) -> Any:
-    if key == "layers":
-        return parse_layers(text)
-    if key == "proj":
-        return parse_proj(text)
+    if key in ("layers", "proj"):
+        try:
+            return parse_layers(text) if key == "layers" else parse_proj(text)
+        except UserError as error:
+            raise UserError(f"bad edit '{spec}': {error}") from error
     options = [option for option in get_args(hint) if option is not type(None)]
     if get_origin(hint) is Literal:
         if text not in options:

@@ -72,7 +72,7 @@ def parse(text: str) -> EditSpec:
 
 
 def _number(text: str, token: str, low: float, high: float, expected: str) -> float:
-    if not re.fullmatch(r"\d+(\.\d{1,10})?", token) or not low <= float(token) <= high:
+    if not re.fullmatch(r"[0-9]+(\.[0-9]{1,10})?", token) or not low <= float(token) <= high:
         raise _bad(text, token, expected)
     return float(token)
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
+from ..files import digest, replacing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,19 +48,16 @@ def write(folder: Path, name: str, content: dict[str, Any], items: pd.DataFrame)
     Raises:
         UserError: the folder cannot be written to.
     """
+    table = items.to_parquet(index=False)
+    content = plain({"schema": SCHEMA, **content, "items_sha256": hashlib.sha256(table).hexdigest()})
+    stable = {key: value for key, value in content.items() if key not in ("seconds", "created", "hardware")}
+    content["id"] = f"{name}-{digest(stable)[:12]}"
+    path = folder / f"{content['id']}.json"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        partial = folder / f".{name}.{os.getpid()}.partial"
-        items.to_parquet(partial, index=False)
-        sha = hashlib.sha256(partial.read_bytes()).hexdigest()
-        content = plain({"schema": SCHEMA, **content, "items_sha256": sha})
-        stable = {key: value for key, value in content.items() if key not in ("seconds", "created", "hardware")}
-        identity = hashlib.sha256(json.dumps(stable, sort_keys=True).encode()).hexdigest()[:12]
-        content["id"] = f"{name}-{identity}"
-        os.replace(partial, folder / f"{name}-{identity}.parquet")
-        partial.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-        path = folder / f"{name}-{identity}.json"
-        os.replace(partial, path)
+        with replacing(folder / f"{content['id']}.parquet") as partial:
+            partial.write_bytes(table)
+        with replacing(path) as partial:
+            partial.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     except OSError as error:
         raise UserError(f"--out {str(folder)!r} cannot be written to ({error.strerror})") from error
     return path

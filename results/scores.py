@@ -1,4 +1,6 @@
-"""Scores kept between commands: one parquet file a (weights, task, settings), named by a hash of all that decides it.
+"""Scores kept between commands: one file a (weights, task, settings), named by a hash of all that decides it.
+
+A file is the sha256 of the parquet that follows it.
 
 A base model is scored once, however many commands compare edits with it; a killed evaluation goes on at the task it
 was at.
@@ -7,14 +9,13 @@ was at.
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import UserError
+from ..files import canonical, digest, replacing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,7 +48,7 @@ class ScoreStore:
 
     def path(self, arguments: Mapping[str, object]) -> Path:
         """Where the scores of these arguments lie, or would."""
-        return self.folder / f"{hashlib.sha256(_text(arguments).encode()).hexdigest()[:32]}.parquet"
+        return self.folder / f"{digest(_text(arguments))[:32]}.scores"
 
     def load(self, arguments: Mapping[str, object]) -> Scores | None:
         """The scores of these arguments, or ``None`` where there are none yet.
@@ -61,11 +62,10 @@ class ScoreStore:
         path = self.path(arguments)
         if not path.exists():
             return None
-        try:
-            table = pq.read_table(path, page_checksum_verification=True)
-        except (pa.ArrowException, OSError) as error:
-            reason = str(error).splitlines()[0]
-            raise UserError(f"the scores {path} are damaged ({reason}); delete the file to score again") from error
+        content = path.read_bytes()
+        if hashlib.sha256(content[32:]).digest() != content[:32]:
+            raise UserError(f"the scores {path} are damaged (hash differs); delete the file to score again")
+        table = pq.read_table(pa.BufferReader(content[32:]))
         metadata = table.schema.metadata or {}
         if metadata.get(b"arguments") != _text(arguments).encode():
             raise UserError(f"the scores {path} are of {metadata.get(b'arguments')!r}, expected {_text(arguments)}")
@@ -83,15 +83,15 @@ class ScoreStore:
         table = pa.Table.from_pandas(scores.items, preserve_index=False)
         own = {"arguments": _text(arguments), "seconds": repr(scores.seconds)}
         table = table.replace_schema_metadata({**(table.schema.metadata or {}), **own})
-        path = self.path(arguments)
-        partial = path.with_suffix(f".{os.getpid()}.partial")
+        sink = pa.BufferOutputStream()
+        pq.write_table(table, sink)
+        content = sink.getvalue().to_pybytes()
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            pq.write_table(table, partial, write_page_checksum=True)
-            os.replace(partial, path)
+            with replacing(self.path(arguments)) as partial:
+                partial.write_bytes(hashlib.sha256(content).digest() + content)
         except OSError as error:
             raise UserError(f"the score cache {self.folder} cannot be written to ({error})") from error
 
 
 def _text(arguments: Mapping[str, object]) -> str:
-    return json.dumps({**arguments, "format": FORMAT}, sort_keys=True)
+    return canonical({**arguments, "format": FORMAT})

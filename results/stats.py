@@ -98,13 +98,14 @@ class Paired:
 
         ``recitation_removed`` = 1 - strict(edit) / strict(base). ``logic_kept`` = the mean over families of
         (acc - chance) / (1 - chance), edit over base. ``split_score`` = their harmonic mean, each clipped to 0..1.
-        ``perplexity_ratio`` = perplexity(edit) / perplexity(base). A ratio to nothing is nan.
+        ``perplexity_ratio`` = perplexity(edit) / perplexity(base). A ratio to a base that recites nothing, or whose
+        logic is no better than guessing, is nan, and the split score with it.
         """
         found: dict[str, np.ndarray] = {}
         with np.errstate(divide="ignore", invalid="ignore"):
             if ("recitation", "strict") in self.draws:
                 base, edited = self.draws["recitation", "strict"]
-                found["recitation_removed"] = 1 - edited / base
+                found["recitation_removed"] = 1 - _ratio(edited, base)
             families = [key for key in self.draws if key[0] == "logic" and key[1] != "acc"]
             if families:
                 base, edited = (
@@ -114,19 +115,23 @@ class Paired:
                     )
                     for i in (0, 1)
                 )
-                found["logic_kept"] = edited / base
+                found["logic_kept"] = _ratio(edited, base)
             if len(found) == 2:
                 removed, kept = (np.clip(v, 0, 1) for v in found.values())
-                found["split_score"] = np.where(removed + kept > 0, 2 * removed * kept / (removed + kept), 0.0)
+                found["split_score"] = np.where(removed + kept == 0, 0.0, 2 * removed * kept / (removed + kept))
             if ("fluency", "perplexity") in self.draws:
                 base, edited = self.draws["fluency", "perplexity"]
                 found["perplexity_ratio"] = edited / base
         return {name: _interval(draws) for name, draws in found.items()}
 
 
+def _ratio(edited: np.ndarray, base: np.ndarray) -> np.ndarray:
+    return np.where(base > 0, edited / base, np.nan)
+
+
 def _interval(draws: np.ndarray) -> Interval:
-    """The first draw is the sample itself."""
+    """The first draw is the sample itself; resamples that have no value are left out, but not where it has none."""
     tail = (1 - LEVEL) / 2 * 100
-    finite = draws[1:][np.isfinite(draws[1:])]
-    low, high = np.percentile(finite, [tail, 100 - tail]) if len(finite) else (np.nan, np.nan)
+    known = draws[1:][~np.isnan(draws[1:])]
+    low, high = (np.nan, np.nan) if np.isnan(draws[0]) else np.percentile(known, [tail, 100 - tail])
     return Interval(value=float(draws[0]), low=float(low), high=float(high))

@@ -68,10 +68,13 @@ class Pack:
         """The lines of one file, those of ``split`` alone where one is given.
 
         Raises:
-            UserError: no such file, or a line is broken; the message names the file and the line's number.
+            UserError: no such file, none such line, or a line is broken; the message names the file and the line's
+                number.
         """
-        rows = list(_read(self.path(kind), FIELDS[kind]))
-        return rows if split is None else [row for row in rows if row["split"] == split]
+        rows = [row for row in _read(self.path(kind), FIELDS[kind]) if split in (None, row.get("split"))]
+        if not rows:
+            raise UserError(f"the pack's {self.path(kind)} has no line" + (f" of the split {split!r}" if split else ""))
+        return rows
 
     @cached_property
     def tokenizer(self) -> Any:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 FOLDER = Path(__file__).parent / "suites"
-AXES = ("recitation", "facts_closed", "facts_open", "arithmetic", "logic", "fluency")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,7 +14,7 @@ class Part:
 
     Attributes:
         task: lm-eval's name for it.
-        axis: one of :data:`AXES`.
+        axis: ``recitation``, ``facts_closed``, ``facts_open``, ``arithmetic``, ``logic`` or ``fluency``.
         metrics: lm-eval's name of each metric -> its name in the axis.
         chance: what guessing scores.
         pack: whether the items come from the model's pack; else they suit any model.

@@ -80,7 +80,7 @@ def test_ekfac_equals_autodiff(model: Small) -> None:
     factors = collect(model, TARGETS, batches, labels="gold")
     found = collect_ekfac(model, factors, batches, labels="gold")
     for target in TARGETS:
-        basis = factors[target.module].eigenbasis()
+        basis = factors[target.module].eigenbasis
         U, V = basis.U_oo.double(), basis.V_ii.double()
         weight = model.get_parameter(target.parameter)
         squares, n = torch.zeros_like(weight), 0

@@ -158,6 +158,19 @@ def test_kfac_equals_the_formula_with_every_component_formed(workshop: Workshop)
         )
 
 
+def test_random_choices_differ_by_seed_and_matrix(workshop: Workshop) -> None:
+    """Each matrix's kept components, told in its own basis."""
+    kept = []
+    for spec in ("random-50", "random-50:seed=1"):
+        edit = workshop.edit(spec)
+        prepared = workshop.prepare(edit)
+        for target in workshop.matrices(edit):
+            basis = workshop.factors([target], prepared.factors)[target.module].eigenbasis
+            kept.append(basis.coordinates(prepared.weights[target.parameter]).abs() > 1e-5)
+    for one, other in itertools.combinations(kept, 2):
+        assert 0.4 < (one == other).float().mean() < 0.6
+
+
 def test_svd_is_the_nearest_matrix_of_its_rank(workshop: Workshop) -> None:
     prepared = workshop.prepare(workshop.edit("svd-80"))
     for change in prepared.changes:

@@ -1,5 +1,7 @@
 """Kept scores: whole or refused, and used only for the same weights, items and settings."""
 
+import json
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -7,12 +9,12 @@ import pytest
 from lm_eval.evaluator import evaluate
 
 from memsplit.errors import UserError
-from memsplit.harness import scoring
+from memsplit.harness import loading, models, scoring
 from memsplit.harness.adapter import MemsplitLM
 from memsplit.harness.loading import LoadedModel
 from memsplit.results import stats
 from memsplit.results.scores import Scores, ScoreStore
-from memsplit.tasks import suite
+from memsplit.tasks import packs, suite
 
 ARGUMENTS = {"weights": "w", "task": "t"}
 PARTS = [part for part in suite.MEMSPLIT if part.task.startswith("memsplit_arithmetic")]
@@ -30,9 +32,8 @@ def test_scores_are_read_back_and_damage_is_refused(tmp_path: Path) -> None:
     assert store.load({**ARGUMENTS, "task": "u"}) is None
     path = store.path(ARGUMENTS)
     whole = path.read_bytes()
-    middle = whole.index(b"PAR1", 1) if b"PAR1" in whole[4:-4] else 40
-    flipped = whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
-    for damaged in (whole[:-5], whole[:20], b"", flipped):
+    flipped = [whole[:i] + bytes([whole[i] ^ 1]) + whole[i + 1 :] for i in range(0, len(whole), 97)]
+    for damaged in (whole[:-5], whole[:20], b"", *flipped):
         path.write_bytes(damaged)
         with pytest.raises(UserError, match="damaged"):
             store.load(ARGUMENTS)
@@ -77,3 +78,31 @@ def test_other_weights_items_or_settings_are_scored_anew(organism: LoadedModel, 
     assert first.missing("v") == PARTS
     assert scorer(organism, store, batch_size=4).missing("w") == PARTS
     assert scorer(organism, store, limit=6).missing("w") == PARTS
+    for key in ("device", "versions", "code"):
+        other = scorer(organism, store)
+        other.settings[key] = "other"
+        assert other.missing("w") == PARTS
+
+
+def test_a_packs_place_is_no_part_of_what_it_asks(tmp_path: Path) -> None:
+    shutil.copytree(packs.find("olmo-tiny").folder, tmp_path / "copy")
+    parts = [part for part in suite.MEMSPLIT if part.task == "memsplit_facts_open"]
+    fingerprints = {
+        scoring.task_fingerprint(scoring.load_tasks(parts, pack, "test")[parts[0].task], 5)
+        for pack in ("olmo-tiny", str(tmp_path / "copy"))
+    }
+    assert len(fingerprints) == 1
+
+
+@pytest.mark.parametrize("file", ["config.json", "tokenizer.json"])
+def test_a_models_settings_are_part_of_its_name(organism: LoadedModel, tmp_path: Path, file: str) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(models.ORGANISM, folder)
+    assert loading.load(models.resolve(str(folder)), device="cpu").weights == organism.weights
+    content = json.loads((folder / file).read_text())
+    if file == "config.json":
+        content["rope_parameters"]["rope_theta"] = 10.0
+    else:
+        content["normalizer"] = None
+    (folder / file).write_text(json.dumps(content))
+    assert loading.load(models.resolve(str(folder)), device="cpu").weights != organism.weights

@@ -61,6 +61,8 @@ def test_equal_edits_have_one_text(text: str, canonical: str) -> None:
         ("kfac-abc", ["'abc' found", "percent from 0 to 100"]),
         ("kfac-101", ["'101' found", "percent from 0 to 100"]),
         ("kfac-50:laers=2", ["unknown key 'laers'", "did you mean 'layers'"]),
+        ("kfac-５０", ["'５０' found"]),
+        ("KFAC-50", ["'KFAC' found"]),
         ("kfac-50:layers=x", ["bad layers 'x'"]),
         ("kfac-50:layers=3-1", ["'3-1' found"]),
         ("kfac-50:proj=gat", ["unknown projection 'gat'", "did you mean 'gate'"]),

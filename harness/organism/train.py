@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import os
 import random
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -17,6 +15,7 @@ from torch.nn.functional import cross_entropy
 from transformers import Olmo2Config, Olmo2ForCausalLM, PreTrainedTokenizerFast
 
 from ...errors import UserError
+from ...files import canonical, replacing
 from ...tasks import generators
 from ..progress import track
 from . import tokenizer as organism_tokenizer
@@ -187,13 +186,12 @@ def save_checkpoint(
     for i, optimizer in enumerate(optimizers):
         for index, state in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{i}.{index}.{key}": value for key, value in state.items()}
-    partial = path.with_suffix(".partial")
-    save_file(
-        {name: t.contiguous() for name, t in tensors.items()},
-        partial,
-        metadata={"recipe": json.dumps(asdict(recipe), sort_keys=True), "step": str(step)},
-    )
-    os.replace(partial, path)
+    with replacing(path) as partial:
+        save_file(
+            {name: t.contiguous() for name, t in tensors.items()},
+            partial,
+            metadata={"recipe": canonical(asdict(recipe)), "step": str(step)},
+        )
 
 
 def load_checkpoint(
@@ -212,7 +210,7 @@ def load_checkpoint(
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path} is damaged ({error}); delete it to start again") from error
-    mine = json.dumps(asdict(recipe), sort_keys=True)
+    mine = canonical(asdict(recipe))
     if meta["recipe"] != mine:
         raise UserError(f"{path} is of another recipe: {meta['recipe']}, expected {mine}")
     model.load_state_dict({name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")})

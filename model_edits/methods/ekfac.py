@@ -42,7 +42,7 @@ class EKFAC(Edit):
         assert factors is not None
         assert factors.fisher_oi is not None
         assert self.percent is not None
-        return keep_components(weight, factors.eigenbasis(), factors.fisher_oi, self.percent, self.select, self.rank)
+        return keep_components(weight, factors.eigenbasis, factors.fisher_oi, self.percent, self.select, self.rank)
 
     def factor_options(self) -> dict[str, str]:
         """The labels, and the second pass."""

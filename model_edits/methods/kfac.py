@@ -54,7 +54,7 @@ class KFAC(Edit):
 
         assert factors is not None
         assert self.percent is not None
-        basis = factors.eigenbasis()
+        basis = factors.eigenbasis
         if self.weight == "energy":
             C_oi = basis.coordinates(weight)
             importance_oi = basis.lam_o[:, None] * basis.mu_i * C_oi.square()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -27,7 +28,7 @@ class Random(Edit):
             matrix is as near as can be to what that edit removes from it. The number kept follows from the match,
             so ``percent`` then plays no part and is dropped.
         seed: of the choice.
-        labels: as in ``kfac``; decides the basis.
+        labels: as in ``kfac``; of the basis, and of the match.
     """
 
     summary = "control: keep PERCENT of the components of the same basis, chosen at random"
@@ -41,7 +42,8 @@ class Random(Edit):
     def __post_init__(self) -> None:
         if self.match is not None:
             object.__setattr__(self, "percent", None)
-            object.__setattr__(self, "match", str(self._matched().spec))
+            object.__setattr__(self, "match", str(grammar.parse(self.match)))
+            self._matched()
 
     def needs_percent(self) -> bool:
         """Not where a match decides."""
@@ -51,14 +53,19 @@ class Random(Edit):
         spec = grammar.parse(self.match or "")
         if spec.options or spec.dial or spec.percent is None or spec.name in (self.name, "none"):
             raise UserError(f"bad match {self.match!r}: expected NAME-PERCENT of another edit, as in match=kfac-50")
-        return build(spec)
+        try:
+            matched = build(spec)
+        except UserError as error:
+            raise UserError(f"bad match {self.match!r}: {error}") from error
+        takes_labels = "labels" in {field.name for field in matched.option_fields()}
+        return build(dataclasses.replace(spec, options=(("labels", self.labels),))) if takes_labels else matched
 
     def new_weight(self, weight: torch.Tensor, factors: Factors | None, name: str) -> Outcome:
         """``U (C ∘ M) Vᵀ`` with M random."""
         import torch
 
         assert factors is not None
-        basis = factors.eigenbasis()
+        basis = factors.eigenbasis
         C_oi = basis.coordinates(weight)
         digest = hashlib.blake2b(f"{self.seed}:{name}".encode(), digest_size=7).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(digest, "big"))
