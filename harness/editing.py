@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -65,7 +66,9 @@ class Workshop:
 
     def edit(self, text: str) -> registry.Edit:
         """The edit of a spec, with this model's defaults (see ``plan.fill_in``)."""
-        return fill_in(text, self.loaded.entry, models.layer_count(self.loaded.model.config.to_dict()))
+        model = self.loaded.model
+        edit = fill_in(text, self.loaded.entry, models.layer_count(model.config.to_dict()))
+        return edit if edit.proj or not edit.touches else dataclasses.replace(edit, proj=targets.default_proj(model))
 
     def prepare(self, edit: registry.Edit) -> Prepared:
         """Find or collect what the edit needs and compute its weights; the model is not changed."""

@@ -27,7 +27,7 @@ class ModelEntry:
         pretrained: hub id or folder.
         revision: of the hub's repository.
         layers: edited where a spec gives none; ``None`` is the last quarter.
-        proj: edited where a spec gives none.
+        proj: edited where a spec gives none; ``None`` is gate and up, or up alone where there is no gate.
         percent: by method, where a spec gives none; by default the source work's headline setting.
         pack: its probe data, by name; ``None`` where there is none yet.
         corpus: what its factors are collected from: ``pack``, or a dataset on the hub as ``id:config:split:column``.
@@ -41,7 +41,7 @@ class ModelEntry:
     pretrained: str
     revision: str | None = None
     layers: tuple[int, ...] | None = None
-    proj: tuple[str, ...] = ("gate", "up")
+    proj: tuple[str, ...] | None = None
     percent: Mapping[str, float] = field(default_factory=lambda: {"kfac": 60})
     pack: str | None = None
     corpus: str = "Salesforce/wikitext:wikitext-103-raw-v1:train:text"

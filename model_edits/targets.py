@@ -118,6 +118,19 @@ def find(model: torch.nn.Module, layers: Iterable[int], proj: Iterable[str]) -> 
     return tuple(found)
 
 
+def default_proj(model: torch.nn.Module) -> tuple[str, ...]:
+    """``gate`` and ``up``, or ``up`` alone where the MLP has no gate.
+
+    Raises:
+        UserError: the model has neither.
+    """
+    modules = [name for name, _ in model.named_modules()]
+    found = tuple(p for p in ("gate", "up") if any(name.endswith(PROJECTIONS[p]) for name in modules))
+    if not found:
+        raise UserError(f"{type(model).__name__} has no projection gate or up: expected a dense MLP")
+    return found
+
+
 def _blocks(model: Any) -> tuple[str, int]:
     """The name of the list of layers (the longest ``ModuleList`` that is not inside another), and its length."""
     lists = {name: len(m) for name, m in model.named_modules() if type(m).__name__ == "ModuleList"}

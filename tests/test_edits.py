@@ -4,9 +4,11 @@ import itertools
 
 import pytest
 import torch
+import transformers
 from hypothesis import given
 from hypothesis import strategies as st
 
+from memsplit.errors import UserError
 from memsplit.harness.editing import Workshop
 from memsplit.harness.loading import LoadedModel
 from memsplit.model_edits import registry, targets
@@ -211,17 +213,10 @@ def test_targets_are_found_by_layer_and_role(organism: LoadedModel) -> None:
     ]
 
 
-@pytest.mark.parametrize("kind", ["GPT2", "GPTNeoX"])
-def test_other_architectures_have_their_roles(kind: str) -> None:
-    import transformers
-
-    config = getattr(transformers, f"{kind}Config")(
-        vocab_size=16, hidden_size=8, num_hidden_layers=2, num_attention_heads=2
-    )
-    model = getattr(transformers, f"{kind}{'LMHeadModel' if kind == 'GPT2' else 'ForCausalLM'}")(config)
-    found = targets.find(model, [1], ["up", "down"])
-    assert [t.proj for t in found] == ["up", "down"]
-    assert all(t.transposed == (kind == "GPT2") for t in found)
+def test_a_model_of_experts_is_refused() -> None:
+    config = transformers.OlmoeConfig(vocab_size=16, hidden_size=8, num_hidden_layers=1, num_attention_heads=2)
+    with pytest.raises(UserError, match="OlmoeForCausalLM has no projection gate or up"):
+        targets.default_proj(transformers.OlmoeForCausalLM(config))
 
 
 def test_every_edit_says_what_it_does() -> None:
