@@ -69,7 +69,7 @@ class MemsplitLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
         self.revision = loaded.entry.revision or "main"
         self.delta = self.peft = None
         workshop = Workshop(loaded)
-        prepared = workshop.prepare(workshop.edit(edit))
+        prepared = workshop.prepare(*workshop.chain(edit))
         for name, weight in prepared.weights.items():
             loaded.model.get_parameter(name).data = weight
 

@@ -74,6 +74,11 @@ def _parser() -> argparse.ArgumentParser:
             description="Score a model before and after edits, on the same items.",
         )
     )
+    edits = commands.add_parser(
+        "edits", help="the edit methods, their keys, defaults, needs and sources", description="The edit methods."
+    )
+    edits.add_argument("names", nargs="*", metavar="NAME", help="only these (default: all)")
+    edits.set_defaults(command=_edits)
     organism = commands.add_parser("organism", help="the embedded model")
     actions = organism.add_subparsers(required=True, parser_class=_Parser, metavar="ACTION")
     train = actions.add_parser(
@@ -250,6 +255,21 @@ def _list_edits(_: str) -> None:
         keys = ["layers", "proj", *(f.name for f in cls.option_fields())] if cls.touches else []
         usage = name + ("-PERCENT" if cls.budget else "")
         print(f"{usage:<16}{cls.summary}" + (f" (keys: {', '.join(keys)})" if keys else ""))
+
+
+def _edits(arguments: argparse.Namespace) -> int:
+    known = registry.edits()
+    for name in arguments.names:
+        if name not in known:
+            raise unknown("edit", name, known)
+    for name in arguments.names or known:
+        cls = known[name]
+        print(f"{name}{'-PERCENT' if cls.budget else ''}: {cls.summary}")
+        facts = {"PERCENT is of": cls.budget, "needs": "curvature" if cls.needs_factors else None, "source": cls.source}
+        for label, value in {**facts, **cls.usage()}.items():
+            if value:
+                print(f"    {label + ('=' if label in cls.usage() else ': ')}{value}")
+    return 0
 
 
 def _list_tasks(name: str) -> None:

@@ -7,11 +7,12 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from ..model_edits import registry, targets
-from ..model_edits.apply import MatrixChange, compute
+from ..model_edits.apply import MatrixChange, applied, compute
 from ..model_edits.curvature import collect, collect_ekfac
 from ..model_edits.factors import Factors, FactorStore
 from . import cache, loading, models
@@ -23,25 +24,28 @@ BATCH = 16
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """An edit that is ready to be put into the model.
+    """A chain of edits that is ready to be put into the model.
 
     Attributes:
-        edit: with its defaults filled in.
+        steps: with their defaults filled in.
         weights: new weights by parameter name.
-        changes: the account, matrix by matrix.
-        factors: the arguments of the factors that it used; empty if none.
-        factor_hashes: their sha256 by module name.
+        changes: the account, step by step and matrix by matrix.
+        factors: the arguments of the factors that each step used, with their sha256 by module name.
         weights_hash: sha256 that names the edited model's weights.
         seconds: by phase: ``curvature`` (0 where it was cached) and ``edit``.
     """
 
-    edit: registry.Edit
+    steps: tuple[registry.Edit, ...]
     weights: dict[str, torch.Tensor]
     changes: list[MatrixChange]
-    factors: dict[str, str | int]
-    factor_hashes: dict[str, str]
+    factors: list[dict[str, Any]]
     weights_hash: str
     seconds: dict[str, float]
+
+    @property
+    def spec(self) -> str:
+        """The canonical text."""
+        return registry.chain_text(self.steps)
 
 
 class Workshop:
@@ -64,29 +68,43 @@ class Workshop:
         self.store = store or FactorStore(cache.folder() / "factors")
         self.collected_s: dict[Path, float] = {}
 
-    def edit(self, text: str) -> registry.Edit:
-        """The edit of a spec, with this model's defaults (see ``plan.fill_in``)."""
+    def chain(self, text: str) -> tuple[registry.Edit, ...]:
+        """The steps of a spec, with this model's defaults (see ``plan.fill_in``)."""
         model = self.loaded.model
-        edit = fill_in(text, self.loaded.entry, models.layer_count(model.config.to_dict()))
-        return edit if edit.proj or not edit.touches else dataclasses.replace(edit, proj=targets.default_proj(model))
+        steps = fill_in(text, self.loaded.entry, models.layer_count(model.config.to_dict()))
+        return tuple(
+            step if step.proj or not step.touches else dataclasses.replace(step, proj=targets.default_proj(model))
+            for step in steps
+        )
 
-    def prepare(self, edit: registry.Edit) -> Prepared:
-        """Find or collect what the edit needs and compute its weights; the model is not changed."""
-        self.collect_missing([edit])
+    def prepare(self, *steps: registry.Edit) -> Prepared:
+        """Find or collect what the steps need and compute their weights, one after the other; the model is not changed.
+
+        Every step's curvature is the base model's, whatever came before it.
+        """
+        self.collect_missing(steps)
         start = time.monotonic()
-        found = self.matrices(edit)
-        arguments = self.factor_arguments(edit)
-        factors = self.factors(found, arguments)
-        weights, changes = compute(self.loaded.model, edit, found, factors)
-        collected = [self.collected_s.get(self.store.path(arguments, t.module), 0.0) for t in found]
+        weights: dict[str, torch.Tensor] = {}
+        changes: list[MatrixChange] = []
+        used: list[dict[str, Any]] = []
+        collected = [0.0]
+        for edit in steps:
+            found, arguments = self.matrices(edit), self.factor_arguments(edit)
+            factors = self.factors(found, arguments)
+            with applied(self.loaded.model, weights):
+                new, account = compute(self.loaded.model, edit, found, factors)
+            weights |= new
+            changes += account
+            if arguments:
+                used.append({**arguments, "sha256": {module: f.sha256 for module, f in factors.items()}})
+            collected += [self.collected_s.get(self.store.path(arguments, t.module), 0.0) for t in found]
         return Prepared(
-            edit=edit,
+            steps=steps,
             weights=weights,
             changes=changes,
-            factors=arguments,
-            factor_hashes={module: f.sha256 for module, f in factors.items()},
+            factors=used,
             weights_hash=loading.weights_hash(weights, self.loaded.weights),
-            seconds={"curvature": max(collected, default=0.0), "edit": time.monotonic() - start},
+            seconds={"curvature": max(collected), "edit": time.monotonic() - start},
         )
 
     def matrices(self, edit: registry.Edit) -> tuple[targets.Target, ...]:

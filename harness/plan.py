@@ -38,8 +38,8 @@ class Request:
     rescore: bool = False
 
 
-def fill_in(text: str, entry: models.ModelEntry, n_layers: int | None) -> registry.Edit:
-    """The edit of a spec with the model's layers, projections and percent filled in where it gives none.
+def fill_in(text: str, entry: models.ModelEntry, n_layers: int | None) -> tuple[registry.Edit, ...]:
+    """The steps of a spec with the model's layers, projections and percent filled in where it gives none.
 
     Args:
         text: the spec.
@@ -49,7 +49,10 @@ def fill_in(text: str, entry: models.ModelEntry, n_layers: int | None) -> regist
     Raises:
         UserError: the spec does not fit the grammar, the registry or the model.
     """
-    edit = registry.build(spec.parse(text), entry.percent)
+    return tuple(_fill_in(registry.build(step, entry.percent), entry, n_layers) for step in spec.parse_chain(text))
+
+
+def _fill_in(edit: registry.Edit, entry: models.ModelEntry, n_layers: int | None) -> registry.Edit:
     if not edit.touches:
         return edit
     layers = edit.layers or entry.layers or (models.default_layers(n_layers) if n_layers else None)
@@ -57,7 +60,7 @@ def fill_in(text: str, entry: models.ModelEntry, n_layers: int | None) -> regist
         try:
             targets.check_layers(layers, n_layers)
         except UserError as error:
-            raise UserError(f"bad edit {text!r}: {error}") from error
+            raise UserError(f"bad edit '{edit.spec}': {error}") from error
     return dataclasses.replace(edit, layers=layers, proj=edit.proj or entry.proj)
 
 
@@ -105,18 +108,22 @@ def describe(request: Request) -> list[str]:
         lines.append(f"not asked, for there is no pack: {', '.join(bench.skipped)}")
     total_s = base_s
     counted: set[Path] = set()
-    for edit in bench.edits:
-        arguments = workshop.factor_arguments(edit)
-        paths = {t: workshop.store.path(arguments, t.module) for t in workshop.missing_factors(edit)}
-        to_collect = [t for t, path in paths.items() if path not in counted]
-        counted.update(paths.values())
-        state = "factors cached" if edit.needs_factors else "needs no factors"
-        edit_s = suite_s if edit.touches else 0.0
-        if to_collect:
-            edit_s += workshop.collecting_s(arguments, to_collect)
-            state = f"collects factors of {len(to_collect)} matrices from {workshop.factor_tokens} tokens"
-        total_s += edit_s
-        lines.append(f"edit: {edit.spec}: {state}, about {edit_s:.0f} s")
+    for chain in bench.chains:
+        chain_s = suite_s if any(edit.touches for edit in chain) else 0.0
+        states = set()
+        for edit in chain:
+            arguments = workshop.factor_arguments(edit)
+            paths = {t: workshop.store.path(arguments, t.module) for t in workshop.missing_factors(edit)}
+            to_collect = [t for t, path in paths.items() if path not in counted]
+            counted.update(paths.values())
+            if to_collect:
+                chain_s += workshop.collecting_s(arguments, to_collect)
+                states.add(f"collects factors of {len(to_collect)} matrices from {workshop.factor_tokens} tokens")
+            elif edit.needs_factors:
+                states.add("factors cached")
+        total_s += chain_s
+        state = "; ".join(sorted(states)) or "needs no factors"
+        lines.append(f"edit: {registry.chain_text(chain)}: {state}, about {chain_s:.0f} s")
     return [*lines, f"in all: about {total_s:.0f} s, and loading"]
 
 

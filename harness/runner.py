@@ -87,7 +87,7 @@ class Bench:
         self.loaded = loading.load(entry, device=request.device, dtype=request.dtype)
         loading.check_pack(self.loaded)
         self.workshop = Workshop(self.loaded, request.factor_tokens)
-        self.edits = [self.workshop.edit(text) for text in request.edits]
+        self.chains = [self.workshop.chain(text) for text in request.edits]
         self.scorer = Scorer(
             MemsplitLM(self.loaded, batch_size=request.batch_size),
             self.parts,
@@ -106,15 +106,15 @@ def run(request: Request) -> Report:
     """
     torch.manual_seed(request.seed)
     bench = Bench(request)
-    bench.workshop.collect_missing(bench.edits)
+    bench.workshop.collect_missing([edit for chain in bench.chains for edit in chain])
     base = bench.scorer.score(bench.loaded.weights, "base")
     results = []
-    for edit in bench.edits:
-        prepared = bench.workshop.prepare(edit)
+    for chain in bench.chains:
+        prepared = bench.workshop.prepare(*chain)
         edited = base
         if prepared.weights:
             with applied(bench.loaded.model, prepared.weights):
-                edited = bench.scorer.score(prepared.weights_hash, str(edit.spec))
+                edited = bench.scorer.score(prepared.weights_hash, prepared.spec)
         results.append(_compare(bench, prepared, base, edited))
     return Report(
         model=request.model,
@@ -128,7 +128,7 @@ def run(request: Request) -> Report:
 
 def _compare(bench: Bench, prepared: Prepared, base: Scores, edited: Scores) -> Scored:
     """Compare an edit with the base, item by item, and write its record."""
-    request, spec = bench.request, str(prepared.edit.spec)
+    request, spec = bench.request, prepared.spec
     chance = {(p.axis, name): p.chance for p in bench.parts for name in p.metrics.values()}
     paired = stats.Paired(base.items, edited.items, chance, request.seed)
     base_figures, figures = stats.figures(base.items), stats.figures(edited.items)
@@ -157,7 +157,7 @@ def _compare(bench: Bench, prepared: Prepared, base: Scores, edited: Scores) -> 
 
 
 def _context(bench: Bench, prepared: Prepared) -> dict[str, Any]:
-    request, loaded, edit = bench.request, bench.loaded, prepared.edit
+    request, loaded = bench.request, bench.loaded
     return {
         "model": request.model,
         "pretrained": "memsplit" if loaded.entry.pretrained == str(models.ORGANISM) else loaded.entry.pretrained,
@@ -165,8 +165,8 @@ def _context(bench: Bench, prepared: Prepared) -> dict[str, Any]:
         "weights": loaded.weights,
         "edited_weights": prepared.weights_hash,
         "arguments": {k: v for k, v in dataclasses.asdict(request).items() if k not in ("edits", "out", "rescore")},
-        "edit": {f.name: getattr(edit, f.name) for f in dataclasses.fields(edit)},
-        "factors": {**prepared.factors, "sha256": prepared.factor_hashes} if prepared.factors else {},
+        "steps": [{"name": step.name, **dataclasses.asdict(step)} for step in prepared.steps],
+        "factors": prepared.factors,
         "matrices": [dataclasses.asdict(change) for change in prepared.changes],
         "suite": request.suite,
         "fingerprint": bench.scorer.fingerprint,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -93,6 +93,16 @@ class Edit:
         return EditSpec(name=self.name, percent=self.percent, options=tuple(sorted(options.items())), dial=self.dial)
 
     @classmethod
+    def usage(cls) -> dict[str, str]:
+        """The method's keys, each with what it takes and, in brackets, its default."""
+        keys = {"layers": "0+2-3 [the model's]", "proj": "gate+up [the model's]"} if cls.touches else {}
+        hints = get_type_hints(cls)
+        for field in cls.option_fields():
+            takes = "|".join(map(str, _options(hints[field.name])))
+            keys[field.name] = takes + ("" if field.default is None else f" [{field.default}]")
+        return keys
+
+    @classmethod
     def option_fields(cls) -> list[dataclasses.Field[Any]]:
         """The method's own keys."""
         return [field for field in dataclasses.fields(cls) if field.name not in COMMON]
@@ -127,6 +137,11 @@ def edits() -> Mapping[str, type[Edit]]:
         if entry.name not in _EDITS:
             register_edit(entry.name)(entry.load())
     return dict(sorted(_EDITS.items()))
+
+
+def chain_text(steps: Iterable[Edit]) -> str:
+    """The one text of edits that are applied from left to right."""
+    return "+".join(str(step.spec) for step in steps)
 
 
 def build(spec: EditSpec, percent: Mapping[str, float] | None = None) -> Edit:
@@ -166,13 +181,23 @@ def _value(spec: EditSpec, key: str, text: str, hint: Any) -> Any:
             return parse_layers(text) if key == "layers" else parse_proj(text)
         except UserError as error:
             raise UserError(f"bad edit '{spec}': {error}") from error
-    options = [option for option in get_args(hint) if option is not type(None)]
+    options = _options(hint)
     if get_origin(hint) is Literal:
         if text not in options:
             raise UserError(f"bad edit '{spec}': {unknown(key, text, options)}")
         return text
-    kind = options[0] if options else hint
     try:
-        return kind(text)
+        return _TYPES[options[0]](text)
     except ValueError:
-        raise UserError(f"bad edit '{spec}': {text!r} found, expected {key}={kind.__name__}") from None
+        raise UserError(f"bad edit '{spec}': {text!r} found, expected {key}={options[0]}") from None
+
+
+_TYPES: dict[str, Callable[[str], Any]] = {"int": int, "float": float, "str": str}
+
+
+def _options(hint: Any) -> list[str]:
+    """What a key of this type takes: the words of a ``Literal``, or the type's name."""
+    if get_origin(hint) is Literal:
+        return list(get_args(hint))
+    kinds = [kind for kind in get_args(hint) or (hint,) if kind is not type(None)]
+    return [kind.__name__ for kind in kinds]

@@ -1,4 +1,4 @@
-"""The grammar of edit specs: ``NAME[-PERCENT][:key=value,…][@DIAL]``.
+"""The grammar of edit specs: ``NAME[-PERCENT][:key=value,…][@DIAL]``, and chains of them: ``SPEC+SPEC``.
 
 A spec is text alone here: which names, keys and values exist is the registry's knowledge.
 """
@@ -13,6 +13,7 @@ from ..errors import UserError
 
 SHAPE = "NAME[-PERCENT][:key=value,…][@DIAL]"
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
+_BEGINS = re.compile(r"[a-z][a-z0-9_]*(-[0-9.]+(?=[:@+]|$)|:)")
 _KEY = re.compile(r"[a-z][a-z0-9_]*")
 _VALUE = re.compile(r"[^,:@=\s]+(?:=[^,:@=\s]+)?|[^,:@\s]+")
 
@@ -45,6 +46,25 @@ def number(value: float) -> str:
     """A number's shortest text: ``50`` for 50.0, ``99.5`` for 99.5; never an exponent."""
     text = f"{value:.10f}".rstrip("0").rstrip(".")
     return "0" if text == "-0" else text
+
+
+def parse_chain(text: str) -> tuple[EditSpec, ...]:
+    """The specs of a chain, to be applied from left to right.
+
+    A ``+`` may stand in a value too (``proj=gate+up``): there it begins a new spec only where ``NAME-PERCENT`` or
+    ``NAME:`` follows.
+
+    Raises:
+        UserError: a spec is not of the grammar.
+    """
+    steps, start = [], 0
+    for plus in re.finditer(r"\+", text):
+        step = text[start : plus.start()]
+        in_value = ":" in step and "@" not in step
+        if not in_value or _BEGINS.match(text, plus.end()):
+            steps.append(step)
+            start = plus.end()
+    return tuple(parse(step) for step in [*steps, text[start:]])
 
 
 def parse(text: str) -> EditSpec:

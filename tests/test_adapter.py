@@ -35,7 +35,7 @@ def test_continuations_equal_a_plain_loop(organism: LoadedModel, workshop: Works
     pack = packs.find("olmo-tiny")
     rows = pack.rows("memorized", "test")[:5] + pack.rows("twins", "test")[:3]
     passages = [(row["prefix_ids"][i:], row["suffix_ids"][: 48 - i]) for i, row in enumerate(rows)]
-    with applied(organism.model, workshop.prepare(workshop.edit(spec)).weights):
+    with applied(organism.model, workshop.prepare(*workshop.chain(spec)).weights):
         expected = [plain_greedy(organism.model, prefix, len(suffix)) for prefix, suffix in passages]
         for batch in (1, 3, 32):
             assert MemsplitLM(organism, batch_size=batch).continue_greedily(passages) == expected
@@ -64,7 +64,7 @@ def test_stock_lm_eval_gives_the_same_figures(organism: LoadedModel, workshop: W
     """The same tasks by ``--include_path`` on a plain ``hf`` model, which sees text alone."""
     names = [part.task for part in suite.MEMSPLIT]
     found = []
-    with applied(organism.model, workshop.prepare(workshop.edit(spec)).weights):
+    with applied(organism.model, workshop.prepare(*workshop.chain(spec)).weights):
         stock = HFLM(pretrained=organism.model, tokenizer=organism.tokenizer, batch_size=8)
         for lm in (stock, MemsplitLM(organism, batch_size=8)):
             manager = TaskManager(include_path=str(root / "tasks"), include_defaults=False)

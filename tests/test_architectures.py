@@ -92,7 +92,7 @@ def test_every_method_edits_and_the_base_comes_back(model: Any, spec: str) -> No
 def test_a_model_without_an_entry_has_defaults_of_its_own(model: Any) -> None:
     entry = models.ModelEntry(name="m", pretrained="m")
     loaded = loading.LoadedModel(entry=entry, model=model, tokenizer=None, weights="w")
-    edit = editing.Workshop(loaded).edit("svd-50")
+    (edit,) = editing.Workshop(loaded).chain("svd-50")
     assert edit.layers == models.default_layers(2)
     assert edit.proj == targets.default_proj(model)
     assert ("gate" in edit.proj) == hasattr(model, "model")

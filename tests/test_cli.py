@@ -125,6 +125,15 @@ def test_listings(flag: str, cache: Path) -> None:
     }[flag] in done.stdout
 
 
+def test_edits_are_told_with_their_keys(cache: Path) -> None:
+    every, one = memsplit("edits", cache=cache), memsplit("edits", "kfac", cache=cache)
+    assert every.returncode == one.returncode == 0
+    assert one.stdout in every.stdout
+    for line in ("needs: curvature", "source: arXiv 2510.24256", "select=top|bottom [top]", "layers=0+2-3"):
+        assert line in one.stdout
+    _refused(memsplit("edits", "kfca", cache=cache), ["unknown edit 'kfca'", "did you mean 'kfac'"])
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -15,7 +15,7 @@ from memsplit.model_edits.spec import parse
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = re.findall(r"^    ((?:memsplit|lm_eval|make).*)$", (ROOT / "README.md").read_text(), re.MULTILINE)
-SMALLER = {"memsplit-eval": ["--limit", "4", "--factor-tokens", "1024"], "memsplit": ["--steps", "1"]}
+SMALLER = {"memsplit-eval": ["--limit", "4", "--factor-tokens", "1024"], "organism": ["--steps", "1"]}
 
 
 def test_the_readme_has_commands() -> None:
@@ -36,7 +36,7 @@ def test_readme_command(command: str, tmp_path: Path) -> None:
         arguments += ["--out", str(tmp_path / "out")]
     environment = {**os.environ, "MEMSPLIT_CACHE": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(
-        [bin_folder / name, *arguments, *SMALLER.get(name, [])],
+        [bin_folder / name, *arguments, *SMALLER.get(name, SMALLER.get(arguments[0], []))],
         cwd=ROOT,
         env=environment,
         capture_output=True,

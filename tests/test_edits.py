@@ -79,7 +79,7 @@ def test_products_of_steep_spectra_are_selected_as_if_they_were_formed() -> None
 @pytest.mark.parametrize("spec", IDENTITIES)
 @pytest.mark.usefixtures("untouched")
 def test_keeping_everything_changes_nothing(workshop: Workshop, spec: str) -> None:
-    prepared = workshop.prepare(workshop.edit(spec))
+    prepared = workshop.prepare(*workshop.chain(spec))
     assert prepared.weights == {}
     assert all(change.removed_norm == 0 for change in prepared.changes)
 
@@ -88,17 +88,17 @@ def test_keeping_everything_changes_nothing(workshop: Workshop, spec: str) -> No
 @pytest.mark.usefixtures("untouched")
 class TestConformance:
     def test_changes_only_its_targets(self, workshop: Workshop, spec: str) -> None:
-        edit = workshop.edit(spec)
+        (edit,) = workshop.chain(spec)
         prepared = workshop.prepare(edit)
         assert set(prepared.weights) == {t.parameter for t in workshop.matrices(edit)}
 
     def test_same_spec_same_result(self, workshop: Workshop, spec: str) -> None:
-        first, second = (workshop.prepare(workshop.edit(spec)).weights for _ in range(2))
+        first, second = (workshop.prepare(*workshop.chain(spec)).weights for _ in range(2))
         assert all(torch.equal(first[name], second[name]) for name in first)
 
     def test_restore_is_bitwise_even_after_an_error(self, workshop: Workshop, spec: str) -> None:
         model = workshop.loaded.model
-        prepared = workshop.prepare(workshop.edit(spec))
+        prepared = workshop.prepare(*workshop.chain(spec))
         name = next(iter(prepared.weights))
         with pytest.raises(RuntimeError), applied(model, prepared.weights):
             assert torch.equal(model.get_parameter(name), prepared.weights[name])
@@ -106,8 +106,8 @@ class TestConformance:
 
     def test_the_dial_is_a_straight_line(self, workshop: Workshop, spec: str) -> None:
         base = dict(workshop.loaded.model.named_parameters())
-        gone = workshop.prepare(workshop.edit(spec)).weights
-        half = workshop.prepare(workshop.edit(f"{spec}@0.5")).weights
+        gone = workshop.prepare(*workshop.chain(spec)).weights
+        half = workshop.prepare(*workshop.chain(f"{spec}@0.5")).weights
         for name, weight in half.items():
             torch.testing.assert_close(weight, (gone[name] + base[name]) / 2, rtol=1e-5, atol=1e-6)
 
@@ -115,10 +115,10 @@ class TestConformance:
 @pytest.mark.parametrize("spec", [s for s in EDITS if not any(word in s for word in MEASURED_ON_THE_WEIGHTS)])
 @pytest.mark.usefixtures("untouched")
 def test_applying_twice_changes_nothing(workshop: Workshop, spec: str) -> None:
-    edit = workshop.edit(spec)
+    (edit,) = workshop.chain(spec)
     prepared = workshop.prepare(edit)
     found = workshop.matrices(edit)
-    factors = workshop.factors(found, prepared.factors)
+    factors = workshop.factors(found, workshop.factor_arguments(edit))
     with applied(workshop.loaded.model, prepared.weights):
         again, _ = compute(workshop.loaded.model, edit, found, factors)
     for name, weight in prepared.weights.items():
@@ -128,7 +128,7 @@ def test_applying_twice_changes_nothing(workshop: Workshop, spec: str) -> None:
 @pytest.mark.parametrize("name", METHODS)
 def test_kept_components_grow_with_the_percent(workshop: Workshop, name: str) -> None:
     kept = [
-        sum(c.kept for c in workshop.prepare(workshop.edit(f"{name}-{percent}")).changes)
+        sum(c.kept for c in workshop.prepare(*workshop.chain(f"{name}-{percent}")).changes)
         for percent in (0, 10, 50, 80, 99, 100)
     ]
     assert kept == sorted(kept)
@@ -136,7 +136,22 @@ def test_kept_components_grow_with_the_percent(workshop: Workshop, name: str) ->
 
 
 def weights(workshop: Workshop, spec: str) -> dict[str, torch.Tensor]:
-    return workshop.prepare(workshop.edit(spec)).weights
+    return workshop.prepare(*workshop.chain(spec)).weights
+
+
+@pytest.mark.usefixtures("untouched")
+def test_a_chain_applies_its_steps_in_order(workshop: Workshop) -> None:
+    both, other = weights(workshop, "kfac-80+svd-50"), weights(workshop, "svd-50+kfac-80")
+    first = weights(workshop, "kfac-80")
+    for name, weight in both.items():
+        U, sigma, Vh = torch.linalg.svd(first[name])
+        kept = int(keep_share(sigma.square(), 0.5).sum())
+        expected = U[:, :kept] * sigma[:kept] @ Vh[:kept]
+        torch.testing.assert_close(weight, expected, rtol=1e-3, atol=1e-5)
+        assert not torch.allclose(weight, other[name], atol=1e-3)
+    apart = weights(workshop, "kfac-80:layers=2+magnitude-50:layers=3")
+    assert set(apart) == set(first)
+    assert torch.equal(apart["model.layers.2.mlp.up_proj.weight"], first["model.layers.2.mlp.up_proj.weight"])
 
 
 @pytest.mark.parametrize(("top", "bottom"), [("kfac-80", "kfac-20"), ("ekfac-80", "ekfac-20")])
@@ -148,7 +163,8 @@ def test_top_and_bottom_are_the_two_halves_of_a_matrix(workshop: Workshop, top: 
 
 
 def test_kfac_equals_the_formula_with_every_component_formed(workshop: Workshop) -> None:
-    for target in workshop.matrices(edit := workshop.edit("kfac-80")):
+    (edit,) = workshop.chain("kfac-80")
+    for target in workshop.matrices(edit):
         factors = workshop.factors([target], workshop.factor_arguments(edit))[target.module]
         mu, V = torch.linalg.eigh(factors.aaT.double())
         lam, U = torch.linalg.eigh(factors.ggT.double())
@@ -164,17 +180,17 @@ def test_random_choices_differ_by_seed_and_matrix(workshop: Workshop) -> None:
     """Each matrix's kept components, told in its own basis."""
     kept = []
     for spec in ("random-50", "random-50:seed=1"):
-        edit = workshop.edit(spec)
+        (edit,) = workshop.chain(spec)
         prepared = workshop.prepare(edit)
         for target in workshop.matrices(edit):
-            basis = workshop.factors([target], prepared.factors)[target.module].eigenbasis
+            basis = workshop.factors([target], workshop.factor_arguments(edit))[target.module].eigenbasis
             kept.append(basis.coordinates(prepared.weights[target.parameter]).abs() > 1e-5)
     for one, other in itertools.combinations(kept, 2):
         assert 0.4 < (one == other).float().mean() < 0.6
 
 
 def test_svd_is_the_nearest_matrix_of_its_rank(workshop: Workshop) -> None:
-    prepared = workshop.prepare(workshop.edit("svd-80"))
+    prepared = workshop.prepare(*workshop.chain("svd-80"))
     for change in prepared.changes:
         W = workshop.loaded.model.get_parameter(change.name).detach()
         sigma = torch.linalg.svdvals(W.double())
@@ -185,8 +201,9 @@ def test_svd_is_the_nearest_matrix_of_its_rank(workshop: Workshop) -> None:
 
 
 def test_pruning_keeps_the_weights_that_score_highest(workshop: Workshop) -> None:
-    magnitude, wanda = weights(workshop, "magnitude-30"), weights(workshop, edit_text := "wanda-30")
-    factors = workshop.factors(workshop.matrices(edit := workshop.edit(edit_text)), workshop.factor_arguments(edit))
+    magnitude, wanda = weights(workshop, "magnitude-30"), weights(workshop, "wanda-30")
+    (edit,) = workshop.chain("wanda-30")
+    factors = workshop.factors(workshop.matrices(edit), workshop.factor_arguments(edit))
     for name, weight in magnitude.items():
         W = workshop.loaded.model.get_parameter(name).detach()
         assert W[weight != 0].abs().min() >= W[weight == 0].abs().max()
@@ -198,8 +215,8 @@ def test_pruning_keeps_the_weights_that_score_highest(workshop: Workshop) -> Non
 
 def test_the_matched_control_removes_the_same_norm(workshop: Workshop) -> None:
     pairs = zip(
-        workshop.prepare(workshop.edit("kfac-80")).changes,
-        workshop.prepare(workshop.edit("random:match=kfac-80")).changes,
+        workshop.prepare(*workshop.chain("kfac-80")).changes,
+        workshop.prepare(*workshop.chain("random:match=kfac-80")).changes,
         strict=True,
     )
     for edit, control in pairs:

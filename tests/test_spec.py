@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from memsplit.errors import UserError
 from memsplit.model_edits import registry, targets
-from memsplit.model_edits.spec import EditSpec, parse
+from memsplit.model_edits.spec import EditSpec, parse, parse_chain
 
 names = st.from_regex(r"[a-z][a-z0-9_]{0,8}", fullmatch=True)
 values = st.from_regex(r"[a-z0-9][a-z0-9.+-]{0,8}", fullmatch=True)
@@ -22,6 +22,37 @@ def test_canonical_text_parses_to_the_same_spec(
     spec = EditSpec(name=name, percent=percent, options=options, dial=dial)
     assert parse(str(spec)) == spec
     assert str(parse(str(spec))) == str(spec)
+
+
+plain_options = st.dictionaries(names, st.from_regex(r"[a-z0-9]{1,4}(\+[0-9a-z]{1,3})?", fullmatch=True), max_size=2)
+steps = st.builds(
+    lambda name, percent, options, dial: EditSpec(
+        name=name, percent=percent, options=tuple(sorted(options.items())), dial=dial
+    ),
+    names,
+    st.integers(0, 100).map(float),
+    plain_options,
+    dials,
+)
+
+
+@given(st.lists(steps, min_size=1, max_size=3))
+def test_chains_parse_to_their_steps(chain: list[EditSpec]) -> None:
+    assert parse_chain("+".join(map(str, chain))) == tuple(chain)
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("kfac-80+svd-90", ["kfac", "svd"]),
+        ("kfac-80:proj=gate+up+svd-90", ["kfac", "svd"]),
+        ("kfac:layers=0+2-3@0.5+none", ["kfac", "none"]),
+        ("random:match=kfac-80+wanda:proj=up", ["random", "wanda"]),
+        ("checkpoint:path=/a+b-1/c", ["checkpoint"]),
+    ],
+)
+def test_a_plus_in_a_value_is_no_step(text: str, names: list[str]) -> None:
+    assert [spec.name for spec in parse_chain(text)] == names
 
 
 @given(st.text(max_size=30))
