@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..errors import UserError, unknown
-from ..model_edits import registry
 from ..results import record
-from ..tasks import packs, suite
-from . import models, plan
+from ..tasks import packs
+from . import listings, models, plan
 
 if TYPE_CHECKING:
     from .runner import Report
@@ -79,6 +78,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     edits.add_argument("names", nargs="*", metavar="NAME", help="only these (default: all)")
     edits.set_defaults(command=_edits)
+    _add_export(
+        commands.add_parser(
+            "export",
+            help="write an edited model as a Hugging Face folder",
+            description="Write an edited model as a Hugging Face folder: weights, tokenizer, config and card.",
+        )
+    )
     organism = commands.add_parser("organism", help="the embedded model")
     actions = organism.add_subparsers(required=True, parser_class=_Parser, metavar="ACTION")
     train = actions.add_parser(
@@ -99,7 +105,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_eval(parser: argparse.ArgumentParser) -> None:
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    """What names a model, and decides its curvature."""
     add = parser.add_argument
     add(
         "--model",
@@ -107,6 +114,30 @@ def _add_eval(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="a name of --list-models, a folder, or a hub id (default: %(default)s)",
     )
+    add("--pack", metavar="NAME", help="probe data: a shipped pack or a folder (default: the model's)")
+    add("--device", help="default: cuda if there is one, else cpu")
+    add("--dtype", help=f"one of {', '.join(DTYPES)} (default: the model's; float32 on a CPU)")
+    add(
+        "--factor-tokens",
+        type=_positive,
+        metavar="N",
+        help="tokens that curvature is collected from (default: the model's)",
+    )
+
+
+def _add_export(parser: argparse.ArgumentParser) -> None:
+    _add_model(parser)
+    add = parser.add_argument
+    add("--edit", required=True, metavar="SPEC", help="NAME[-PERCENT][:key=value,…][@DIAL], or a chain of them")
+    add("--out", type=_folder, required=True, metavar="FOLDER", help="where the model goes")
+    add("--record", type=_folder, metavar="FILE", help="a record of this edit, whose figures go into the card")
+    add("--force", action="store_true", help="replace a folder that is there")
+    parser.set_defaults(command=_export)
+
+
+def _add_eval(parser: argparse.ArgumentParser) -> None:
+    _add_model(parser)
+    add = parser.add_argument
     add(
         "--edit",
         dest="edits",
@@ -115,14 +146,11 @@ def _add_eval(parser: argparse.ArgumentParser) -> None:
         metavar="SPEC",
         help="NAME[-PERCENT][:key=value,…][@DIAL]; repeatable (default: kfac)",
     )
-    add("--pack", metavar="NAME", help="probe data: a shipped pack or a folder (default: the model's)")
     add("--suite", default="memsplit", metavar="NAME", help="default: %(default)s")
     add("--tasks", metavar="A,B", help="only these tasks of the suite")
     add("--split", default="test", metavar="PART", help="the part of the items: dev or test (default: %(default)s)")
     add("--limit", type=_positive, metavar="N", help="only the first N items of each task")
     add("--batch-size", type=_positive, default=32, metavar="N", help="sequences a forward pass (default: %(default)s)")
-    add("--device", help="default: cuda if there is one, else cpu")
-    add("--dtype", help=f"one of {', '.join(DTYPES)} (default: the model's; float32 on a CPU)")
     add("--seed", type=_seed, default=0, help="of the intervals' resampling (default: %(default)s)")
     add(
         "--out",
@@ -130,12 +158,6 @@ def _add_eval(parser: argparse.ArgumentParser) -> None:
         default=Path("memsplit-results"),
         metavar="FOLDER",
         help="where records go (default: %(default)s)",
-    )
-    add(
-        "--factor-tokens",
-        type=_positive,
-        metavar="N",
-        help="tokens that curvature is collected from (default: the model's)",
     )
     add("--rescore", action="store_true", help="score again what was scored before with the same weights and items")
     add("--json", action="store_true", help="print one JSON object instead of the table")
@@ -165,21 +187,14 @@ def _folder(text: str) -> Path:
 
 
 def _eval(arguments: argparse.Namespace) -> int:
-    listings = {"list_models": _list_models, "list_edits": _list_edits, "list_tasks": _list_tasks}
-    asked = [show for name, show in listings.items() if getattr(arguments, name)]
+    known = {"list_models": listings.models, "list_edits": listings.edits, "list_tasks": listings.tasks}
+    asked = [show for name, show in known.items() if getattr(arguments, name)]
     for show in asked:
-        show(arguments.suite)
+        print("\n".join(show(arguments.suite)))
     if asked:
         return 0
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("TQDM_DISABLE", "1")  # our own progress covers the whole run
     request = _check(arguments)
-    warnings.filterwarnings("ignore")
-    import transformers
-
-    transformers.logging.set_verbosity_error()
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
-    transformers.logging.disable_progress_bar()
+    _quiet()
     if arguments.dry_run:
         print("\n".join(plan.describe(request)))
         return 0
@@ -195,22 +210,57 @@ def _eval(arguments: argparse.Namespace) -> int:
 
 def _check(arguments: argparse.Namespace) -> plan.Request:
     """What is asked for; everything is refused here that can be without loading a model."""
-    entry = models.resolve(arguments.model, arguments.pack)
     edits = arguments.edits or ["kfac"]
-    config = models.local_config(entry)
-    for text in edits:
-        plan.fill_in(text, entry, models.layer_count(config) if config else None)
+    entry = _check_model(arguments, edits)
     tasks = arguments.tasks.split(",") if arguments.tasks is not None else []
     plan.choose_parts(arguments.suite, tasks, entry)
-    if arguments.dtype not in (None, *DTYPES):
-        raise unknown("dtype", arguments.dtype, DTYPES)
-    if arguments.factor_tokens is not None and arguments.factor_tokens < entry.factor_length:
-        raise UserError(f"bad --factor-tokens {arguments.factor_tokens}: expected at least {entry.factor_length}")
     packs.check_split(arguments.split)
     if not arguments.dry_run:
         record.check_writable(arguments.out)
     given = {field.name: getattr(arguments, field.name) for field in dataclasses.fields(plan.Request)}
     return plan.Request(**{**given, "edits": edits, "tasks": tasks, "device": _device(arguments.device)})
+
+
+def _check_model(arguments: argparse.Namespace, edits: Sequence[str]) -> models.ModelEntry:
+    """The model, once its options and the edits' texts are found good."""
+    entry = models.resolve(arguments.model, arguments.pack)
+    config = models.local_config(entry)
+    for text in edits:
+        plan.fill_in(text, entry, models.layer_count(config) if config else None)
+    if arguments.dtype not in (None, *DTYPES):
+        raise unknown("dtype", arguments.dtype, DTYPES)
+    if arguments.factor_tokens is not None and arguments.factor_tokens < entry.factor_length:
+        raise UserError(f"bad --factor-tokens {arguments.factor_tokens}: expected at least {entry.factor_length}")
+    return entry
+
+
+def _quiet() -> None:
+    """Leave the terminal to our own progress and errors."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    warnings.filterwarnings("ignore")
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    _check_model(arguments, [arguments.edit])
+    if arguments.out.exists() and not (arguments.force and arguments.out.is_dir()):
+        raise UserError(f"--out {str(arguments.out)!r} is there already: expected a new folder, or --force")
+    record.check_writable(arguments.out)
+    if arguments.record is not None:
+        record.read(arguments.record)
+    device = _device(arguments.device)
+    _quiet()
+    from .export import export
+
+    names = ("model", "edit", "out", "dtype", "pack", "factor_tokens")
+    given = {name: getattr(arguments, name) for name in names}
+    print(export(**given, device=device, record_path=arguments.record))
+    return 0
 
 
 def _device(name: str | None) -> str:
@@ -244,39 +294,9 @@ def _print(report: Report) -> None:
         print(f"not asked, for {report.model} has no pack: {', '.join(report.skipped)}", file=sys.stderr)
 
 
-def _list_models(_: str) -> None:
-    for entry in models.TABLE:
-        print(f"{entry.name:<12}{entry.summary}")
-    print(f"{'FOLDER':<12}any causal language model in a local folder\n{'OWNER/NAME':<12}any on the Hugging Face hub")
-
-
-def _list_edits(_: str) -> None:
-    for name, cls in registry.edits().items():
-        keys = ["layers", "proj", *(f.name for f in cls.option_fields())] if cls.touches else []
-        usage = name + ("-PERCENT" if cls.budget else "")
-        print(f"{usage:<16}{cls.summary}" + (f" (keys: {', '.join(keys)})" if keys else ""))
-
-
 def _edits(arguments: argparse.Namespace) -> int:
-    known = registry.edits()
-    for name in arguments.names:
-        if name not in known:
-            raise unknown("edit", name, known)
-    for name in arguments.names or known:
-        cls = known[name]
-        print(f"{name}{'-PERCENT' if cls.budget else ''}: {cls.summary}")
-        facts = {"PERCENT is of": cls.budget, "needs": "curvature" if cls.needs_factors else None, "source": cls.source}
-        for label, value in {**facts, **cls.usage()}.items():
-            if value:
-                print(f"    {label + ('=' if label in cls.usage() else ': ')}{value}")
+    print("\n".join(listings.methods(arguments.names)))
     return 0
-
-
-def _list_tasks(name: str) -> None:
-    if name not in suite.SUITES:
-        raise unknown("suite", name, suite.SUITES)
-    for part in suite.SUITES[name]:
-        print(f"{part.task:<32}{part.axis:<14}{part.summary}")
 
 
 def _train(arguments: argparse.Namespace) -> int:

@@ -15,7 +15,11 @@ from memsplit.model_edits.spec import parse
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = re.findall(r"^    ((?:memsplit|lm_eval|make).*)$", (ROOT / "README.md").read_text(), re.MULTILINE)
-SMALLER = {"memsplit-eval": ["--limit", "4", "--factor-tokens", "1024"], "organism": ["--steps", "1"]}
+SMALLER = {
+    "memsplit-eval": ["--limit", "4", "--factor-tokens", "1024"],
+    "organism": ["--steps", "1"],
+    "export": ["--factor-tokens", "1024"],
+}
 
 
 def test_the_readme_has_commands() -> None:
@@ -31,7 +35,7 @@ def test_readme_command(command: str, tmp_path: Path) -> None:
         assert "memsplit-eval" in made.stdout
         return
     if name == "memsplit":
-        arguments = [a if a != "olmo-tiny-run" else str(tmp_path) for a in arguments]
+        arguments = [str(tmp_path / a) if a.startswith("olmo-tiny-") else a for a in arguments]
     if name == "memsplit-eval":
         arguments += ["--out", str(tmp_path / "out")]
     environment = {**os.environ, "MEMSPLIT_CACHE": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "1"}

@@ -74,7 +74,16 @@ def test_model_edits_stand_on_one_another_in_order(root: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["harness.cli", "harness.models", "model_edits.registry", "model_edits.methods", "tasks.suite"]
+    "module",
+    [
+        "harness.cli",
+        "harness.models",
+        "harness.listings",
+        "harness.plan",
+        "model_edits.registry",
+        "model_edits.methods",
+        "tasks.suite",
+    ],
 )
 def test_listings_never_import_torch(module: str) -> None:
     code = f"import sys, memsplit.{module}; sys.exit(bool({{'torch', 'lm_eval', 'pandas', 'datasets'}} & set(sys.modules)))"

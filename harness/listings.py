@@ -1,0 +1,61 @@
+"""What there is to choose from: models, edits, tasks. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..errors import unknown
+from ..model_edits import registry
+from ..tasks import suite
+from .models import TABLE
+
+
+def models(_: str) -> list[str]:
+    """One line a name for ``--model``."""
+    names = [(entry.name, entry.summary) for entry in TABLE]
+    names += [
+        ("FOLDER", "any causal language model in a local folder"),
+        ("OWNER/NAME", "any on the Hugging Face hub"),
+    ]
+    return [f"{name:<12}{summary}" for name, summary in names]
+
+
+def edits(_: str) -> list[str]:
+    """One line a method."""
+    lines = []
+    for name, cls in registry.edits().items():
+        keys = ", ".join(cls.usage())
+        usage = name + ("-PERCENT" if cls.budget else "")
+        lines.append(f"{usage:<18}{cls.summary}" + (f" (keys: {keys})" if keys else ""))
+    return lines
+
+
+def tasks(name: str) -> list[str]:
+    """One line a task of a suite.
+
+    Raises:
+        UserError: there is no such suite.
+    """
+    if name not in suite.SUITES:
+        raise unknown("suite", name, suite.SUITES)
+    return [f"{part.task:<32}{part.axis:<14}{part.summary}" for part in suite.SUITES[name]]
+
+
+def methods(names: Sequence[str]) -> list[str]:
+    """These methods, or all: what their percent is of, what they need, their source, and their keys.
+
+    Raises:
+        UserError: there is no such method.
+    """
+    known = registry.edits()
+    for name in names:
+        if name not in known:
+            raise unknown("edit", name, known)
+    lines = []
+    for name in names or known:
+        cls = known[name]
+        facts = {"PERCENT is of": cls.budget, "needs": "curvature" if cls.needs_factors else "", "source": cls.source}
+        lines.append(f"{name}{'-PERCENT' if cls.budget else ''}: {cls.summary}")
+        lines += [f"    {label}: {value}" for label, value in facts.items() if value]
+        lines += [f"    {key}={takes}" for key, takes in cls.usage().items()]
+    return lines
