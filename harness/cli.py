@@ -38,6 +38,8 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """``memsplit``: returns the exit code, 2 for a user's mistake."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TQDM_DISABLE", "1")  # read when tqdm is imported; our own progress covers the whole run
     try:
         arguments = _parser().parse_args(argv)
         logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
@@ -236,8 +238,6 @@ def _check_model(arguments: argparse.Namespace, edits: Sequence[str]) -> models.
 
 def _quiet() -> None:
     """Leave the terminal to our own progress and errors."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("TQDM_DISABLE", "1")
     warnings.filterwarnings("ignore")
     import transformers
 

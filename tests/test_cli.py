@@ -34,6 +34,7 @@ def report(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, A
     edits = ["--edit", "none", "--edit", "kfac-50", "--edit", "random:match=kfac-50"]
     done = memsplit("eval", *edits, *SMALL, "--json", "--out", out, cache=cache)
     assert done.returncode == 0, done.stderr
+    assert all("left" in line for line in done.stderr.splitlines()), done.stderr
     content: dict[str, Any] = json.loads(done.stdout)
     return content
 
