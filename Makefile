@@ -18,7 +18,7 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	ln -sfn $(CURDIR) $(VENV)/memsplit
-	cd $(VENV) && bin/mypy --config-file ../pyproject.toml $(addprefix -p memsplit., errors files tasks model_edits results harness tests)
+	cd $(VENV) && bin/mypy --config-file ../pyproject.toml $(addprefix -p memsplit., errors files tasks model_edits results harness tests benchmarks)
 
 organism: $(VENV)/.installed  ## train olmo-tiny again
 	$(BIN)/memsplit organism train

@@ -41,8 +41,8 @@ def keep_share(values: torch.Tensor, share: float) -> torch.Tensor:
 def keep_products(lam_o: torch.Tensor, mu_i: torch.Tensor, share: float, *, by: str = "mass") -> torch.Tensor:
     """:func:`keep_share` or :func:`keep_count` of all products ``lam_o * mu_i``, without forming them.
 
-    Both spectra fall, so that each row keeps its first few columns. The threshold is found by bisection over the bits
-    of a float64; every step counts the products at or above it, row by row, by binary search.
+    Both spectra fall, so that each row keeps its first few columns. A threshold is bisected, its logarithm that is, and
+    counted row by row by binary search, until the few products between two thresholds can be sorted.
 
     Args:
         lam_o: [o], falling, not negative.
@@ -51,36 +51,33 @@ def keep_products(lam_o: torch.Tensor, mu_i: torch.Tensor, share: float, *, by: 
         by: ``mass``, a share of the products' sum, or ``count``, of their number.
 
     Returns:
-        How many columns each row keeps [o], on the CPU; they fall.
+        How many columns each row keeps [o], on the CPU; they fall. All, where every product is 0 and none stands out.
     """
     lam_o, mu_i = lam_o.detach().double().cpu(), mu_i.detach().double().cpu()
     rows, columns = len(lam_o), len(mu_i)
-    if share in (0, 1):
+    if share in (0, 1) or not float(lam_o[0] * mu_i[0]):
         return torch.full((rows,), columns if share else 0)
     sums_i = torch.cat([mu_i.new_zeros(1), mu_i.cumsum(0)])
     goal = share * float(lam_o.sum() * sums_i[-1]) if by == "mass" else float(round(share * rows * columns))
 
-    def above(bits: int, *, strictly: bool = False) -> torch.Tensor:
-        """How many products of each row are at least (or more than) the float of these bits."""
-        threshold = torch.tensor(bits).view(torch.float64)
-        low, high = torch.zeros(rows, dtype=torch.long), torch.full((rows,), columns)
-        while bool((low < high).any()):
-            middle = (low + high) // 2
-            product = lam_o * mu_i[middle.clamp(max=columns - 1)]
-            inside = (product > threshold if strictly else product >= threshold) & (low < high)
-            low, high = torch.where(inside, middle + 1, low), torch.where(inside, high, torch.minimum(middle, high))
-        return low
-
     def reached(count_o: torch.Tensor) -> float:
         return float((lam_o * sums_i[count_o]).sum() if by == "mass" else count_o.sum())
 
-    few, many = 0, int((lam_o[:1] * mu_i[:1]).view(torch.int64)) + 1  # a positive float's bits rise with it
-    while many - few > 1:
-        bits = (few + many) // 2
-        few, many = (bits, many) if reached(above(bits)) >= goal else (few, bits)
-    larger_o = above(few, strictly=True)
-    equal_o = above(few) - larger_o
-    worth = float(torch.tensor(few).view(torch.float64)) if by == "mass" else 1.0
-    wanted = math.ceil((goal - reached(larger_o)) / worth) if worth else 0
-    before_o = equal_o.cumsum(0) - equal_o
-    return larger_o + (wanted - before_o).clamp(min=0).minimum(equal_o)
+    few_o, many_o = torch.zeros(rows, dtype=torch.long), torch.full((rows,), columns)
+    high = math.log(float(lam_o[0] * mu_i[0])) + 1e-9
+    low = math.log(float(lam_o[lam_o > 0][-1]) * float(mu_i[mu_i > 0][-1])) - 1e-9
+    while int((many_o - few_o).sum()) > 4 * (rows + columns) and high - low > 1e-12:
+        middle = (high + low) / 2
+        count_o = torch.searchsorted(-mu_i, -math.exp(middle) / lam_o, right=True)
+        if reached(count_o) >= goal:
+            many_o, low = count_o, middle
+        else:
+            few_o, high = count_o, middle
+    between_o = many_o - few_o
+    row_n = torch.arange(rows).repeat_interleave(between_o)
+    column_n = torch.arange(len(row_n)) - (between_o.cumsum(0) - between_o - few_o)[row_n]
+    value_n, order_n = (lam_o[row_n] * mu_i[column_n]).sort(descending=True, stable=True)
+    if by == "count":
+        value_n = torch.ones_like(value_n)
+    wanted = int((reached(few_o) + value_n.cumsum(0) < goal).sum()) + (reached(few_o) < goal)
+    return few_o + torch.bincount(row_n[order_n[:wanted]], minlength=rows)
