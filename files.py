@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,18 +29,23 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
-    """The same for a folder: a partial one, which takes the place of ``path`` with all that is in it."""
+    """The same for a folder: a partial one, which takes the place of ``path`` and of all that is in it."""
+    path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial, before = (path.with_name(f".{path.name}.{os.getpid()}.{word}") for word in ("partial", "before"))
+    work = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
+    partial, before = work / "new", work / "before"
+    partial.mkdir()
     try:
-        partial.mkdir()
         yield partial
         if path.exists():
             os.replace(path, before)
         os.replace(partial, path)
+    except BaseException:
+        if before.exists():
+            os.replace(before, path)
+        raise
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
-        shutil.rmtree(before, ignore_errors=True)
+        shutil.rmtree(work, ignore_errors=True)
 
 
 def canonical(value: object) -> str:

@@ -8,7 +8,9 @@ import json
 import logging
 import os
 import re
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,12 +42,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """``memsplit``: returns the exit code, 2 for a user's mistake."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TQDM_DISABLE", "1")  # read when tqdm is imported; our own progress covers the whole run
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _terminated)
     try:
         arguments = _parser().parse_args(argv)
         logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
         logging.getLogger("memsplit").setLevel(logging.INFO)
         code = int(arguments.command(arguments))
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
         return code
     except UserError as error:
         print(f"memsplit: error: {' '.join(str(error).split())}", file=sys.stderr)
@@ -56,6 +61,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read the output has closed it; nothing is left to be flushed there
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except OSError as error:  # a full disk, a name too long: the user's to mend
+        print(f"memsplit: error: {error}", file=sys.stderr)
+        return 2
+
+
+def _terminated(*_: object) -> NoReturn:
+    """Leave by an exception, so that nothing half-written stays."""
+    raise SystemExit(143)
 
 
 def main_eval() -> int:
@@ -248,15 +261,16 @@ def _quiet() -> None:
 
 def _export(arguments: argparse.Namespace) -> int:
     _check_model(arguments, [arguments.edit])
-    if arguments.out.exists() and not (arguments.force and arguments.out.is_dir()):
-        raise UserError(f"--out {str(arguments.out)!r} is there already: expected a new folder, or --force")
     record.check_writable(arguments.out)
     if arguments.record is not None:
         record.read(arguments.record)
     device = _device(arguments.device)
     _quiet()
-    from .export import export
+    from .export import export, is_ours
 
+    if arguments.out.exists() and not (arguments.force and is_ours(arguments.out)):
+        remedy = "or one that was exported before" if arguments.force else "or --force"
+        raise UserError(f"--out {str(arguments.out)!r} is there already: expected a new folder, {remedy}")
     names = ("model", "edit", "out", "dtype", "pack", "factor_tokens")
     given = {name: getattr(arguments, name) for name in names}
     print(export(**given, device=device, record_path=arguments.record))

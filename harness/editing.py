@@ -126,15 +126,17 @@ class Workshop:
             for target in self.missing_factors(edit):
                 passes.setdefault(str(arguments), (arguments, {}))[1][target.module] = target
         for arguments, missing in passes.values():
-            self._collect(arguments, tuple(missing.values()))
+            still = [t for t in missing.values() if not self.store.has(arguments, t.module)]  # a pass may need another
+            if still:
+                self._collect(arguments, still)
 
-    def _collect(self, arguments: dict[str, str | int], missing: tuple[targets.Target, ...]) -> None:
+    def _collect(self, arguments: dict[str, str | int], missing: Sequence[targets.Target]) -> None:
         """Collect and store; E-KFAC's statistic needs K-FAC's factors first, stored or collected."""
         start = time.monotonic()
         model, labels, seed = self.loaded.model, str(arguments["labels"]), int(arguments["seed"])
         if arguments.get("statistic") == "ekfac":
             kfac = {key: value for key, value in arguments.items() if key != "statistic"}
-            first = tuple(target for target in missing if not self.store.has(kfac, target.module))
+            first = [target for target in missing if not self.store.has(kfac, target.module)]
             if first:
                 self._collect(kfac, first)
             batches = self.batches("curvature, second pass")

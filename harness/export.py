@@ -10,10 +10,13 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from ..errors import UserError
 from ..files import replacing_folder
+from ..model_edits import registry
 from ..model_edits.apply import applied
 from ..results import record
 from . import loading, models
 from .editing import Prepared, Workshop
+
+MADE = "made with memsplit"
 
 
 def export(
@@ -42,17 +45,21 @@ def export(
         record_path: a record of this edit, whose figures go into the card.
 
     Raises:
-        UserError: the edit cannot be made, the record is of other weights, or the folder cannot be written.
+        UserError: the edit cannot be made, the record is of another edit, or the folder cannot be written.
     """
+    content = record.read(record_path)[0] if record_path else None
     loaded = loading.load(models.resolve(model, pack), device=device, dtype=dtype)
     workshop = Workshop(loaded, factor_tokens)
-    prepared = workshop.prepare(*workshop.chain(edit))
-    content = record.read(record_path)[0] if record_path else None
-    if content is not None and content["edited_weights"] != prepared.weights_hash:
+    chain = workshop.chain(edit)
+    spec = registry.chain_text(chain)
+    if content and (content["spec"], content["weights"]) != (spec, loaded.weights):
         raise UserError(
-            f"the record {record_path} is of {content['spec']} on other weights ({content['edited_weights'][:12]}), "
-            f"expected {prepared.spec} ({prepared.weights_hash[:12]})"
+            f"the record {record_path} is of {content['spec']} on {content['model']} ({content['weights'][:12]}), "
+            f"expected {spec} on {loaded.entry.name} ({loaded.weights[:12]})"
         )
+    prepared = workshop.prepare(*chain)
+    if content and content["edited_weights"] != prepared.weights_hash:
+        raise UserError(f"the record {record_path} is of other curvature than this edit's: see its factors")
     try:
         with replacing_folder(out) as partial, applied(loaded.model, prepared.weights):
             loaded.model.save_pretrained(partial)
@@ -61,6 +68,12 @@ def export(
     except OSError as error:
         raise UserError(f"--out {str(out)!r} cannot be written to ({error.strerror or error})") from error
     return out
+
+
+def is_ours(folder: Path) -> bool:
+    """Whether a folder may be replaced: an empty one, or one that was exported before."""
+    card = folder / "README.md"
+    return folder.is_dir() and (not any(folder.iterdir()) or (card.is_file() and MADE in card.read_text("utf-8")))
 
 
 def card(loaded: loading.LoadedModel, prepared: Prepared, content: Mapping[str, Any] | None, name: str) -> ModelCard:
@@ -78,7 +91,7 @@ def card(loaded: loading.LoadedModel, prepared: Prepared, content: Mapping[str, 
 ---
 # {name}
 
-`{loaded.entry.name}` after the weight edit `{prepared.spec}`, made with memsplit.
+`{loaded.entry.name}` after the weight edit `{prepared.spec}`, {MADE}.
 
 - base weights: `{loaded.weights}`{f", revision `{loaded.revision}`" if loaded.revision else ""}
 - edited weights: `{prepared.weights_hash}`

@@ -177,7 +177,9 @@ def corpus_documents(entry: ModelEntry) -> Iterator[str]:
             if row[column].strip():
                 yield row[column]
     except (OSError, ValueError) as error:
-        raise UserError(f"the corpus {name!r} could not be fetched: {_reason(error)}; {OFFLINE_HINT}") from error
+        raise UserError(
+            f"the corpus {name!r} could not be fetched: {_reason(error)}; without a network, --pack with a corpus works"
+        ) from error
 
 
 def corpus_name(entry: ModelEntry) -> str:

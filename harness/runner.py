@@ -182,4 +182,5 @@ def _context(bench: Bench, prepared: Prepared) -> dict[str, Any]:
 
 
 def _file_name(model: str, spec: str) -> str:
-    return "".join(c if c.isalnum() or c in "-_.+=" else "_" for c in f"{Path(model).name}_{spec}")
+    """At most 120 characters; the record's hash, which follows, tells longer ones apart."""
+    return "".join(c if c.isalnum() or c in "-_.+=" else "_" for c in f"{Path(model).name[:40]}_{spec}")[:120]

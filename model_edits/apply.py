@@ -54,7 +54,7 @@ def compute(
         outcome = edit.new_weight(W_oi, factors.get(target.module), target.module)
         new_oi = outcome.weight if edit.dial == 0 else outcome.weight + edit.dial * (W_oi - outcome.weight)
         unchanged = outcome.weight is W_oi or edit.dial == 1
-        norm = 0.0 if unchanged else float((W_oi - new_oi).norm() / W_oi.norm())
+        norm = 0.0 if unchanged else float((W_oi - new_oi).norm() / W_oi.norm().clamp(min=1e-30))
         changes.append(MatrixChange(name=target.parameter, kept=outcome.kept, total=outcome.total, removed_norm=norm))
         if not unchanged:
             stored_layout = new_oi.T if target.transposed else new_oi

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -192,7 +193,13 @@ def _value(spec: EditSpec, key: str, text: str, hint: Any) -> Any:
         raise UserError(f"bad edit '{spec}': {text!r} found, expected {key}={options[0]}") from None
 
 
-_TYPES: dict[str, Callable[[str], Any]] = {"int": int, "float": float, "str": str}
+def _int(text: str) -> int:
+    if not re.fullmatch("[0-9]{1,18}", text):
+        raise ValueError(text)
+    return int(text)
+
+
+_TYPES: dict[str, Callable[[str], Any]] = {"int": _int, "float": float, "str": str}
 
 
 def _options(hint: Any) -> list[str]:

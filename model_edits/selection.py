@@ -23,14 +23,14 @@ def keep_share(values: torch.Tensor, share: float) -> torch.Tensor:
 
     Args:
         values: of any shape, none negative.
-        share: 0 keeps nothing, 1 keeps all, those of no value too.
+        share: 0 keeps nothing, 1 keeps all, those of no value too; where all are of none, so does any other.
 
     Returns:
         Boolean, of the values' shape.
     """
     flat = values.flatten().double()
     keep = torch.ones_like(flat, dtype=torch.bool)
-    if share < 1:
+    if share == 0 or (share < 1 and bool(flat.any())):
         largest, order = flat.sort(descending=True, stable=True)
         total = largest.cumsum(0)
         count = int((total < share * total[-1]).sum()) + 1 if share > 0 else 0
@@ -51,12 +51,13 @@ def keep_products(lam_o: torch.Tensor, mu_i: torch.Tensor, share: float, *, by: 
         by: ``mass``, a share of the products' sum, or ``count``, of their number.
 
     Returns:
-        How many columns each row keeps [o], on the CPU; they fall. All, where every product is 0 and none stands out.
+        How many columns each row keeps [o], on the CPU; they fall.
     """
     lam_o, mu_i = lam_o.detach().double().cpu(), mu_i.detach().double().cpu()
     rows, columns = len(lam_o), len(mu_i)
     if share in (0, 1) or not float(lam_o[0] * mu_i[0]):
-        return torch.full((rows,), columns if share else 0)
+        kept = rows * columns if share and by == "mass" else round(share * rows * columns)
+        return (kept - columns * torch.arange(rows)).clamp(0, columns)
     sums_i = torch.cat([mu_i.new_zeros(1), mu_i.cumsum(0)])
     goal = share * float(lam_o.sum() * sums_i[-1]) if by == "mass" else float(round(share * rows * columns))
 

@@ -5,7 +5,6 @@ A spec is text alone here: which names, keys and values exist is the registry's 
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass, field
 
@@ -64,7 +63,7 @@ def parse_chain(text: str) -> tuple[EditSpec, ...]:
         if not in_value or _BEGINS.match(text, plus.end()):
             steps.append(step)
             start = plus.end()
-    return tuple(parse(step) for step in [*steps, text[start:]])
+    return tuple(_parse(step, text) for step in [*steps, text[start:]])
 
 
 def parse(text: str) -> EditSpec:
@@ -73,13 +72,18 @@ def parse(text: str) -> EditSpec:
     Raises:
         UserError: the text is not of the grammar; the message quotes it and the bad token.
     """
-    head, at, dial_text = text.partition("@")
+    return _parse(text, text)
+
+
+def _parse(step: str, text: str) -> EditSpec:
+    """One step of the whole text, which errors quote."""
+    head, at, dial_text = step.partition("@")
     head, colon, options_text = head.partition(":")
     name, dash, percent_text = head.partition("-")
     if not _NAME.fullmatch(name):
         raise _bad(text, name, f"a method's name, as in {SHAPE}")
     percent = _number(text, percent_text, 0, 100, "a percent from 0 to 100") if dash else None
-    dial = _number(text, dial_text, 0, math.inf, "a dial of 0 or more") if at else 0.0
+    dial = _number(text, dial_text, 0, 1e6, "a dial from 0 to a million") if at else 0.0
     options: dict[str, str] = {}
     for token in options_text.split(",") if colon else ():
         key, equals, value = token.partition("=")

@@ -55,10 +55,10 @@ def parse_layers(text: str) -> tuple[int, ...]:
     """
     layers: set[int] = set()
     for part in text.split("+"):
-        match = re.fullmatch(r"([0-9]+)(?:-([0-9]+))?", part)
+        match = re.fullmatch(r"([0-9]{1,4})(?:-([0-9]{1,4}))?", part)
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
         if first > last:
-            raise UserError(f"bad layers {text!r}: {part!r} found, expected a layer or a range, as in 0+2-3")
+            raise UserError(f"bad layers {text!r}: {part!r} found, expected layers or ranges below 10000, as in 0+2-3")
         layers.update(range(first, last + 1))
     return tuple(sorted(layers))
 

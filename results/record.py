@@ -72,10 +72,12 @@ def read(path: Path) -> tuple[dict[str, Any], pd.DataFrame]:
     import pandas as pd
 
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        content: Any = json.loads(path.read_text(encoding="utf-8"))
         data = path.with_suffix(".parquet").read_bytes()
     except (OSError, ValueError) as error:
         raise UserError(f"the record {path} cannot be read ({error})") from error
+    if not isinstance(content, dict):
+        raise UserError(f"the record {path} is no object: expected a record that memsplit wrote")
     if content.get("schema", 0) > SCHEMA:
         raise UserError(f"the record {path} has schema {content['schema']}, expected at most {SCHEMA}: update memsplit")
     if hashlib.sha256(data).hexdigest() != content.get("items_sha256"):

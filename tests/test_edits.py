@@ -1,6 +1,10 @@
 """Selection against brute force, and one conformance table for every edit."""
 
 import itertools
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +17,7 @@ from memsplit.harness.editing import Workshop
 from memsplit.harness.loading import LoadedModel
 from memsplit.model_edits import registry, targets
 from memsplit.model_edits.apply import applied, compute
+from memsplit.model_edits.factors import FactorStore
 from memsplit.model_edits.selection import keep_count, keep_products, keep_share
 
 spectra = st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0, 2.0, 8.0]), min_size=1, max_size=4).map(
@@ -60,8 +65,6 @@ def test_kept_set_is_the_smallest_that_reaches_the_share(lam: torch.Tensor, mu: 
 def test_products_are_selected_as_if_they_were_formed(lam: torch.Tensor, mu: torch.Tensor, share: float) -> None:
     """Dyadic spectra, so that sums are exact and ties abound: the very same set."""
     product = lam.double()[:, None] * mu.double()
-    if product.sum() == 0:
-        return
     by_mass, by_count = keep_share(product, share), keep_count(product.flatten(), share).reshape(product.shape)
     for by, keep in (("mass", by_mass), ("count", by_count)):
         columns = keep_products(lam, mu, share, by=by)
@@ -162,18 +165,67 @@ def test_top_and_bottom_are_the_two_halves_of_a_matrix(workshop: Workshop, top: 
         torch.testing.assert_close(upper[name] + lower[name], base[name].detach(), rtol=1e-4, atol=1e-5)
 
 
-def test_kfac_equals_the_formula_with_every_component_formed(workshop: Workshop) -> None:
-    (edit,) = workshop.chain("kfac-80")
+FORMULAS: dict[str, Any] = {
+    "kfac-80": (lambda f, C, lam_mu: lam_mu, "mass", "top"),
+    "kfac-30:select=bottom": (lambda f, C, lam_mu: lam_mu, "mass", "bottom"),
+    "kfac-30:rank=count": (lambda f, C, lam_mu: lam_mu, "count", "top"),
+    "kfac-80:weight=energy": (lambda f, C, lam_mu: lam_mu * C.square(), "mass", "top"),
+    "kfac-30:rank=count,weight=energy": (lambda f, C, lam_mu: lam_mu * C.square(), "count", "top"),
+    "ekfac-80": (lambda f, C, lam_mu: f.fisher_oi.double(), "mass", "top"),
+    "ekfac-30:rank=count": (lambda f, C, lam_mu: f.fisher_oi.double(), "count", "top"),
+    "ekfac-30:select=bottom": (lambda f, C, lam_mu: f.fisher_oi.double(), "mass", "bottom"),
+}
+
+
+@pytest.mark.parametrize("spec", FORMULAS)
+def test_kept_components_are_those_of_the_formula(workshop: Workshop, spec: str) -> None:
+    """Every component formed in float64, sorted, and added up one by one."""
+    importance, rank, select = FORMULAS[spec]
+    (edit,) = workshop.chain(spec)
+    assert edit.percent is not None
     for target in workshop.matrices(edit):
         factors = workshop.factors([target], workshop.factor_arguments(edit))[target.module]
-        mu, V = torch.linalg.eigh(factors.aaT.double())
-        lam, U = torch.linalg.eigh(factors.ggT.double())
-        W = workshop.loaded.model.get_parameter(target.parameter).detach().double()
-        keep = keep_share((lam.clamp(min=0)[:, None] * mu.clamp(min=0)), 0.8)
-        expected = U @ (U.T @ W @ V * keep) @ V.T
-        torch.testing.assert_close(
-            weights(workshop, "kfac-80")[target.parameter].double(), expected, rtol=1e-3, atol=1e-4
-        )
+        basis = factors.eigenbasis
+        U, V = basis.U_oo.double(), basis.V_ii.double()
+        assert torch.allclose(factors.ggT.double() @ U, U * basis.lam_o, atol=1e-4 * float(basis.lam_o[0]))
+        assert torch.allclose(factors.aaT.double() @ V, V * basis.mu_i, atol=1e-4 * float(basis.mu_i[0]))
+        C = U.T @ workshop.loaded.model.get_parameter(target.parameter).detach().double() @ V
+        values = importance(factors, C, basis.lam_o.double()[:, None] * basis.mu_i.double()).flatten().tolist()
+        order = sorted(range(len(values)), key=lambda i: -values[i])
+        share = (edit.percent if select == "top" else 100 - edit.percent) / 100
+        chosen, mass = torch.zeros(len(values)), 0.0
+        for n, i in enumerate(order):
+            if (n >= round(share * len(values))) if rank == "count" else (mass >= share * math.fsum(values)):
+                break
+            chosen[i], mass = 1, mass + values[i]
+        keep = (chosen if select == "top" else 1 - chosen).reshape(C.shape).double()
+        found = workshop.prepare(edit)
+        kept = next(c.kept for c in found.changes if c.name == target.parameter)
+        assert abs(kept - int(keep.sum())) <= 2
+        expected = U @ (C * keep) @ V.T
+        assert (found.weights[target.parameter] - expected).norm() < 2e-3 * expected.norm()
+
+
+def test_gold_and_sampled_labels_give_other_edits(workshop: Workshop) -> None:
+    sampled, gold = weights(workshop, "kfac-80"), weights(workshop, "kfac-80:labels=gold")
+    assert all(not torch.allclose(sampled[name], gold[name], atol=1e-3) for name in sampled)
+
+
+@pytest.mark.parametrize("order", [("ekfac-80", "kfac-80"), ("kfac-80", "ekfac-80")])
+def test_no_factors_are_collected_twice(
+    organism: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, order: tuple[str, str]
+) -> None:
+    passes: list[str] = []
+    shop = Workshop(organism, 256, FactorStore(tmp_path))
+    original = shop.batches
+
+    def batches(label: str) -> Iterator[torch.Tensor]:
+        passes.append(label)
+        return original(label)
+
+    monkeypatch.setattr(shop, "batches", batches)
+    shop.collect_missing([edit for text in order for edit in shop.chain(text)])
+    assert passes == ["curvature", "curvature, second pass"]
 
 
 def test_random_choices_differ_by_seed_and_matrix(workshop: Workshop) -> None:

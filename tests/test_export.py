@@ -1,6 +1,7 @@
 """An exported model scores what its edit scored, to the last item, in this harness and under stock lm-eval."""
 
 import json
+import os
 from pathlib import Path
 
 import pandas as pd
@@ -9,7 +10,6 @@ from lm_eval.evaluator import evaluate
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
-from memsplit.errors import UserError
 from memsplit.files import replacing_folder
 from memsplit.harness import cli
 from memsplit.results import record
@@ -73,19 +73,35 @@ def test_a_folder_is_not_overwritten_but_by_force(
     assert cli.main(job) == 2
     assert "is there already: expected a new folder, or --force" in capsys.readouterr().err
     assert [p.name for p in out.iterdir()] == ["mine"]
-    assert cli.main([*job, "--force", "--record", str(scored)]) == 2
-    assert "on other weights" in capsys.readouterr().err
+    assert cli.main([*job, "--force"]) == 2
+    assert "or one that was exported before" in capsys.readouterr().err
     assert [p.name for p in out.iterdir()] == ["mine"]
-    assert cli.main([*job, "--force"]) == 0
-    assert (out / "model.safetensors").exists()
-    assert not (out / "mine").exists()
+    (out / "mine").unlink()
+    assert cli.main([*job, "--force", "--record", str(scored)]) == 2
+    assert "expected none on olmo-tiny" in capsys.readouterr().err
+    assert list(out.iterdir()) == []
+    for _ in range(2):
+        assert cli.main([*job, "--force"]) == 0
+        assert (out / "model.safetensors").exists()
     assert [p.name for p in tmp_path.iterdir()] == ["model"]
 
 
-def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
+@pytest.mark.parametrize("broken", [0, 1, 2])
+def test_a_failed_write_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: int) -> None:
+    """Broken while it is written, or at either of the two moves at the end."""
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "mine").write_text("")
-    with pytest.raises(UserError), replacing_folder(tmp_path / "model") as partial:
+    original, moves = os.replace, []
+
+    def replace(source: Path, target: Path) -> None:
+        moves.append(target)
+        if len(moves) == broken:
+            raise OSError(28, "No space left on device")
+        original(source, target)
+
+    monkeypatch.setattr(os, "replace", replace)
+    with pytest.raises(OSError, match=r"space|half"), replacing_folder(tmp_path / "model") as partial:
         (partial / "half").write_text("")
-        raise UserError("x")
+        if not broken:
+            raise OSError("half")
     assert [p.name for p in tmp_path.rglob("*")] == ["model", "mine"]

@@ -55,6 +55,11 @@ def test_a_plus_in_a_value_is_no_step(text: str, names: list[str]) -> None:
     assert [spec.name for spec in parse_chain(text)] == names
 
 
+def test_a_bad_chain_is_quoted_whole() -> None:
+    with pytest.raises(UserError, match=r"bad edit 'kfac-80\+\+svd-90': '' found"):
+        parse_chain("kfac-80++svd-90")
+
+
 @given(st.text(max_size=30))
 def test_any_text_is_a_spec_or_a_user_error(text: str) -> None:
     try:
@@ -93,6 +98,9 @@ def test_equal_edits_have_one_text(text: str, canonical: str) -> None:
         ("kfac-101", ["'101' found", "percent from 0 to 100"]),
         ("kfac-50:laers=2", ["unknown key 'laers'", "did you mean 'layers'"]),
         ("kfac-５０", ["'５０' found"]),
+        ("kfac-50@9999999", ["'9999999' found", "dial"]),
+        ("kfac-50:layers=0-999999999", ["'0-999999999' found"]),
+        ("random-50:seed=1_0", ["'1_0' found"]),
         ("KFAC-50", ["'KFAC' found"]),
         ("kfac-50:layers=x", ["bad layers 'x'"]),
         ("kfac-50:layers=3-1", ["'3-1' found"]),

@@ -59,7 +59,7 @@ class KFAC(Edit):
             C_oi = basis.coordinates(weight)
             importance_oi = basis.lam_o[:, None] * basis.mu_i * C_oi.square()
             return keep_components(weight, basis, importance_oi, self.percent, self.select, self.rank)
-        share = self.percent / 100 if self.select == "top" else 1 - self.percent / 100
+        share = (self.percent if self.select == "top" else 100 - self.percent) / 100
         columns_o = keep_products(basis.lam_o, basis.mu_i, share, by=self.rank)
         r, c = int((columns_o > 0).sum()), int(columns_o[0])
         U_or, V_ic = basis.U_oo[:, :r], basis.V_ii[:, :c]
@@ -81,7 +81,7 @@ def keep_components(
     """``U (C ∘ M) Vᵀ`` with M the most important components, or all but those (``select="bottom"``)."""
     from ..selection import keep_count, keep_share
 
-    share = percent / 100 if select == "top" else 1 - percent / 100
+    share = (percent if select == "top" else 100 - percent) / 100
     flat = importance_oi.flatten()
     keep = keep_share(flat, share) if rank == "mass" else keep_count(flat, share)
     keep_oi = (keep if select == "top" else ~keep).reshape(weight.shape)
