@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -37,7 +38,7 @@ class Outcome:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Edit:
+class Edit(abc.ABC):
     """Base of all edits: the fields are the configuration, checked when built.
 
     A method adds its own fields (``int``, ``float``, ``str`` or ``Literal``); each is a key of the spec.
@@ -61,6 +62,7 @@ class Edit:
     layers: tuple[int, ...] | None = None
     proj: tuple[str, ...] | None = None
 
+    @abc.abstractmethod
     def new_weight(self, weight: torch.Tensor, factors: Factors | None, name: str) -> Outcome:
         """The matrix after this edit; ``weight`` is left as it is.
 
@@ -69,7 +71,6 @@ class Edit:
             factors: the matrix's curvature where the method ``needs_factors``.
             name: the matrix's name, for seeding.
         """
-        raise NotImplementedError
 
     def factor_options(self) -> dict[str, str]:
         """How the factors that it needs are to be collected: ``{"labels": …}``; empty for the defaults."""
