@@ -109,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     train.add_argument(
         "--out",
-        type=_folder,
+        type=_path,
         default=Path("olmo-tiny-run"),
         help="folder for checkpoint, model and pack (default: %(default)s)",
     )
@@ -144,8 +144,8 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
     _add_model(parser)
     add = parser.add_argument
     add("--edit", required=True, metavar="SPEC", help="NAME[-PERCENT][:key=value,…][@DIAL], or a chain of them")
-    add("--out", type=_folder, required=True, metavar="FOLDER", help="where the model goes")
-    add("--record", type=_folder, metavar="FILE", help="a record of this edit, whose figures go into the card")
+    add("--out", type=_path, required=True, metavar="FOLDER", help="where the model goes")
+    add("--record", type=_path, metavar="FILE", help="a record of this edit, whose figures go into the card")
     add("--force", action="store_true", help="replace a folder that is there")
     parser.set_defaults(command=_export)
 
@@ -169,7 +169,7 @@ def _add_eval(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=_seed, default=0, help="of the intervals' resampling (default: %(default)s)")
     add(
         "--out",
-        type=_folder,
+        type=_path,
         default=Path("memsplit-results"),
         metavar="FOLDER",
         help="where records go (default: %(default)s)",
@@ -191,13 +191,13 @@ def _positive(text: str) -> int:
 
 def _seed(text: str) -> int:
     if not re.fullmatch("[0-9]{1,18}", text):
-        raise argparse.ArgumentTypeError(f"{text!r} found, expected a whole number of 0 to 18 nines")
+        raise argparse.ArgumentTypeError(f"{text!r} found, expected a whole number of at most 18 digits")
     return int(text)
 
 
-def _folder(text: str) -> Path:
+def _path(text: str) -> Path:
     if not text:
-        raise argparse.ArgumentTypeError("'' found, expected a folder")
+        raise argparse.ArgumentTypeError("'' found, expected a path")
     return Path(text)
 
 
@@ -262,8 +262,6 @@ def _quiet() -> None:
 def _export(arguments: argparse.Namespace) -> int:
     _check_model(arguments, [arguments.edit])
     record.check_writable(arguments.out)
-    if arguments.record is not None:
-        record.read(arguments.record)
     device = _device(arguments.device)
     _quiet()
     from .export import export, is_ours
