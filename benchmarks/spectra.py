@@ -20,7 +20,8 @@ def trained(rows: int, columns: int, tokens: int = 40_960) -> tuple[torch.Tensor
         (edit,) = workshop.chain("kfac-50:layers=3,proj=up")
         workshop.collect_missing([edit])
         (target,) = workshop.matrices(edit)
-        basis = workshop.factors([target], workshop.factor_arguments(edit))[target.module].eigenbasis
+        curvature = workshop.curvature
+        basis = curvature.read(curvature.arguments(edit), [target])[target.name].eigenbasis
     return _stretched(basis.lam_o, rows), _stretched(basis.mu_i, columns)
 
 

@@ -1,11 +1,9 @@
-"""Load a model and its tokenizer, name its weights by content, and read the text its factors come from."""
+"""Load a model and its tokenizer, and name its weights by content."""
 
 from __future__ import annotations
 
-import hashlib
-import itertools
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +16,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 
 from ..errors import UserError
 from ..files import digest
+from ..model_edits.hashing import tensors_sha256
 from ..tasks import packs
 from .models import ModelEntry
 
-BROKEN = (OSError, ValueError, RuntimeError, TypeError, KeyError, AttributeError)
+BROKEN = (OSError, ValueError, RuntimeError, TypeError, KeyError, AttributeError, ImportError, NotImplementedError)
 """What transformers and tokenizers raise for a broken file or an absent network."""
 OFFLINE_HINT = "without a network, olmo-tiny and local folders work"
 
@@ -45,35 +44,42 @@ class LoadedModel:
     revision: str | None = None
 
 
-def load(entry: ModelEntry, *, device: str, dtype: str | None = None) -> LoadedModel:
+def load(entry: ModelEntry, *, device: str, dtype: str | None = None, parallelize: bool = False) -> LoadedModel:
     """Load a model.
 
     Args:
         entry: which.
         device: where to compute.
         dtype: to compute in; by default float32 on a CPU (few compute narrower types at any speed), else the entry's.
+        parallelize: spread the layers over all devices of the machine (``device_map="auto"``).
 
     Raises:
         UserError: it cannot be fetched, is damaged, or is no causal language model; the message says which and the
             remedy.
     """
-    where = {"revision": entry.revision} if entry.revision else {}
+    where: dict[str, Any] = {"revision": entry.revision} if entry.revision else {}
+    where |= {"gguf_file": entry.gguf_file} if entry.gguf_file else {}
+    spread = {"device_map": "auto"} if parallelize else {}
     dtype = dtype or ("float32" if torch.device(device).type == "cpu" else entry.dtype)
     tokenizer = _fetch(entry, "tokenizer", lambda: AutoTokenizer.from_pretrained(entry.pretrained, **where))
     model, info = _fetch(
         entry,
         "model",
-        lambda: AutoModelForCausalLM.from_pretrained(entry.pretrained, dtype=dtype, output_loading_info=True, **where),
+        lambda: AutoModelForCausalLM.from_pretrained(
+            entry.pretrained, dtype=dtype, output_loading_info=True, **where, **spread
+        ),
     )
     absent = sorted({*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])})
     if absent:
         raise UserError(f"the weights of {entry.pretrained!r} lack {absent[0]} ({len(absent)} tensors in all)")
-    model = model.to(device).eval()
+    if any(parameter.is_meta for parameter in model.parameters()):
+        raise UserError(f"{entry.name!r} does not fit into this machine's memory: expected more or larger devices")
+    model = (model if parallelize else model.to(device)).eval()
     return LoadedModel(
         entry=entry,
         model=model,
         tokenizer=tokenizer,
-        weights=weights_hash(model.state_dict(), base=_settings_hash(model, tokenizer)),
+        weights=tensors_sha256(model.state_dict(), base=_settings_hash(model, tokenizer)),
         revision=_commit(entry),
     )
 
@@ -138,82 +144,3 @@ def check_pack(loaded: LoadedModel) -> None:
     context = getattr(loaded.model.config, "max_position_embeddings", None)
     if context is not None and max(map(len, passages)) > context:
         raise UserError(f"the pack {pack.name!r} has passages of over {context} tokens, the context of the model")
-
-
-def weights_hash(tensors: Mapping[str, torch.Tensor], base: str = "") -> str:
-    """sha256 of names, types, shapes and bytes, in the order of the names.
-
-    Args:
-        tensors: every parameter and buffer that is saved, or those that an edit changed.
-        base: a hash to go on from: of the model's settings, or of the model that was edited; with no tensors the
-            hash is this one itself.
-    """
-    if not tensors:
-        return base
-    sha = hashlib.sha256(base.encode())
-    for name, tensor in sorted(tensors.items()):
-        sha.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}".encode())
-        sha.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return sha.hexdigest()
-
-
-def corpus_documents(entry: ModelEntry) -> Iterator[str]:
-    """The documents of the model's corpus, in order.
-
-    Raises:
-        UserError: the corpus cannot be read or fetched.
-    """
-    if entry.corpus == "pack":
-        if entry.pack is None:
-            raise UserError(f"{entry.name!r} has no pack to take a corpus from")
-        yield from (row["text"] for row in packs.find(entry.pack).rows("corpus"))
-        return
-    import datasets
-
-    name, config, split, column = entry.corpus.split(":")
-    try:
-        rows = datasets.load_dataset(name, config, split=split, streaming=True)
-        for row in rows:
-            if row[column].strip():
-                yield row[column]
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"the corpus {name!r} could not be fetched: {_reason(error)}; without a network, --pack with a corpus works"
-        ) from error
-
-
-def corpus_name(entry: ModelEntry) -> str:
-    """What identifies the corpus: the file's sha256 for a pack, the data set's address otherwise."""
-    if entry.corpus != "pack":
-        return entry.corpus
-    assert entry.pack is not None
-    return "sha256:" + hashlib.sha256(packs.find(entry.pack).path("corpus").read_bytes()).hexdigest()
-
-
-def blocks(
-    documents: Iterable[str],
-    tokenizer: PreTrainedTokenizerBase,
-    tokens: int,
-    length: int,
-    *,
-    must_have_all: bool = True,
-) -> torch.Tensor:
-    """``tokens // length`` full sequences [n, length]: the documents one after the other, an end token after each.
-
-    Documents that hold fewer tokens give what they hold, unless all are a must.
-
-    Raises:
-        UserError: the documents hold fewer tokens than they must, or not one sequence.
-    """
-    end = [tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else []
-    need = tokens // length * length
-
-    def ids() -> Iterator[int]:
-        for text in documents:
-            yield from tokenizer(text, add_special_tokens=False)["input_ids"]
-            yield from end
-
-    found = list(itertools.islice(ids(), need))
-    if len(found) < (need if must_have_all else length) or not need:
-        raise UserError(f"--factor-tokens {tokens}: expected {length} to {len(found)}, what the corpus holds")
-    return torch.tensor(found[: len(found) // length * length]).view(-1, length)

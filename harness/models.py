@@ -14,6 +14,7 @@ from typing import Any
 
 from ..errors import UserError, unknown
 from ..tasks import packs
+from . import corpus
 
 ORGANISM = Path(__file__).parent / "organism" / "olmo-tiny"
 
@@ -26,11 +27,12 @@ class ModelEntry:
         name: as the user gives it.
         pretrained: hub id or folder.
         revision: of the hub's repository.
+        gguf_file: the one file of the repository or folder that holds the model, where it is of that format.
         layers: edited where a spec gives none; ``None`` is the last quarter.
         proj: edited where a spec gives none; ``None`` is gate and up, or up alone where there is no gate.
         percent: by method, where a spec gives none; by default the source work's headline setting.
         pack: its probe data, by name; ``None`` where there is none yet.
-        corpus: what its factors are collected from: ``pack``, or a dataset on the hub as ``id:config:split:column``.
+        corpus: what its factors are collected from (see ``corpus.find``).
         factor_tokens: tokens of the corpus.
         factor_length: tokens a sequence.
         dtype: to compute in on an accelerator.
@@ -40,6 +42,7 @@ class ModelEntry:
     name: str
     pretrained: str
     revision: str | None = None
+    gguf_file: str | None = None
     layers: tuple[int, ...] | None = None
     proj: tuple[str, ...] | None = None
     percent: Mapping[str, float] = field(default_factory=lambda: {"kfac": 60})
@@ -59,7 +62,7 @@ TABLE = (
         proj=("up",),
         percent={"kfac": 80},
         pack="olmo-tiny",
-        corpus="pack",
+        corpus=corpus.PACK,
         factor_tokens=120_000,
         factor_length=128,
         dtype="float32",
@@ -84,35 +87,45 @@ TABLE = (
 )
 
 
-def resolve(name: str, pack: str | None = None) -> ModelEntry:
-    """The entry of a table name, a local folder, or a hub id.
+def resolve(name: str, pack: str | None = None, corpus_name: str | None = None) -> ModelEntry:
+    """The entry of a table name, a local folder or GGUF file, or a hub id.
 
     Args:
         name: the model.
         pack: takes the place of the table's, and its corpus too where it has one.
+        corpus_name: takes the place of the table's or the pack's corpus.
 
     Raises:
-        UserError: no such model, with the nearest name; or no such pack.
+        UserError: no such model, with the nearest name; or no such pack or corpus.
     """
     entry = _named(name)
-    if pack is None:
-        return entry
-    has_corpus = packs.find(pack).path("corpus").exists()
-    return dataclasses.replace(entry, pack=pack, corpus="pack" if has_corpus else entry.corpus)
+    if pack is not None:
+        has_corpus = packs.find(pack).path("corpus").exists()
+        entry = dataclasses.replace(entry, pack=pack, corpus=corpus.PACK if has_corpus else entry.corpus)
+    if corpus_name is not None:
+        corpus.find(corpus_name, entry.pack)
+        entry = dataclasses.replace(entry, corpus=corpus_name)
+    return entry
 
 
 def _named(name: str) -> ModelEntry:
     for entry in TABLE:
         if entry.name == name:
             return entry
-    folder = Path(name).expanduser()
-    if name and folder.is_dir():
-        if not (folder / "config.json").is_file():
+    path = Path(name).expanduser()
+    if name.endswith(".gguf") and path.is_file():
+        return ModelEntry(name=name, pretrained=str(path.parent), gguf_file=path.name)
+    if name and path.is_dir():
+        if not (path / "config.json").is_file():
             raise UserError(f"the folder {name!r} is no model: expected a config.json in it")
-        return ModelEntry(name=name, pretrained=str(folder))
-    if name.count("/") == 1 and not name.startswith((".", "/", "~")):
-        return ModelEntry(name=name, pretrained=name)
-    raise unknown("model", name, [*(entry.name for entry in TABLE), "a folder", "a hub id OWNER/NAME"])
+        return ModelEntry(name=name, pretrained=str(path))
+    if not name.startswith((".", "/", "~")):
+        owner, _, rest = name.partition("/")
+        repository, _, file = rest.partition("/")
+        if owner and repository and (not file or file.endswith(".gguf")):
+            return ModelEntry(name=name, pretrained=f"{owner}/{repository}", gguf_file=file or None)
+    expected = [*(entry.name for entry in TABLE), "a folder", "a GGUF file", "a hub id OWNER/NAME"]
+    raise unknown("model", name, expected)
 
 
 def local_config(entry: ModelEntry) -> dict[str, Any] | None:

@@ -25,6 +25,8 @@ class Request:
     model: str
     edits: Sequence[str]
     pack: str | None = None
+    corpus: str | None = None
+    parallelize: bool = False
     suite: str = "memsplit"
     tasks: Sequence[str] = ()
     split: str = "test"
@@ -53,7 +55,7 @@ def fill_in(text: str, entry: models.ModelEntry, n_layers: int | None) -> tuple[
 
 
 def _fill_in(edit: registry.Edit, entry: models.ModelEntry, n_layers: int | None) -> registry.Edit:
-    if not edit.touches:
+    if not edit.targeted:
         return edit
     layers = edit.layers or entry.layers or (models.default_layers(n_layers) if n_layers else None)
     if layers and n_layers:
@@ -95,6 +97,7 @@ def describe(request: Request) -> list[str]:
 
     bench = Bench(request)
     model, workshop, scorer = bench.loaded.model, bench.workshop, bench.scorer
+    curvature = workshop.curvature
     per_token = _seconds_per_token(bench)
     missing = [part.task for part in scorer.missing(bench.loaded.weights)]
     suite_s = per_token * _tokens(bench, scorer.tasks)
@@ -109,16 +112,17 @@ def describe(request: Request) -> list[str]:
     total_s = base_s
     counted: set[Path] = set()
     for chain in bench.chains:
-        chain_s = suite_s if any(edit.touches for edit in chain) else 0.0
+        chain_s = suite_s if any(edit.name != "none" for edit in chain) else 0.0
         states = set()
         for edit in chain:
-            arguments = workshop.factor_arguments(edit)
-            paths = {t: workshop.store.path(arguments, t.module) for t in workshop.missing_factors(edit)}
+            arguments = curvature.arguments(edit)
+            missing = curvature.missing(edit, workshop.matrices(edit))
+            paths = {t: curvature.store.path(arguments, t.name) for t in missing}
             to_collect = [t for t, path in paths.items() if path not in counted]
             counted.update(paths.values())
             if to_collect:
-                chain_s += workshop.collecting_s(arguments, to_collect)
-                states.add(f"collects factors of {len(to_collect)} matrices from {workshop.factor_tokens} tokens")
+                chain_s += curvature.collecting_s(arguments, to_collect)
+                states.add(f"collects factors of {len(to_collect)} matrices from {curvature.tokens} tokens")
             elif edit.needs_factors:
                 states.add("factors cached")
         total_s += chain_s
@@ -143,7 +147,7 @@ def _seconds_per_token(bench: Bench) -> float:
     import torch
 
     model = bench.loaded.model
-    ids = torch.zeros(8, bench.workshop.length, dtype=torch.long, device=model.device)
+    ids = torch.zeros(8, bench.workshop.curvature.length, dtype=torch.long, device=model.device)
     with torch.inference_mode():
         float(model(ids).logits[0, 0, 0])
         start = time.monotonic()

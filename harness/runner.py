@@ -82,9 +82,9 @@ class Bench:
     def __init__(self, request: Request) -> None:
         logging.getLogger("lm_eval").setLevel(logging.ERROR)
         self.request = request
-        entry = models.resolve(request.model, request.pack)
+        entry = models.resolve(request.model, request.pack, request.corpus)
         self.parts, self.skipped = choose_parts(request.suite, request.tasks, entry)
-        self.loaded = loading.load(entry, device=request.device, dtype=request.dtype)
+        self.loaded = loading.load(entry, device=request.device, dtype=request.dtype, parallelize=request.parallelize)
         loading.check_pack(self.loaded)
         self.workshop = Workshop(self.loaded, request.factor_tokens)
         self.chains = [self.workshop.chain(text) for text in request.edits]

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 
-from .factors import Factors
+from .material import Material
 from .registry import Edit
-from .targets import Target
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +17,7 @@ class MatrixChange:
     """What an edit did to one matrix.
 
     Attributes:
-        name: the parameter's.
+        name: its weight's.
         kept: components kept.
         total: components there were.
         removed_norm: ‖W - W'‖ / ‖W‖ (Frobenius).
@@ -32,33 +31,39 @@ class MatrixChange:
 
 @torch.no_grad()
 def compute(
-    model: torch.nn.Module, edit: Edit, targets: Iterable[Target], factors: Mapping[str, Factors]
+    model: torch.nn.Module, edit: Edit, material: Material
 ) -> tuple[dict[str, torch.Tensor], list[MatrixChange]]:
     """The edit's new weights by parameter name, in the parameters' own type and layout; the model is not changed.
 
     Args:
         model: whose weights to edit.
         edit: what to do.
-        targets: the matrices.
-        factors: curvature by module name, for an edit that needs it.
+        material: what it needs.
 
     Returns:
-        New weights of those parameters that change, computed in float32 and cast once, and the account of all targets.
+        New weights of those parameters that change, computed in float32 and cast once, and the account of all that
+        the edit looked at.
+
+    Raises:
+        UserError: the edit cannot be made.
     """
     weights: dict[str, torch.Tensor] = {}
     changes = []
-    for target in targets:
-        stored = model.get_parameter(target.parameter)
-        W_oi = stored.detach().T if target.transposed else stored.detach()
-        W_oi = W_oi.to(torch.promote_types(W_oi.dtype, torch.float32))
-        outcome = edit.new_weight(W_oi, factors.get(target.module), target.module)
-        new_oi = outcome.weight if edit.dial == 0 else outcome.weight + edit.dial * (W_oi - outcome.weight)
-        unchanged = outcome.weight is W_oi or edit.dial == 1
-        norm = 0.0 if unchanged else float((W_oi - new_oi).norm() / W_oi.norm().clamp(min=1e-30))
-        changes.append(MatrixChange(name=target.parameter, kept=outcome.kept, total=outcome.total, removed_norm=norm))
+    targets = {target.name: target for target in material.targets}
+    for name, outcome in edit.new_weights(model, material):
+        target = targets.get(name)
+        parameter = target.parameter if target else name
+        stored = weights.get(parameter, model.get_parameter(parameter).detach())
+        before = target.view(stored) if target else stored
+        wide = before.to(torch.promote_types(before.dtype, torch.float32))
+        new = outcome.weight if edit.dial == 0 else outcome.weight + edit.dial * (wide - outcome.weight)
+        unchanged = edit.dial == 1 or torch.equal(new.to(before.dtype), before)
+        norm = 0.0 if unchanged else float((wide - new).norm() / wide.norm().clamp(min=1e-30))
+        label = f"{name}.weight" if target else name
+        changes.append(MatrixChange(name=label, kept=outcome.kept, total=outcome.total, removed_norm=norm))
         if not unchanged:
-            stored_layout = new_oi.T if target.transposed else new_oi
-            weights[target.parameter] = stored_layout.to(stored.dtype).contiguous()
+            whole = weights.setdefault(parameter, stored.clone(memory_format=torch.contiguous_format))
+            (target.view(whole) if target else whole).copy_(new)
     return weights, changes
 
 

@@ -7,44 +7,30 @@ Shapes: b = sequences, t = tokens, v = vocabulary, n = positions, i = in, o = ou
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 from .factors import Basis, Factors
+from .sums import Checkpoint, Moments, Sums, rank_and_world
 from .targets import Target
 
-Moments = Callable[[torch.Tensor, torch.Tensor], dict[str, torch.Tensor]]
-"""Sums over positions, by name, from the inputs a [n, i] and the gradients g [n, o] of one batch."""
+FOLD = 16
+"""Batches that are summed in float32 before the sum is added to the float64 totals."""
+_Sinks = list[tuple[Sums, int | None]]
+"""The sums that one product feeds, each with the half of its outputs that is the matrix's (``None``: all)."""
 
 
-@dataclass
-class _Sums:
-    """Running sums of one matrix over positions, in float64."""
-
-    of: Moments
-    sums: dict[str, torch.Tensor] = field(default_factory=dict)
-    positions: int = 0
-
-    def add(self, a_ni: torch.Tensor, g_no: torch.Tensor) -> None:
-        for name, value in self.of(a_ni, g_no).items():
-            self.sums[name] = self.sums[name].add_(value) if name in self.sums else value.double()
-        self.positions += len(g_no)
-
-    def mean(self, name: str) -> torch.Tensor:
-        return (self.sums[name] / self.positions).float()
-
-
-def _kfac(a_ni: torch.Tensor, g_no: torch.Tensor) -> dict[str, torch.Tensor]:
-    return {"aaT": a_ni.T @ a_ni, "ggT": g_no.T @ g_no}
+def _kfac(a_ni: torch.Tensor, g_no: torch.Tensor) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    return {"aaT": (a_ni, a_ni), "ggT": (g_no, g_no)}
 
 
 def _ekfac(basis: Basis) -> Moments:
-    def squares(a_ni: torch.Tensor, g_no: torch.Tensor) -> dict[str, torch.Tensor]:
-        return {"fisher_oi": (g_no @ basis.U_oo).square().T @ (a_ni @ basis.V_ii).square()}
+    def squares(a_ni: torch.Tensor, g_no: torch.Tensor) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+        return {"fisher_oi": ((g_no @ basis.U_oo).square(), (a_ni @ basis.V_ii).square())}
 
     return squares
 
@@ -67,35 +53,43 @@ def collect(
     *,
     labels: str = "sampled",
     seed: int = 0,
+    checkpoint: Checkpoint | None = None,
 ) -> dict[str, Factors]:
     """E[a aᵀ] and E[g gᵀ] of each target over every position but each sequence's last (K-FAC).
 
     ``g`` is the gradient of the cross-entropy summed over positions, so that a position's contribution depends neither
-    on the batch nor on the sequence's length. Nothing below the lowest target keeps a graph, and no weight's gradient
-    is computed.
+    on the batch nor on the sequence's length. An expert's positions are those that are routed to it. Nothing below the
+    lowest target keeps a graph, and no weight's gradient is computed. Where ``torch.distributed`` runs several
+    processes, each takes its share of the batches and all return the same.
 
     Args:
         model: in evaluation mode; its parameters' ``requires_grad`` are restored.
         targets: the matrices.
-        batches: ids [b, t].
+        batches: ids [b, t]; the same ones in every process.
         labels: ``sampled`` from the model (the true Fisher), or ``gold``, the text's own.
         seed: of the sampling.
+        checkpoint: where the sums are kept, and gone on from.
 
     Returns:
-        Factors by the target's module name, float32.
+        Factors by the target's name, float32.
     """
-    sums = {target.module: _Sums(_kfac) for target in targets}
-    _run(model, sums, batches, labels, seed)
-    return {module: Factors(s.mean("aaT"), s.mean("ggT"), s.positions) for module, s in sums.items() if s.positions}
+    sums = {}
+    for target in targets:
+        o, i = (weight := target.view(model.get_parameter(target.parameter))).shape
+        sums[target.name] = Sums(_kfac, {"aaT": (i, i), "ggT": (o, o)}, weight.device)
+    _run(model, targets, sums, batches, labels, seed, checkpoint)
+    return {name: Factors(s.mean("aaT"), s.mean("ggT"), int(s.positions)) for name, s in sums.items()}
 
 
 def collect_ekfac(
     model: torch.nn.Module,
+    targets: Sequence[Target],
     factors: Mapping[str, Factors],
     batches: Iterable[torch.Tensor],
     *,
     labels: str = "sampled",
     seed: int = 0,
+    checkpoint: Checkpoint | None = None,
 ) -> dict[str, Factors]:
     """The factors with E[(Uᵀ g aᵀ V)²] beside them, over the same positions as :func:`collect`.
 
@@ -103,38 +97,66 @@ def collect_ekfac(
 
     Args:
         model: in evaluation mode.
-        factors: K-FAC's, by module name; their eigenbases are those measured in.
-        batches: ids [b, t].
+        targets: the matrices.
+        factors: K-FAC's, by the target's name; their eigenbases are those measured in.
+        batches: as in :func:`collect`.
         labels: as in :func:`collect`.
         seed: of the sampling.
+        checkpoint: as in :func:`collect`.
     """
-    sums = {module: _Sums(_ekfac(f.eigenbasis)) for module, f in factors.items()}
-    _run(model, sums, batches, labels, seed)
-    return {m: Factors(f.aaT, f.ggT, f.tokens, sums[m].mean("fisher_oi")) for m, f in factors.items()}
+    kfac = {target.name: factors[target.name] for target in targets}
+    sums = {
+        name: Sums(_ekfac(f.eigenbasis), {"fisher_oi": (len(f.ggT), len(f.aaT))}, f.aaT.device)
+        for name, f in kfac.items()
+    }
+    _run(model, targets, sums, batches, labels, seed, checkpoint)
+    return {name: Factors(f.aaT, f.ggT, f.tokens, sums[name].mean("fisher_oi")) for name, f in kfac.items()}
 
 
 def _run(
-    model: torch.nn.Module, sums: Mapping[str, _Sums], batches: Iterable[torch.Tensor], labels: str, seed: int
+    model: Any,
+    targets: Sequence[Target],
+    sums: Mapping[str, Sums],
+    batches: Iterable[torch.Tensor],
+    labels: str,
+    seed: int,
+    checkpoint: Checkpoint | None,
 ) -> None:
-    """One pass: forward, labels, backward; the sums are added to on the way."""
-    index = 0
+    """One pass: forward, labels, backward; the sums are added to on the way.
+
+    The model sees all ids but each sequence's last, which is a label alone. One softmax serves both the sampling and
+    the gradient, p - onehot(label).
+    """
+    rank, world = rank_and_world()
+    done = checkpoint.load(sums) if checkpoint else 0
+    index = mine = 0
     with ExitStack() as stack:
         stack.enter_context(torch.enable_grad())
         stack.enter_context(_frozen(model))
-        for name, of_module in sums.items():
-            handle = model.get_submodule(name).register_forward_hook(_watch(of_module))
-            stack.callback(handle.remove)
-        for ids_bt in batches:
-            logits_btv = model(input_ids=ids_bt, use_cache=False).logits
-            p_btv = logits_btv.detach()[:, :-1].float().softmax(-1)
+        stack.enter_context(_watched(model, targets, sums))
+        for number, ids_bt in enumerate(batches):
+            first, index = index, index + len(ids_bt)
+            if number % world != rank:
+                continue
+            mine += 1
+            if mine <= done:
+                continue
+            logits_btv = model(input_ids=ids_bt[:, :-1], use_cache=False).logits
+            p_btv = logits_btv.detach().float().softmax(-1)
             if labels == "gold":
-                label_bt = ids_bt[:, 1:]
+                label_bt = ids_bt[:, 1:].to(p_btv.device)
             else:
-                label_bt = torch.stack([sample_labels(p_tv, seed, index + b) for b, p_tv in enumerate(p_btv)])
-            index += len(ids_bt)
-            gradient = torch.zeros_like(logits_btv)
-            gradient[:, :-1] = p_btv.scatter_add_(-1, label_bt[..., None], -torch.ones_like(p_btv[..., :1]))
-            logits_btv.backward(gradient)
+                label_bt = torch.stack([sample_labels(p_tv, seed, first + b) for b, p_tv in enumerate(p_btv)])
+            p_btv.scatter_add_(-1, label_bt[..., None], -torch.ones_like(p_btv[..., :1]))
+            logits_btv.backward(p_btv.to(logits_btv.dtype))
+            if mine % FOLD == 0:
+                for s in sums.values():
+                    s.fold()
+                if checkpoint:
+                    checkpoint.save_when_due(sums, mine)
+    for s in sums.values():
+        s.fold()
+        s.reduce()
 
 
 @contextmanager
@@ -148,17 +170,57 @@ def _frozen(model: torch.nn.Module) -> Iterator[None]:
             p.requires_grad_(requires_grad)
 
 
-def _watch(sums: _Sums) -> Any:
-    """A forward hook that adds inputs and gradients up; the lowest target's output becomes the graph's leaf."""
+@contextmanager
+def _watched(model: Any, targets: Sequence[Target], sums: Mapping[str, Sums]) -> Iterator[None]:
+    """Feed the sums whenever the model uses a target: by hooks on modules, and for experts by watching products.
 
-    def hook(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-        a_ni = inputs[0].detach()[:, :-1].flatten(0, -2).float()
+    Experts are computed one after the other meanwhile, each by a product with its own part of the weights.
+    """
+    experts: dict[int, _Sinks] = {}
+    with ExitStack() as stack:
+        for target in targets:
+            if target.part:
+                start = model.get_parameter(target.parameter)[target.part.expert].data_ptr()
+                experts.setdefault(start, []).append((sums[target.name], target.part.half))
+            else:
+                hook = _hook([(sums[target.name], None)])
+                stack.callback(model.get_submodule(target.name).register_forward_hook(hook).remove)
+        if experts:
+            before = model.get_experts_implementation()
+            model.set_experts_implementation("eager")
+            stack.callback(model.set_experts_implementation, before)
+            stack.enter_context(_Products(experts))
+        yield
 
-        def backward(grad: torch.Tensor) -> None:
-            sums.add(a_ni, grad[:, :-1].flatten(0, -2).float())
 
-        if not output.requires_grad:
-            output.requires_grad_()
-        output.register_hook(backward)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+class _Products(TorchFunctionMode):
+    """Watches ``linear`` for weights that begin at given addresses."""
 
-    return hook
+    def __init__(self, sinks: Mapping[int, _Sinks]) -> None:
+        super().__init__()
+        self.sinks = sinks
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Call ``func``, and watch it if it is such a product."""
+        output = func(*args, **(kwargs or {}))
+        if func is torch.nn.functional.linear and (sinks := self.sinks.get(args[1].data_ptr())):
+            _feed(sinks, args[0], output)
+        return output
+
+
+def _hook(sinks: _Sinks) -> Any:
+    return lambda module, inputs, output: _feed(sinks, inputs[0], output)
+
+
+def _feed(sinks: _Sinks, inputs: torch.Tensor, output: torch.Tensor) -> None:
+    """Add inputs and gradients up when the gradients come; the lowest target's output becomes the graph's leaf."""
+    a_ni = inputs.detach().flatten(0, -2).float()
+
+    def backward(grad: torch.Tensor) -> None:
+        g_no = grad.flatten(0, -2).float()
+        for sums, half in sinks:
+            sums.add(a_ni, g_no if half is None else g_no.chunk(2, -1)[half])
+
+    if not output.requires_grad:
+        output.requires_grad_()
+    output.register_hook(backward)  # type: ignore[no-untyped-call]  # torch leaves it untyped

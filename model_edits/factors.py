@@ -5,7 +5,6 @@ Shapes: o = out features, i = in features.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,8 +16,9 @@ from safetensors.torch import save_file
 
 from ..errors import UserError
 from ..files import canonical, digest, replacing
+from .hashing import tensors_sha256
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,13 +71,15 @@ class Factors:
         """The same on a device."""
         return Factors(tokens=self.tokens, **{name: t.to(device) for name, t in self.tensors().items()})
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the statistics."""
+        return sum(tensor.nbytes for tensor in self.tensors().values())
+
     @cached_property
     def sha256(self) -> str:
         """Names the statistics by their content."""
-        sha = hashlib.sha256()
-        for tensor in self.tensors().values():
-            sha.update(tensor.cpu().contiguous().numpy().tobytes())
-        return sha.hexdigest()
+        return tensors_sha256(self.tensors())
 
     @cached_property
     def eigenbasis(self) -> Basis:

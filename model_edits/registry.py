@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import torch
 
     from .factors import Factors
+    from .material import Material
 
 ENTRY_POINTS = "memsplit.edits"
 COMMON = ("percent", "dial", "layers", "proj")
@@ -24,10 +25,10 @@ COMMON = ("percent", "dial", "layers", "proj")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What a method made of one matrix.
+    """What a method made of one weight.
 
     Attributes:
-        weight: the new weight [out, in].
+        weight: the new weight.
         kept: components kept.
         total: components there were.
     """
@@ -41,7 +42,8 @@ class Outcome:
 class Edit(abc.ABC):
     """Base of all edits: the fields are the configuration, checked when built.
 
-    A method adds its own fields (``int``, ``float``, ``str`` or ``Literal``); each is a key of the spec.
+    A method adds its own fields (``int``, ``float``, ``str`` or ``Literal``); each is a key of the spec. Most methods
+    look at one matrix at a time: see :class:`MatrixEdit`.
 
     Attributes:
         percent: what is kept of the method's budget (``budget``), 0 to 100; ``None`` where it has none.
@@ -55,7 +57,9 @@ class Edit(abc.ABC):
     source: ClassVar[str] = ""
     budget: ClassVar[str | None] = None
     needs_factors: ClassVar[bool] = False
-    touches: ClassVar[bool] = True
+    needs_passages: ClassVar[bool] = False
+    targeted: ClassVar[bool] = True
+    """Whether it edits the matrices of ``layers`` and ``proj``; else it finds its own, or none."""
 
     percent: float | None = None
     dial: float = 0.0
@@ -63,13 +67,13 @@ class Edit(abc.ABC):
     proj: tuple[str, ...] | None = None
 
     @abc.abstractmethod
-    def new_weight(self, weight: torch.Tensor, factors: Factors | None, name: str) -> Outcome:
-        """The matrix after this edit; ``weight`` is left as it is.
+    def new_weights(self, model: torch.nn.Module, material: Material) -> Iterator[tuple[str, Outcome]]:
+        """Each edited weight's name with its outcome, one at a time; the model is left as it is.
 
-        Args:
-            weight: [out, in], float32 or wider.
-            factors: the matrix's curvature where the method ``needs_factors``.
-            name: the matrix's name, for seeding.
+        The name is a parameter's, and the weight of its shape; or a matrix's of ``material.targets``, [out, in].
+
+        Raises:
+            UserError: the edit does not fit the model, or a file that it needs is missing or broken.
         """
 
     def factor_options(self) -> dict[str, str]:
@@ -97,7 +101,7 @@ class Edit(abc.ABC):
     @classmethod
     def usage(cls) -> dict[str, str]:
         """The method's keys, each with what it takes and, in brackets, its default."""
-        keys = {"layers": "0+2-3 [the model's]", "proj": "gate+up [the model's]"} if cls.touches else {}
+        keys = {"layers": "0+2-3 [the model's]", "proj": "gate+up [the model's]"} if cls.targeted else {}
         hints = get_type_hints(cls)
         for field in cls.option_fields():
             takes = "|".join(map(str, _options(hints[field.name])))
@@ -108,6 +112,26 @@ class Edit(abc.ABC):
     def option_fields(cls) -> list[dataclasses.Field[Any]]:
         """The method's own keys."""
         return [field for field in dataclasses.fields(cls) if field.name not in COMMON]
+
+
+class MatrixEdit(Edit):
+    """Base of the edits that make each matrix anew from itself and its curvature."""
+
+    @abc.abstractmethod
+    def new_weight(self, weight: torch.Tensor, factors: Factors | None, name: str) -> Outcome:
+        """The matrix after this edit; ``weight`` is left as it is.
+
+        Args:
+            weight: [out, in], float32 or wider.
+            factors: the matrix's curvature where the method ``needs_factors``.
+            name: the matrix's name, for seeding.
+        """
+
+    def new_weights(self, model: torch.nn.Module, material: Material) -> Iterator[tuple[str, Outcome]]:
+        """Every target, one after the other."""
+        for target in material.targets:
+            factors = material.factors[target.name] if self.needs_factors else None
+            yield target.name, self.new_weight(target.matrix(model), factors, target.name)
 
 
 E = TypeVar("E", bound=type[Edit])

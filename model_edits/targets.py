@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import UserError, unknown
 
@@ -23,6 +23,27 @@ PROJECTIONS: dict[str, tuple[str, ...]] = {
 }
 """Short name -> the modules of that role in a layer (Llama-like, GPT-2, GPT-NeoX)."""
 MLP = ("gate", "up", "down")
+EXPERTS = "mlp.experts"
+FUSED: dict[str, tuple[str, int | None]] = {
+    "gate": ("gate_up_proj", 0),
+    "up": ("gate_up_proj", 1),
+    "down": ("down_proj", None),
+}
+"""Short name -> the weight of a mixture of experts that holds it, and which half of its rows."""
+
+
+class Slice(NamedTuple):
+    """One expert's matrix inside a weight [experts, out, in] that holds all of them, gate above up.
+
+    Attributes:
+        parameter: the full name of the weight that holds it.
+        expert: its index.
+        half: the rows: 0 the upper half (gate), 1 the lower one (up), ``None`` all (down).
+    """
+
+    parameter: str
+    expert: int
+    half: int | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,21 +51,35 @@ class Target:
     """One weight matrix.
 
     Attributes:
-        module: the module's full name in the model.
+        name: the matrix's: its module's full name, or for an expert what that would be if each had modules of its own.
         layer: its layer, from 0.
         proj: its role, a key of :data:`PROJECTIONS`.
         transposed: the stored weight is [in, out] (GPT-2's ``Conv1D``) instead of [out, in].
+        part: where it lies in a mixture of experts; ``None`` for a module's own weight.
     """
 
-    module: str
+    name: str
     layer: int
     proj: str
-    transposed: bool
+    transposed: bool = False
+    part: Slice | None = None
 
     @property
     def parameter(self) -> str:
-        """The weight's full name in the model."""
-        return f"{self.module}.weight"
+        """The full name of the weight that holds it."""
+        return self.part.parameter if self.part else f"{self.name}.weight"
+
+    def view(self, stored: torch.Tensor) -> torch.Tensor:
+        """The matrix [out, in] inside the stored weight."""
+        if self.part is None:
+            return stored.T if self.transposed else stored
+        matrix = stored[self.part.expert]
+        return matrix if self.part.half is None else matrix.chunk(2)[self.part.half]
+
+    def matrix(self, model: torch.nn.Module) -> torch.Tensor:
+        """The model's matrix [out, in], in float32 or wider."""
+        W_oi = self.view(model.get_parameter(self.parameter).detach())
+        return W_oi if W_oi.element_size() > 4 else W_oi.float()
 
 
 def parse_layers(text: str) -> tuple[int, ...]:
@@ -103,19 +138,13 @@ def find(model: torch.nn.Module, layers: Iterable[int], proj: Iterable[str]) -> 
     layers, proj = set(layers), list(proj)
     blocks, n_layers = _blocks(model)
     check_layers(layers, n_layers)
-    roles = {suffix: role for role in proj for suffix in PROJECTIONS[role]}
-    found = []
-    for name, module in model.named_modules():
-        prefix, _, rest = name.removeprefix(f"{blocks}.").partition(".")
-        if not (name.startswith(f"{blocks}.") and prefix.isdigit() and int(prefix) in layers and rest in roles):
-            continue
-        transposed = type(module).__name__ == "Conv1D"
-        found.append(Target(module=name, layer=int(prefix), proj=roles[rest], transposed=transposed))
+    everything = [target for target in _all(model, blocks) if target.layer in layers]
+    found = tuple(target for target in everything if target.proj in proj)
     for role in proj:
         if all(target.proj != role for target in found):
-            has = sorted({r for r, s in PROJECTIONS.items() for n, _ in model.named_modules() if n.endswith(s)})
+            has = sorted({target.proj for target in everything})
             raise UserError(f"{type(model).__name__} has no projection {role!r}: expected some of {', '.join(has)}")
-    return tuple(found)
+    return found
 
 
 def default_proj(model: torch.nn.Module) -> tuple[str, ...]:
@@ -124,11 +153,34 @@ def default_proj(model: torch.nn.Module) -> tuple[str, ...]:
     Raises:
         UserError: the model has neither.
     """
-    modules = [name for name, _ in model.named_modules()]
-    found = tuple(p for p in ("gate", "up") if any(name.endswith(PROJECTIONS[p]) for name in modules))
+    roles = {target.proj for target in _all(model, _blocks(model)[0])}
+    found = tuple(p for p in ("gate", "up") if p in roles)
     if not found:
-        raise UserError(f"{type(model).__name__} has no projection gate or up: expected a dense MLP")
+        raise UserError(f"{type(model).__name__} has no projection gate or up: expected an MLP of one of these roles")
     return found
+
+
+def _all(model: torch.nn.Module, blocks: str) -> Iterator[Target]:
+    """Every matrix of a known role, in the model's order."""
+    roles = {suffix: role for role, suffixes in PROJECTIONS.items() for suffix in suffixes}
+    for name, module in model.named_modules():
+        layer, _, rest = name.removeprefix(f"{blocks}.").partition(".")
+        if not (name.startswith(f"{blocks}.") and layer.isdigit()):
+            continue
+        if rest in roles:
+            yield Target(name=name, layer=int(layer), proj=roles[rest], transposed=type(module).__name__ == "Conv1D")
+        elif rest == EXPERTS and _fused(module):
+            for expert in range(module.get_parameter("down_proj").shape[0]):
+                for role, (stored, half) in FUSED.items():
+                    part = Slice(f"{name}.{stored}", expert, half)
+                    yield Target(name=f"{name}.{expert}.{role}_proj", layer=int(layer), proj=role, part=part)
+
+
+def _fused(experts: Any) -> bool:
+    """Whether a module holds its experts as gate above up [experts, 2 out, in] and down [experts, out, in]."""
+    stored = dict(experts.named_parameters(recurse=False))
+    plain = getattr(experts, "is_concatenated", False) and not getattr(experts, "is_transposed", True)
+    return plain and {"gate_up_proj", "down_proj"} <= stored.keys()
 
 
 def _blocks(model: Any) -> tuple[str, int]:

@@ -12,6 +12,7 @@ from memsplit.model_edits import registry, targets
 from memsplit.model_edits.apply import applied, compute
 from memsplit.model_edits.curvature import collect
 from memsplit.model_edits.factors import Factors
+from memsplit.model_edits.material import Material
 from memsplit.model_edits.spec import parse
 
 SPECIAL = {"vocab_size": 32, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 1}
@@ -43,18 +44,18 @@ def moments(model: Any, found: tuple[targets.Target, ...]) -> dict[str, tuple[to
     """By one plain backward pass through the whole model, every output's gradient kept."""
     kept: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
     hooks = [
-        model.get_submodule(t.module).register_forward_hook(lambda _, a, o, t=t: kept.update({t.module: (a[0], o)}))
+        model.get_submodule(t.name).register_forward_hook(lambda _, a, o, t=t: kept.update({t.name: (a[0], o)}))
         for t in found
     ]
     logits = model(IDS).logits[:, :-1].flatten(0, 1)
     loss = cross_entropy(logits, IDS[:, 1:].flatten(), reduction="sum")
-    gradients = torch.autograd.grad(loss, [kept[t.module][1] for t in found])
+    gradients = torch.autograd.grad(loss, [kept[t.name][1] for t in found])
     for hook in hooks:
         hook.remove()
     result = {}
     for target, gradient in zip(found, gradients, strict=True):
-        a, g = kept[target.module][0][:, :-1].flatten(0, 1).detach(), gradient[:, :-1].flatten(0, 1)
-        result[target.module] = (a.T @ a / len(a), g.T @ g / len(g))
+        a, g = kept[target.name][0][:, :-1].flatten(0, 1).detach(), gradient[:, :-1].flatten(0, 1)
+        result[target.name] = (a.T @ a / len(a), g.T @ g / len(g))
     return result
 
 
@@ -77,11 +78,11 @@ def test_every_method_edits_and_the_base_comes_back(model: Any, spec: str) -> No
     }
     before = model(IDS).logits
     edit = registry.build(parse(spec))
-    weights, _ = compute(model, edit, found, factors)
+    weights, _ = compute(model, edit, Material(targets=found, factors=factors))
     for target in found:
         stored = model.get_parameter(target.parameter).detach()
         plain = stored.T if target.transposed else stored
-        expected = edit.new_weight(plain.contiguous(), factors[target.module], target.module).weight
+        expected = edit.new_weight(plain.contiguous(), factors[target.name], target.name).weight
         changed = weights[target.parameter].T if target.transposed else weights[target.parameter]
         torch.testing.assert_close(changed, expected, rtol=1e-4, atol=1e-6)
     with applied(model, weights):

@@ -36,14 +36,14 @@ def model() -> Small:
     return Small().double()
 
 
-TARGETS = [Target(module=m, layer=0, proj="up", transposed=False) for m in ("first", "second")]
+TARGETS = [Target(name=m, layer=0, proj="up", transposed=False) for m in ("first", "second")]
 
 
 def oracle(model: Small, ids: torch.Tensor, labels: torch.Tensor) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
     """Each position's input and gradient by one backward pass of its own."""
     moments = {}
     for target in TARGETS:
-        module = model.get_submodule(target.module)
+        module = model.get_submodule(target.name)
         aaT, ggT, n = torch.tensor(0), torch.tensor(0), 0
         for row, gold in zip(ids, labels, strict=True):
             for token, label in zip(row[:-1], gold, strict=True):
@@ -53,7 +53,7 @@ def oracle(model: Small, ids: torch.Tensor, labels: torch.Tensor) -> dict[str, t
                 hook.remove()
                 (g,) = torch.autograd.grad(loss, kept["g"])
                 aaT, ggT, n = aaT + kept["a"][0].T @ kept["a"][0], ggT + g[0].T @ g[0], n + 1
-        moments[target.module] = (aaT / n, ggT / n)
+        moments[target.name] = (aaT / n, ggT / n)
     return moments
 
 
@@ -78,9 +78,9 @@ def test_ekfac_equals_autodiff(model: Small) -> None:
     ids = torch.randint(VOCABULARY, (4, 6))
     batches = [ids[:3], ids[3:]]
     factors = collect(model, TARGETS, batches, labels="gold")
-    found = collect_ekfac(model, factors, batches, labels="gold")
+    found = collect_ekfac(model, TARGETS, factors, batches, labels="gold")
     for target in TARGETS:
-        basis = factors[target.module].eigenbasis
+        basis = factors[target.name].eigenbasis
         U, V = basis.U_oo.double(), basis.V_ii.double()
         weight = model.get_parameter(target.parameter)
         squares, n = torch.zeros_like(weight), 0
@@ -89,7 +89,7 @@ def test_ekfac_equals_autodiff(model: Small) -> None:
                 loss = cross_entropy(model(token[None, None]).logits[0], label[None])
                 (gradient,) = torch.autograd.grad(loss, weight)
                 squares, n = squares + (U.T @ gradient @ V).square(), n + 1
-        fisher = found[target.module].fisher_oi
+        fisher = found[target.name].fisher_oi
         assert fisher is not None
         torch.testing.assert_close(fisher.double(), squares / n, rtol=1e-4, atol=1e-8)
 

@@ -25,10 +25,13 @@ WITHIN: dict[str, set[str]] = {
     "spec": set(),
     "targets": set(),
     "registry": {"spec", "targets", "methods"},
+    "hashing": set(),
     "selection": set(),
-    "factors": set(),
-    "curvature": {"factors", "targets"},
-    "apply": {"factors", "registry", "targets"},
+    "factors": {"hashing"},
+    "material": {"factors", "targets"},
+    "sums": {"hashing"},
+    "curvature": {"factors", "sums", "targets"},
+    "apply": {"material", "registry"},
 }
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..registry import Edit, Outcome, register_edit
+from ..registry import MatrixEdit, Outcome, register_edit
 from .kfac import Labels, Rank, Select, keep_components
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @register_edit("ekfac")
 @dataclass(frozen=True, kw_only=True)
-class EKFAC(Edit):
+class EKFAC(MatrixEdit):
     """Keeps the components that carry ``percent`` of the mass of E[(Uᵀ g aᵀ V)²], measured in a second pass.
 
     Attributes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from ..registry import Edit, Outcome, register_edit
+from ..registry import MatrixEdit, Outcome, register_edit
 
 if TYPE_CHECKING:
     import torch
@@ -23,7 +23,7 @@ Rank = Literal["mass", "count"]
 
 @register_edit("kfac")
 @dataclass(frozen=True, kw_only=True)
-class KFAC(Edit):
+class KFAC(MatrixEdit):
     """Keeps the components that carry ``percent`` of the curvature mass Σ λ_i·μ_j of each matrix.
 
     Attributes:

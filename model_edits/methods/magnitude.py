@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..registry import Edit, Outcome, register_edit
+from ..registry import MatrixEdit, Outcome, register_edit
 
 if TYPE_CHECKING:
     import torch
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @register_edit("magnitude")
 @dataclass(frozen=True, kw_only=True)
-class Magnitude(Edit):
+class Magnitude(MatrixEdit):
     """Keeps ``percent`` of the weights of each matrix by number, largest |W_oi| first (unstructured)."""
 
     summary = "keep PERCENT of the weights, largest |W| first"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,17 +11,17 @@ from ..registry import Edit, Outcome, register_edit
 if TYPE_CHECKING:
     import torch
 
-    from ..factors import Factors
+    from ..material import Material
 
 
 @register_edit("none")
 @dataclass(frozen=True, kw_only=True)
 class NoEdit(Edit):
-    """Returns every weight as it is."""
+    """Changes nothing."""
 
     summary = "the base model, unchanged"
-    touches = False
+    targeted = False
 
-    def new_weight(self, weight: torch.Tensor, factors: Factors | None, name: str) -> Outcome:
-        """``weight`` itself."""
-        return Outcome(weight=weight, kept=weight.numel(), total=weight.numel())
+    def new_weights(self, model: torch.nn.Module, material: Material) -> Iterator[tuple[str, Outcome]]:
+        """None."""
+        return iter(())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ...errors import UserError
 from .. import spec as grammar
-from ..registry import Edit, Outcome, build, register_edit
+from ..registry import MatrixEdit, Outcome, build, register_edit
 from .kfac import Labels
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @register_edit("random")
 @dataclass(frozen=True, kw_only=True)
-class Random(Edit):
+class Random(MatrixEdit):
     """Keeps ``percent`` of the components by number, chosen at random; or removes as much as another edit.
 
     Attributes:
@@ -49,7 +49,7 @@ class Random(Edit):
         """Not where a match decides."""
         return self.match is None
 
-    def _matched(self) -> Edit:
+    def _matched(self) -> MatrixEdit:
         spec = grammar.parse(self.match or "")
         if spec.options or spec.dial or spec.percent is None or spec.name in (self.name, "none"):
             raise UserError(f"bad match {self.match!r}: expected NAME-PERCENT of another edit, as in match=kfac-50")
@@ -57,8 +57,11 @@ class Random(Edit):
             matched = build(spec)
         except UserError as error:
             raise UserError(f"bad match {self.match!r}: {error}") from error
-        takes_labels = "labels" in {field.name for field in matched.option_fields()}
-        return build(dataclasses.replace(spec, options=(("labels", self.labels),))) if takes_labels else matched
+        if "labels" in {field.name for field in matched.option_fields()}:
+            matched = build(dataclasses.replace(spec, options=(("labels", self.labels),)))
+        if not isinstance(matched, MatrixEdit):
+            raise UserError(f"bad match {self.match!r}: expected an edit of one matrix at a time, as in match=kfac-50")
+        return matched
 
     def new_weight(self, weight: torch.Tensor, factors: Factors | None, name: str) -> Outcome:
         """``U (C ∘ M) Vᵀ`` with M random."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..registry import Edit, Outcome, register_edit
+from ..registry import MatrixEdit, Outcome, register_edit
 
 if TYPE_CHECKING:
     import torch
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @register_edit("svd")
 @dataclass(frozen=True, kw_only=True)
-class SVD(Edit):
+class SVD(MatrixEdit):
     """Keeps the fewest singular values that hold ``percent`` of the spectral energy Σ σ² of each matrix."""
 
     summary = "keep PERCENT of the spectral energy Σσ², zero the smaller singular values"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..registry import Edit, Outcome, register_edit
+from ..registry import MatrixEdit, Outcome, register_edit
 
 if TYPE_CHECKING:
     import torch
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @register_edit("wanda")
 @dataclass(frozen=True, kw_only=True)
-class Wanda(Edit):
+class Wanda(MatrixEdit):
     """Keeps ``percent`` of the weights of every output row by number, largest |W_oi|·‖x_i‖ first.
 
     ‖x_i‖ is the root of E[a_i²], the diagonal of K-FAC's input moments: the norm over the corpus up to a constant.

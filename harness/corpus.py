@@ -1,0 +1,150 @@
+"""The text that curvature is collected from: a pack's, local files, or a data set of the hub."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import UserError
+from ..tasks import packs
+
+PACK = "pack"
+FORMATS = {".txt": "text", ".jsonl": "json", ".parquet": "parquet"}
+"""How a local file's name ends -> the builder of ``datasets`` that reads it."""
+COLUMN = "text"
+_ADDRESS = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)(@(?P<revision>[\w.-]+))?(:(?P<rest>[^:]*(:[^:]*){0,2}))?")
+_TOKENIZED_AT_ONCE = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class Corpus:
+    """Where documents come from: one of these.
+
+    Attributes:
+        pack: the name of the pack whose corpus it is.
+        path: a text, JSON lines or parquet file, or a folder of them, at any depth.
+        address: a data set of the hub, ``OWNER/NAME[@REVISION][:CONFIG[:SPLIT[:COLUMN]]]``.
+    """
+
+    pack: str | None = None
+    path: Path | None = None
+    address: str = ""
+
+    def files(self) -> list[Path]:
+        """The local files, in the order of their names."""
+        if self.pack is not None:
+            return [packs.find(self.pack).path("corpus")]
+        if self.path is None:
+            return []
+        inside = self.path.rglob("*") if self.path.is_dir() else [self.path]
+        return sorted(path for path in inside if path.suffix in FORMATS and path.is_file())
+
+    def name(self) -> str:
+        """What identifies it: a hash of local files' contents in order; the address of a data set of the hub."""
+        if self.address:
+            return self.address
+        sha = hashlib.sha256()
+        for path in self.files():
+            with path.open("rb") as file:
+                sha.update(hashlib.file_digest(file, "sha256").digest())
+        return f"sha256:{sha.hexdigest()}"
+
+    def documents(self) -> Iterator[str]:
+        """The documents, in order; a text file is one, empty ones are left out.
+
+        Raises:
+            UserError: the corpus cannot be read or fetched, or has no such column.
+        """
+        if self.pack is not None:
+            yield from (row["text"] for row in packs.find(self.pack).rows("corpus"))
+            return
+        column = (self.address.split(":") + [""] * 3)[3] or COLUMN
+        for row in self._rows():
+            if not isinstance(row.get(column), str):
+                raise UserError(f"the corpus {self} has no text {column!r}: expected some of {', '.join(row)}")
+            if row[column].strip():
+                yield row[column]
+
+    def _rows(self) -> Iterator[dict[str, Any]]:
+        import datasets
+        from pyarrow import ArrowException
+
+        try:
+            if self.address:
+                address = _ADDRESS.fullmatch(self.address)
+                assert address is not None
+                config, split, *_ = [*(address["rest"] or "").split(":"), "", ""]
+                yield from datasets.load_dataset(
+                    address["id"], config or None, split=split or "train", revision=address["revision"], streaming=True
+                )
+            for path in self.files():
+                kind = FORMATS[path.suffix]
+                options = {"sample_by": "document"} if kind == "text" else {}
+                yield from datasets.load_dataset(kind, data_files=[str(path)], split="train", streaming=True, **options)
+        except (OSError, ValueError, ArrowException, datasets.exceptions.DatasetsError) as error:
+            reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+            hint = "; without a network, local files and packs work" if self.address else ""
+            raise UserError(f"the corpus {self} cannot be read: {reason}{hint}") from error
+
+    def __str__(self) -> str:
+        """As the user names it."""
+        return repr(self.address or self.pack or str(self.path))
+
+
+def find(text: str, pack: str | None) -> Corpus:
+    """The corpus of a name: ``pack``, a local path, or a data set's address.
+
+    Args:
+        text: the name.
+        pack: the model's pack.
+
+    Raises:
+        UserError: there is none of this name, or it is empty.
+    """
+    if text == PACK:
+        if pack is None:
+            raise UserError("there is no pack to take a corpus from: expected --pack, or another --corpus")
+        return Corpus(pack=pack)
+    path = Path(text).expanduser()
+    if text and path.exists():
+        corpus = Corpus(path=path)
+        if not corpus.files():
+            raise UserError(f"the corpus {text!r} has no file that ends in {', '.join(FORMATS)}")
+        return corpus
+    if not _ADDRESS.fullmatch(text):
+        raise UserError(
+            f"unknown corpus {text!r}; expected 'pack', a file or folder of text, JSON lines or parquet, "
+            "or OWNER/NAME[@REVISION][:CONFIG[:SPLIT[:COLUMN]]] of the hub"
+        )
+    return Corpus(address=text)
+
+
+def blocks(documents: Iterable[str], tokenizer: Any, tokens: int, length: int, *, must_have_all: bool = True) -> Any:
+    """``tokens // length`` full sequences [n, length]: the documents one after the other, an end token after each.
+
+    Documents that hold fewer tokens give what they hold, unless all are a must.
+
+    Raises:
+        UserError: the documents hold fewer tokens than they must, or not one sequence.
+    """
+    import numpy as np
+    import torch
+
+    end = [tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else []
+    need = tokens // length * length
+    found: list[Any] = []
+    held = 0
+    rest = iter(documents)
+    while held < need and (some := list(itertools.islice(rest, _TOKENIZED_AT_ONCE))):
+        for ids in tokenizer(some, add_special_tokens=False)["input_ids"]:
+            found.append(np.asarray(ids + end, dtype=np.int64))
+            held += len(found[-1])
+    held = min(held, need)
+    if held < (need if must_have_all else length) or not need:
+        raise UserError(f"--factor-tokens {tokens}: expected {length} to {held}, what the corpus holds")
+    return torch.from_numpy(np.concatenate(found)[: held // length * length]).view(-1, length)

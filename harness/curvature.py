@@ -1,0 +1,161 @@
+"""The curvature of one loaded model: found in the store, or collected from its corpus and kept there."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import distributed
+
+from ..files import digest
+from ..model_edits.curvature import collect, collect_ekfac
+from ..model_edits.factors import Factors, FactorStore
+from ..model_edits.registry import Edit
+from ..model_edits.sums import Checkpoint, rank_and_world
+from ..model_edits.targets import Target
+from . import cache, corpus
+from .loading import LoadedModel
+from .progress import track
+
+BATCH = 16
+MEMORY = 2 << 30
+"""Bytes of factors, with their eigenbases, that a command holds on to, so that its next edit finds them ready."""
+Arguments = dict[str, str | int]
+
+
+class Curvature:
+    """Factors of one model.
+
+    Args:
+        loaded: the model.
+        factor_tokens: tokens to collect from; the model table's by default, or what the corpus holds.
+        store: where factors are kept; in the cache folder by default.
+    """
+
+    def __init__(self, loaded: LoadedModel, factor_tokens: int | None = None, store: FactorStore | None = None) -> None:
+        self.loaded = loaded
+        self.tokens = factor_tokens or loaded.entry.factor_tokens
+        self.must_have_all = factor_tokens is not None
+        longest = getattr(loaded.model.config, "max_position_embeddings", None) or loaded.entry.factor_length
+        self.length = min(loaded.entry.factor_length, longest)
+        self.store = store or FactorStore(cache.folder() / "factors")
+        self.collected_s: dict[Path, float] = {}
+        self._held: dict[Path, Factors] = {}
+        self._corpus_name: str | None = None
+
+    def arguments(self, edit: Edit) -> Arguments:
+        """Everything that decides a matrix's factors, but its name; empty for an edit that needs none."""
+        if not edit.needs_factors:
+            return {}
+        if self._corpus_name is None:
+            self._corpus_name = self._corpus().name()
+        return {
+            "weights": self.loaded.weights,
+            "corpus": self._corpus_name,
+            "tokens": self.tokens // self.length * self.length,
+            "length": self.length,
+            "seed": 0,
+            "labels": "sampled",
+            **edit.factor_options(),
+        }
+
+    def missing(self, edit: Edit, found: Iterable[Target]) -> list[Target]:
+        """Those of the edit's matrices whose factors would have to be collected."""
+        arguments = self.arguments(edit)
+        return [t for t in found if arguments and not self.store.has(arguments, t.name)]
+
+    def collect_missing(self, edits: Iterable[tuple[Edit, Sequence[Target]]]) -> None:
+        """Collect what the edits need and the store has not, in one pass for each kind of factors."""
+        passes: dict[str, tuple[Arguments, dict[str, Target]]] = {}
+        for edit, found in edits:
+            arguments = self.arguments(edit)
+            for target in self.missing(edit, found):
+                passes.setdefault(str(arguments), (arguments, {}))[1][target.name] = target
+        for arguments, missing in passes.values():
+            still = [t for t in missing.values() if not self.store.has(arguments, t.name)]  # a pass may need another
+            if still:
+                self._collect(arguments, still)
+
+    def _collect(self, arguments: Arguments, missing: Sequence[Target]) -> None:
+        """Collect and store; E-KFAC's statistic needs K-FAC's factors first, stored or collected."""
+        model, labels, seed = self.loaded.model, str(arguments["labels"]), int(arguments["seed"])
+        names = sorted(target.name for target in missing)
+        kept = Checkpoint(self.store.folder / "partial" / f"{digest([arguments, names])[:32]}.safetensors")
+        if arguments.get("statistic") == "ekfac":
+            kfac = {key: value for key, value in arguments.items() if key != "statistic"}
+            first = [target for target in missing if not self.store.has(kfac, target.name)]
+            if first:
+                self._collect(kfac, first)
+            start = time.monotonic()
+            read = self.read(kfac, missing)
+            batches = self.batches("curvature, second pass")
+            new = collect_ekfac(model, missing, read, batches, labels=labels, seed=seed, checkpoint=kept)
+        else:
+            start = time.monotonic()
+            batches = self.batches("curvature")
+            new = collect(model, missing, batches, labels=labels, seed=seed, checkpoint=kept)
+        for name, factors in new.items():
+            path = self.store.path(arguments, name)
+            if rank_and_world()[0] == 0:
+                self.store.save(arguments, name, factors)
+            self.collected_s[path] = time.monotonic() - start
+        kept.delete()
+        if distributed.is_initialized():
+            distributed.barrier()
+
+    def collecting_s(self, arguments: Mapping[str, str | int], missing: Sequence[Target]) -> float:
+        """Seconds that collecting may take: the second of two passes over one batch, timed."""
+        ids = torch.zeros(BATCH, self.length, dtype=torch.long, device=self.loaded.model.device)
+        collect(self.loaded.model, missing, [ids])
+        start = time.monotonic()
+        collect(self.loaded.model, missing, [ids])
+        passes = 2 if arguments.get("statistic") == "ekfac" else 1
+        return (time.monotonic() - start) * passes * self.tokens / ids.numel()
+
+    def batches(self, label: str) -> Iterator[torch.Tensor]:
+        """The corpus's first tokens, in batches [sequences, length]; shows how far they are."""
+        documents = self._corpus().documents()
+        tokenizer = self.loaded.tokenizer
+        ids = corpus.blocks(documents, tokenizer, self.tokens, self.length, must_have_all=self.must_have_all)
+        split = torch.split(ids.to(self.loaded.model.device), BATCH)
+        yield from split if rank_and_world()[0] else track(split, label, len(split))
+
+    def read(self, arguments: Arguments, found: Iterable[Target]) -> FactorsOf:
+        """Factors by the target's name, each read from the store, on its matrix's device, when asked for."""
+        return FactorsOf(self, arguments, {target.name: target for target in found})
+
+    def hold(self, arguments: Arguments, target: Target) -> Factors:
+        """One matrix's factors; the last ones asked for are held, with their eigenbases, as memory admits."""
+        path = self.store.path(arguments, target.name)
+        if path not in self._held:
+            device = self.loaded.model.get_parameter(target.parameter).device
+            self._held[path] = self.store.load(arguments, target.name).to(device)
+            while len(self._held) > 1 and 2 * sum(f.nbytes for f in self._held.values()) > MEMORY:
+                self._held.pop(next(iter(self._held)))
+        return self._held[path]
+
+    def _corpus(self) -> corpus.Corpus:
+        return corpus.find(self.loaded.entry.corpus, self.loaded.entry.pack)
+
+
+class FactorsOf(Mapping[str, Factors]):
+    """Factors of some matrices, read one at a time, so that a model's need not fit into memory together."""
+
+    def __init__(self, curvature: Curvature, arguments: Arguments, targets: Mapping[str, Target]) -> None:
+        self.curvature = curvature
+        self.arguments = arguments
+        self.targets = targets
+        self.sha256: dict[str, str] = {}
+
+    def __getitem__(self, name: str) -> Factors:
+        factors = self.curvature.hold(self.arguments, self.targets[name])
+        self.sha256[name] = factors.sha256
+        return factors
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.targets)
+
+    def __len__(self) -> int:
+        return len(self.targets)

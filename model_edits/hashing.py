@@ -1,0 +1,24 @@
+"""Names for tensors, made of their contents."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+import torch
+
+
+def tensors_sha256(tensors: Mapping[str, torch.Tensor], base: str = "") -> str:
+    """sha256 of names, types, shapes and bytes, in the order of the names.
+
+    Args:
+        tensors: by name.
+        base: a hash to go on from; with no tensors the hash is this one itself.
+    """
+    if not tensors and base:
+        return base
+    sha = hashlib.sha256(base.encode())
+    for name, tensor in sorted(tensors.items()):
+        sha.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}".encode())
+        sha.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return sha.hexdigest()

@@ -1,0 +1,124 @@
+"""Running sums over positions, which a killed collection goes on from, and which several processes add up.
+
+Shapes: n = positions of one batch, i = in, o = out.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import distributed
+
+from ..errors import UserError
+from ..files import replacing
+from .hashing import tensors_sha256
+
+Moments = Callable[[torch.Tensor, torch.Tensor], dict[str, tuple[torch.Tensor, torch.Tensor]]]
+"""From the inputs a [n, i] and the gradients g [n, o] of one batch: by name, what is summed as ``leftᵀ right``."""
+CHECKPOINT_S = 60.0
+"""Seconds between two checkpoints; more where writing one takes over a twentieth of that."""
+
+
+class Sums:
+    """Sums of one matrix: in float32 on the model's device, now and then folded into float64 totals on the CPU.
+
+    Args:
+        of: what is summed.
+        shapes: of each sum, by name.
+        device: where the gradients are.
+    """
+
+    def __init__(self, of: Moments, shapes: Mapping[str, tuple[int, int]], device: torch.device) -> None:
+        self.of = of
+        self.running = {name: torch.zeros(shape, device=device) for name, shape in shapes.items()}
+        self.totals = {name: torch.zeros(shape, dtype=torch.float64) for name, shape in shapes.items()}
+        self.positions = torch.zeros((), dtype=torch.int64)
+
+    def add(self, a_ni: torch.Tensor, g_no: torch.Tensor) -> None:
+        """Add one batch."""
+        for name, (left, right) in self.of(a_ni, g_no).items():
+            self.running[name].addmm_(left.T, right)
+        self.positions += len(g_no)
+
+    def fold(self) -> None:
+        """Move the float32 sums into the totals."""
+        for name, running in self.running.items():
+            self.totals[name] += running.cpu()
+            running.zero_()
+
+    def reduce(self) -> None:
+        """Add up the totals of all processes, where there are several; each then holds the same."""
+        if not distributed.is_initialized():
+            return
+        for total in (*self.totals.values(), self.positions):
+            shared = total.cuda() if distributed.get_backend() == "nccl" else total
+            distributed.all_reduce(shared)
+            total.copy_(shared)
+
+    def mean(self, name: str) -> torch.Tensor:
+        """A sum over the positions, divided by their number, float32; zero where there was none."""
+        return (self.totals[name] / max(int(self.positions), 1)).float()
+
+
+class Checkpoint:
+    """Sums on disk. Each process keeps its own, since each has its own share of the batches.
+
+    Args:
+        path: of the file; its folder is made.
+    """
+
+    def __init__(self, path: Path) -> None:
+        rank, world = rank_and_world()
+        self.path = path if world == 1 else path.with_suffix(f".{rank}-of-{world}{path.suffix}")
+        self.last = time.monotonic()
+        self.every = CHECKPOINT_S
+
+    def load(self, sums: Mapping[str, Sums]) -> int:
+        """Fill the sums from the file; the number of batches that they are of, 0 where there is none.
+
+        Raises:
+            UserError: the file is damaged.
+        """
+        if not self.path.exists():
+            return 0
+        try:
+            with safe_open(self.path, framework="pt") as file:
+                meta = file.metadata() or {}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        except (SafetensorError, OSError) as error:
+            raise UserError(f"the checkpoint {self.path} is damaged ({error}); delete it to start again") from error
+        if meta.get("sha256") != tensors_sha256(tensors):
+            raise UserError(f"the checkpoint {self.path} is damaged (hash differs); delete it to start again")
+        for name, tensor in self._tensors(sums).items():
+            tensor.copy_(tensors[name])
+        return int(meta["done"])
+
+    def save_when_due(self, sums: Mapping[str, Sums], done: int) -> None:
+        """Write the totals, if the last time was long enough ago."""
+        start = time.monotonic()
+        if start - self.last < self.every:
+            return
+        tensors = self._tensors(sums)
+        with replacing(self.path) as partial:
+            save_file(tensors, partial, metadata={"done": str(done), "sha256": tensors_sha256(tensors)})
+        self.last = time.monotonic()
+        self.every = max(CHECKPOINT_S, 20 * (self.last - start))
+
+    def delete(self) -> None:
+        """Remove the file, if there is one."""
+        self.path.unlink(missing_ok=True)
+
+    @staticmethod
+    def _tensors(sums: Mapping[str, Sums]) -> dict[str, torch.Tensor]:
+        named = {f"{matrix} {name}": total for matrix, s in sums.items() for name, total in s.totals.items()}
+        return named | {f"{matrix} positions": s.positions for matrix, s in sums.items()}
+
+
+def rank_and_world() -> tuple[int, int]:
+    """This process's number and how many there are."""
+    return (distributed.get_rank(), distributed.get_world_size()) if distributed.is_initialized() else (0, 1)
