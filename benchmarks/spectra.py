@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from memsplit.harness import editing, loading, models
-from memsplit.model_edits.factors import FactorStore
+from memsplit.model_edits.store import FactorStore
 
 
 def trained(rows: int, columns: int, tokens: int = 40_960) -> tuple[torch.Tensor, torch.Tensor]:

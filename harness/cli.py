@@ -7,35 +7,21 @@ import dataclasses
 import json
 import logging
 import os
-import re
 import signal
 import sys
 import threading
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
-from ..errors import UserError, unknown
+from ..errors import UserError
 from ..results import record
 from ..tasks import packs
-from . import listings, models, plan
+from . import factor_commands, listings, plan
+from .arguments import SPEC, Parser, add_model, check_model, device, path, positive, processes, quiet, seed
 
 if TYPE_CHECKING:
     from .runner import Report
-
-DTYPES = ("auto", "float32", "bfloat16", "float16")
-
-
-class _Parser(argparse.ArgumentParser):
-    """An ``ArgumentParser`` whose errors are one line, with the nearest name."""
-
-    def _check_value(self, action: argparse.Action, value: Any) -> None:
-        if action.choices is not None and value not in action.choices:
-            raise unknown(str(action.metavar or action.dest).lower(), str(value), map(str, action.choices))
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(message)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -48,6 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = _parser().parse_args(argv)
         logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
         logging.getLogger("memsplit").setLevel(logging.INFO)
+        if processes() > 1 and arguments.command is not factor_commands.collect:
+            raise UserError("several processes can only run 'memsplit factors collect': run the rest in one")
         code = int(arguments.command(arguments))
         if sys.stdout is not None:
             sys.stdout.flush()
@@ -77,10 +65,10 @@ def main_eval() -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="memsplit", description="Did this weight edit remove verbatim memorization and leave reasoning alone?"
     )
-    commands = parser.add_subparsers(required=True, parser_class=_Parser, metavar="COMMAND")
+    commands = parser.add_subparsers(required=True, parser_class=Parser, metavar="COMMAND")
     _add_eval(
         commands.add_parser(
             "eval",
@@ -100,8 +88,9 @@ def _parser() -> argparse.ArgumentParser:
             description="Write an edited model as a Hugging Face folder: weights, tokenizer, config and card.",
         )
     )
+    factor_commands.add(commands)
     organism = commands.add_parser("organism", help="the embedded model")
-    actions = organism.add_subparsers(required=True, parser_class=_Parser, metavar="ACTION")
+    actions = organism.add_subparsers(required=True, parser_class=Parser, metavar="ACTION")
     train = actions.add_parser(
         "train",
         help="train olmo-tiny again",
@@ -109,49 +98,29 @@ def _parser() -> argparse.ArgumentParser:
     )
     train.add_argument(
         "--out",
-        type=_path,
+        type=path,
         default=Path("olmo-tiny-run"),
         help="folder for checkpoint, model and pack (default: %(default)s)",
     )
-    train.add_argument("--seed", type=_seed, default=0, help="of the world, the weights and the data's order")
-    train.add_argument("--steps", type=_positive, default=3600, help="updates (default: %(default)s)")
+    train.add_argument("--seed", type=seed, default=0, help="of the world, the weights and the data's order")
+    train.add_argument("--steps", type=positive, default=3600, help="updates (default: %(default)s)")
     train.add_argument("--device", help="default: cuda if there is one, else cpu")
     train.set_defaults(command=_train)
     return parser
 
 
-def _add_model(parser: argparse.ArgumentParser) -> None:
-    """What names a model, and decides its curvature."""
-    add = parser.add_argument
-    add(
-        "--model",
-        default="olmo-tiny",
-        metavar="NAME",
-        help="a name of --list-models, a folder, or a hub id (default: %(default)s)",
-    )
-    add("--pack", metavar="NAME", help="probe data: a shipped pack or a folder (default: the model's)")
-    add("--device", help="default: cuda if there is one, else cpu")
-    add("--dtype", help=f"one of {', '.join(DTYPES)} (default: the model's; float32 on a CPU)")
-    add(
-        "--factor-tokens",
-        type=_positive,
-        metavar="N",
-        help="tokens that curvature is collected from (default: the model's)",
-    )
-
-
 def _add_export(parser: argparse.ArgumentParser) -> None:
-    _add_model(parser)
+    add_model(parser)
     add = parser.add_argument
-    add("--edit", required=True, metavar="SPEC", help="NAME[-PERCENT][:key=value,…][@DIAL], or a chain of them")
-    add("--out", type=_path, required=True, metavar="FOLDER", help="where the model goes")
-    add("--record", type=_path, metavar="FILE", help="a record of this edit, whose figures go into the card")
+    add("--edit", required=True, metavar="SPEC", help=SPEC)
+    add("--out", type=path, required=True, metavar="FOLDER", help="where the model goes")
+    add("--record", type=path, metavar="FILE", help="a record of this edit, whose figures go into the card")
     add("--force", action="store_true", help="replace a folder that is there")
     parser.set_defaults(command=_export)
 
 
 def _add_eval(parser: argparse.ArgumentParser) -> None:
-    _add_model(parser)
+    add_model(parser)
     add = parser.add_argument
     add(
         "--edit",
@@ -159,17 +128,17 @@ def _add_eval(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="SPEC",
-        help="NAME[-PERCENT][:key=value,…][@DIAL]; repeatable (default: kfac)",
+        help=f"{SPEC}; repeatable (default: kfac)",
     )
     add("--suite", default="memsplit", metavar="NAME", help="default: %(default)s")
     add("--tasks", metavar="A,B", help="only these tasks of the suite")
     add("--split", default="test", metavar="PART", help="the part of the items: dev or test (default: %(default)s)")
-    add("--limit", type=_positive, metavar="N", help="only the first N items of each task")
-    add("--batch-size", type=_positive, default=32, metavar="N", help="sequences a forward pass (default: %(default)s)")
-    add("--seed", type=_seed, default=0, help="of the intervals' resampling (default: %(default)s)")
+    add("--limit", type=positive, metavar="N", help="only the first N items of each task")
+    add("--batch-size", type=positive, default=32, metavar="N", help="sequences a forward pass (default: %(default)s)")
+    add("--seed", type=seed, default=0, help="of the intervals' resampling (default: %(default)s)")
     add(
         "--out",
-        type=_path,
+        type=path,
         default=Path("memsplit-results"),
         metavar="FOLDER",
         help="where records go (default: %(default)s)",
@@ -183,24 +152,6 @@ def _add_eval(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(command=_eval)
 
 
-def _positive(text: str) -> int:
-    if not re.fullmatch("[0-9]{1,18}", text) or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} found, expected a whole number above 0")
-    return int(text)
-
-
-def _seed(text: str) -> int:
-    if not re.fullmatch("[0-9]{1,18}", text):
-        raise argparse.ArgumentTypeError(f"{text!r} found, expected a whole number of at most 18 digits")
-    return int(text)
-
-
-def _path(text: str) -> Path:
-    if not text:
-        raise argparse.ArgumentTypeError("'' found, expected a path")
-    return Path(text)
-
-
 def _eval(arguments: argparse.Namespace) -> int:
     known = {"list_models": listings.models, "list_edits": listings.edits, "list_tasks": listings.tasks}
     asked = [show for name, show in known.items() if getattr(arguments, name)]
@@ -209,7 +160,7 @@ def _eval(arguments: argparse.Namespace) -> int:
     if asked:
         return 0
     request = _check(arguments)
-    _quiet()
+    quiet()
     if arguments.dry_run:
         print("\n".join(plan.describe(request)))
         return 0
@@ -226,70 +177,30 @@ def _eval(arguments: argparse.Namespace) -> int:
 def _check(arguments: argparse.Namespace) -> plan.Request:
     """What is asked for; everything is refused here that can be without loading a model."""
     edits = arguments.edits or ["kfac"]
-    entry = _check_model(arguments, edits)
+    entry = check_model(arguments, edits)
     tasks = arguments.tasks.split(",") if arguments.tasks is not None else []
     plan.choose_parts(arguments.suite, tasks, entry)
     packs.check_split(arguments.split)
     if not arguments.dry_run:
         record.check_writable(arguments.out)
     given = {field.name: getattr(arguments, field.name) for field in dataclasses.fields(plan.Request)}
-    return plan.Request(**{**given, "edits": edits, "tasks": tasks, "device": _device(arguments.device)})
-
-
-def _check_model(arguments: argparse.Namespace, edits: Sequence[str]) -> models.ModelEntry:
-    """The model, once its options and the edits' texts are found good."""
-    entry = models.resolve(arguments.model, arguments.pack)
-    config = models.local_config(entry)
-    for text in edits:
-        plan.fill_in(text, entry, models.layer_count(config) if config else None)
-    if arguments.dtype not in (None, *DTYPES):
-        raise unknown("dtype", arguments.dtype, DTYPES)
-    if arguments.factor_tokens is not None and arguments.factor_tokens < entry.factor_length:
-        raise UserError(f"bad --factor-tokens {arguments.factor_tokens}: expected at least {entry.factor_length}")
-    return entry
-
-
-def _quiet() -> None:
-    """Leave the terminal to our own progress and errors."""
-    warnings.filterwarnings("ignore")
-    import transformers
-
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    return plan.Request(**{**given, "edits": edits, "tasks": tasks, "device": device(arguments.device)})
 
 
 def _export(arguments: argparse.Namespace) -> int:
-    _check_model(arguments, [arguments.edit])
+    check_model(arguments, [arguments.edit])
     record.check_writable(arguments.out)
-    device = _device(arguments.device)
-    _quiet()
+    chosen = device(arguments.device)
+    quiet()
     from .export import export, is_ours
 
     if arguments.out.exists() and not (arguments.force and is_ours(arguments.out)):
         remedy = "or one that was exported before" if arguments.force else "or --force"
         raise UserError(f"--out {str(arguments.out)!r} is there already: expected a new folder, {remedy}")
-    names = ("model", "edit", "out", "dtype", "pack", "factor_tokens")
+    names = ("model", "edit", "out", "dtype", "pack", "corpus", "parallelize", "factor_tokens")
     given = {name: getattr(arguments, name) for name in names}
-    print(export(**given, device=device, record_path=arguments.record))
+    print(export(**given, device=chosen, record_path=arguments.record))
     return 0
-
-
-def _device(name: str | None) -> str:
-    """The device to compute on.
-
-    Raises:
-        UserError: there is none of that name.
-    """
-    import torch
-
-    here = ["cpu", *(["mps"] if torch.backends.mps.is_available() else [])]
-    if torch.cuda.is_available():
-        here += ["cuda", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
-    device = name or ("cuda" if "cuda" in here else "cpu")
-    if device not in here:
-        raise unknown("device", device, here)
-    return device
 
 
 def _print(report: Report) -> None:
@@ -317,7 +228,7 @@ def _train(arguments: argparse.Namespace) -> int:
     from .organism.train import Recipe, train
 
     recipe = Recipe(seed=arguments.seed, steps=arguments.steps)
-    model, tokenizer, world = train(recipe, arguments.out, device=_device(arguments.device))
+    model, tokenizer, world = train(recipe, arguments.out, device=device(arguments.device))
     export(model.cpu(), tokenizer, world, recipe, arguments.out)
     print(f"model: {arguments.out / 'model'}\npack: {arguments.out / 'pack'}")
     return 0

@@ -63,7 +63,7 @@ class Corpus:
         if self.pack is not None:
             yield from (row["text"] for row in packs.find(self.pack).rows("corpus"))
             return
-        column = (self.address.split(":") + [""] * 3)[3] or COLUMN
+        column = [*self.address.split(":"), "", "", ""][3] or COLUMN
         for row in self._rows():
             if not isinstance(row.get(column), str):
                 raise UserError(f"the corpus {self} has no text {column!r}: expected some of {', '.join(row)}")
@@ -78,7 +78,7 @@ class Corpus:
             if self.address:
                 address = _ADDRESS.fullmatch(self.address)
                 assert address is not None
-                config, split, *_ = [*(address["rest"] or "").split(":"), "", ""]
+                config, split, *_ = [*str(address["rest"] or "").split(":"), "", ""]
                 yield from datasets.load_dataset(
                     address["id"], config or None, split=split or "train", revision=address["revision"], streaming=True
                 )

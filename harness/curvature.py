@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 from torch import distributed
 
-from ..files import digest
 from ..model_edits.curvature import collect, collect_ekfac
-from ..model_edits.factors import Factors, FactorStore
+from ..model_edits.factors import Factors
 from ..model_edits.registry import Edit
+from ..model_edits.store import FactorStore
 from ..model_edits.sums import Checkpoint, rank_and_world
 from ..model_edits.targets import Target
 from . import cache, corpus
@@ -81,8 +81,7 @@ class Curvature:
     def _collect(self, arguments: Arguments, missing: Sequence[Target]) -> None:
         """Collect and store; E-KFAC's statistic needs K-FAC's factors first, stored or collected."""
         model, labels, seed = self.loaded.model, str(arguments["labels"]), int(arguments["seed"])
-        names = sorted(target.name for target in missing)
-        kept = Checkpoint(self.store.folder / "partial" / f"{digest([arguments, names])[:32]}.safetensors")
+        kept = Checkpoint(self.store.checkpoint(arguments, [target.name for target in missing]))
         if arguments.get("statistic") == "ekfac":
             kfac = {key: value for key, value in arguments.items() if key != "statistic"}
             first = [target for target in missing if not self.store.has(kfac, target.name)]
@@ -132,6 +131,7 @@ class Curvature:
         if path not in self._held:
             device = self.loaded.model.get_parameter(target.parameter).device
             self._held[path] = self.store.load(arguments, target.name).to(device)
+            path.touch()  # tells when it was last used
             while len(self._held) > 1 and 2 * sum(f.nbytes for f in self._held.values()) > MEMORY:
                 self._held.pop(next(iter(self._held)))
         return self._held[path]
@@ -148,10 +148,13 @@ class FactorsOf(Mapping[str, Factors]):
         self.arguments = arguments
         self.targets = targets
         self.sha256: dict[str, str] = {}
+        self.imported: dict[str, str] = {}
 
     def __getitem__(self, name: str) -> Factors:
         factors = self.curvature.hold(self.arguments, self.targets[name])
         self.sha256[name] = factors.sha256
+        if factors.imported:
+            self.imported[name] = factors.imported
         return factors
 
     def __iter__(self) -> Iterator[str]:

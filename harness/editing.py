@@ -13,9 +13,9 @@ import torch
 from ..errors import UserError
 from ..model_edits import registry, targets
 from ..model_edits.apply import MatrixChange, applied, compute
-from ..model_edits.factors import FactorStore
 from ..model_edits.hashing import tensors_sha256
 from ..model_edits.material import Material, Passage
+from ..model_edits.store import FactorStore
 from ..tasks import packs
 from . import loading, models
 from .curvature import Curvature
@@ -92,7 +92,7 @@ class Workshop:
             weights |= new
             changes += account
             if arguments:
-                used.append({**arguments, "sha256": factors.sha256})
+                used.append({**arguments, "sha256": factors.sha256, "imported": factors.imported})
             paths = [self.curvature.store.path(arguments, t.name) for t in found]
             collected += [self.curvature.collected_s.get(path, 0.0) for path in paths]
         return Prepared(

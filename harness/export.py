@@ -27,6 +27,8 @@ def export(
     device: str,
     dtype: str | None = None,
     pack: str | None = None,
+    corpus: str | None = None,
+    parallelize: bool = False,
     factor_tokens: int | None = None,
     record_path: Path | None = None,
 ) -> Path:
@@ -41,6 +43,8 @@ def export(
         device: where to compute.
         dtype: as for ``memsplit eval``.
         pack: as for ``memsplit eval``.
+        corpus: as for ``memsplit eval``.
+        parallelize: as for ``memsplit eval``.
         factor_tokens: as for ``memsplit eval``.
         record_path: a record of this edit, whose figures go into the card.
 
@@ -48,7 +52,7 @@ def export(
         UserError: the edit cannot be made, the record is of another edit, or the folder cannot be written.
     """
     content = record.read(record_path)[0] if record_path else None
-    loaded = loading.load(models.resolve(model, pack), device=device, dtype=dtype)
+    loaded = loading.load(models.resolve(model, pack, corpus), device=device, dtype=dtype, parallelize=parallelize)
     workshop = Workshop(loaded, factor_tokens)
     chain = workshop.chain(edit)
     spec = registry.chain_text(chain)

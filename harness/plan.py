@@ -116,8 +116,8 @@ def describe(request: Request) -> list[str]:
         states = set()
         for edit in chain:
             arguments = curvature.arguments(edit)
-            missing = curvature.missing(edit, workshop.matrices(edit))
-            paths = {t: curvature.store.path(arguments, t.name) for t in missing}
+            uncollected = curvature.missing(edit, workshop.matrices(edit))
+            paths = {t: curvature.store.path(arguments, t.name) for t in uncollected}
             to_collect = [t for t, path in paths.items() if path not in counted]
             counted.update(paths.values())
             if to_collect:

@@ -1,24 +1,16 @@
-"""Curvature factors of one matrix, their eigenbasis, and the cache that keeps them.
+"""Curvature factors of one matrix, and their eigenbasis.
 
 Shapes: o = out features, i = in features.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
-from ..errors import UserError
-from ..files import canonical, digest, replacing
 from .hashing import tensors_sha256
-
-FORMAT = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,12 +47,14 @@ class Factors:
         ggT: E[g gᵀ] [o, o] over the gradients, at its outputs, of the summed cross-entropy.
         tokens: positions that all are means over.
         fisher_oi: E[(Uᵀ g aᵀ V)²] [o, i], each component's own curvature (E-KFAC); ``None`` where it was not measured.
+        imported: sha256 of the file that they were taken from, where they were not collected here.
     """
 
     aaT: torch.Tensor
     ggT: torch.Tensor
     tokens: int
     fisher_oi: torch.Tensor | None = None
+    imported: str = ""
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """The statistics at hand, by name."""
@@ -69,7 +63,8 @@ class Factors:
 
     def to(self, device: torch.device) -> Factors:
         """The same on a device."""
-        return Factors(tokens=self.tokens, **{name: t.to(device) for name, t in self.tensors().items()})
+        moved = {name: t.to(device) for name, t in self.tensors().items()}
+        return Factors(tokens=self.tokens, imported=self.imported, **moved)
 
     @property
     def nbytes(self) -> int:
@@ -89,69 +84,3 @@ class Factors:
         return Basis(
             lam_o=lam_o.flip(0).clamp(min=0), U_oo=U_oo.flip(1), mu_i=mu_i.flip(0).clamp(min=0), V_ii=V_ii.flip(1)
         )
-
-
-class FactorStore:
-    """Factors on disk: one safetensors file a matrix, named by a hash of everything that decides its content.
-
-    Args:
-        folder: of the cache; made when first written to.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def path(self, arguments: Mapping[str, str | int], matrix: str) -> Path:
-        """Where the factors of ``matrix`` collected with ``arguments`` lie, or would."""
-        return self.folder / digest({**arguments, "format": FORMAT})[:32] / f"{matrix}.safetensors"
-
-    def has(self, arguments: Mapping[str, str | int], matrix: str) -> bool:
-        """Whether there is a file for these factors (whole or not)."""
-        return self.path(arguments, matrix).exists()
-
-    def load(self, arguments: Mapping[str, str | int], matrix: str) -> Factors:
-        """Read factors.
-
-        Raises:
-            UserError: the file is missing, damaged, or of other arguments than its name says (both are shown).
-        """
-        path = self.path(arguments, matrix)
-        try:
-            with safe_open(path, framework="pt") as file:
-                meta = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        except (SafetensorError, OSError) as error:
-            raise UserError(
-                f"the factors {path} are damaged ({error}); delete the file to collect them again"
-            ) from error
-        expected = _text(arguments, matrix)
-        if meta.get("arguments") != expected:
-            raise UserError(f"the factors {path} are of {meta.get('arguments')}, expected {expected}")
-        factors = Factors(tokens=int(meta["tokens"]), **tensors)
-        if meta.get("sha256") != factors.sha256:
-            raise UserError(f"the factors {path} are damaged (hash differs); delete the file to collect them again")
-        return factors
-
-    def save(self, arguments: Mapping[str, str | int], matrix: str, factors: Factors) -> Path:
-        """Write factors in one step: a reader sees the whole file or none.
-
-        Raises:
-            UserError: the folder cannot be written to.
-        """
-        path = self.path(arguments, matrix)
-        tensors = {name: t.float().cpu().contiguous() for name, t in factors.tensors().items()}
-        metadata = {
-            "arguments": _text(arguments, matrix),
-            "tokens": str(factors.tokens),
-            "sha256": Factors(tokens=factors.tokens, **tensors).sha256,
-        }
-        try:
-            with replacing(path) as partial:
-                save_file(tensors, partial, metadata=metadata)
-        except (OSError, SafetensorError) as error:
-            raise UserError(f"the factor cache {self.folder} cannot be written to ({error})") from error
-        return path
-
-
-def _text(arguments: Mapping[str, str | int], matrix: str) -> str:
-    return canonical({**arguments, "format": FORMAT, "matrix": matrix})

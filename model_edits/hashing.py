@@ -20,5 +20,5 @@ def tensors_sha256(tensors: Mapping[str, torch.Tensor], base: str = "") -> str:
     sha = hashlib.sha256(base.encode())
     for name, tensor in sorted(tensors.items()):
         sha.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}".encode())
-        sha.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        sha.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return sha.hexdigest()

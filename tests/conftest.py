@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from memsplit.harness import editing, loading, models
-from memsplit.model_edits.factors import FactorStore
+from memsplit.model_edits.store import FactorStore
 
 SMALL = 8 * 128
 

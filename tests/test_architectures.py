@@ -29,6 +29,7 @@ ARCHITECTURES = {
     "Gemma": HEADS,
     "GPTNeoX": SMALL,
     "GPT2": {**SPECIAL, "n_embd": 16, "n_layer": 2, "n_head": 2, "n_inner": 24},
+    "Olmoe": {**SMALL, "num_experts": 4, "num_experts_per_tok": 2, "num_key_value_heads": 2},
 }
 IDS = torch.randint(2, 32, (3, 12), generator=torch.Generator().manual_seed(1))
 
@@ -41,28 +42,59 @@ def model(request: pytest.FixtureRequest) -> Any:
 
 
 def moments(model: Any, found: tuple[targets.Target, ...]) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-    """By one plain backward pass through the whole model, every output's gradient kept."""
-    kept: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
-    hooks = [
-        model.get_submodule(t.name).register_forward_hook(lambda _, a, o, t=t: kept.update({t.name: (a[0], o)}))
-        for t in found
-    ]
-    logits = model(IDS).logits[:, :-1].flatten(0, 1)
-    loss = cross_entropy(logits, IDS[:, 1:].flatten(), reduction="sum")
-    gradients = torch.autograd.grad(loss, [kept[t.name][1] for t in found])
-    for hook in hooks:
-        hook.remove()
+    """By plain backward passes through the whole model, one matrix at a time.
+
+    A matrix that is a module's own has its output's gradient kept. An expert's output is not at hand from outside: its
+    moments follow from a pass for each position, whose gradient of the weight is the one outer product g aᵀ.
+    """
     result = {}
-    for target, gradient in zip(found, gradients, strict=True):
-        a, g = kept[target.name][0][:, :-1].flatten(0, 1).detach(), gradient[:, :-1].flatten(0, 1)
+    for target in found:
+        if target.part:
+            result[target.name] = of_expert(model, target)
+            continue
+        kept: dict[str, torch.Tensor] = {}
+        module = model.get_submodule(target.name)
+        hook = module.register_forward_hook(lambda _, a, o, kept=kept: kept.update(a=a[0], o=o))
+        logits = model(IDS).logits[:, :-1].flatten(0, 1)
+        loss = cross_entropy(logits, IDS[:, 1:].flatten(), reduction="sum")
+        (gradient,) = torch.autograd.grad(loss, kept["o"])
+        hook.remove()
+        a, g = kept["a"][:, :-1].flatten(0, 1).detach(), gradient[:, :-1].flatten(0, 1)
         result[target.name] = (a.T @ a / len(a), g.T @ g / len(g))
     return result
 
 
+def of_expert(model: Any, target: targets.Target) -> tuple[torch.Tensor, torch.Tensor]:
+    """Second moments of one expert in the last layer, where a position's loss comes from that position alone.
+
+    ‖g‖²·aaᵀ and ‖a‖²·ggᵀ are the two squares of a position's gradient g aᵀ; the router's input a tells ‖a‖.
+    """
+    assert target.part is not None
+    owner = model.get_submodule(target.part.parameter.rpartition(".")[0])
+    seen: dict[str, torch.Tensor] = {}
+    hook = owner.register_forward_hook(lambda _, inputs, __: seen.update(a=inputs[0], chosen=inputs[1]))
+    logits = model(IDS).logits[:, :-1].flatten(0, 1)
+    hook.remove()
+    positions = [row * IDS.shape[1] + column for row in range(len(IDS)) for column in range(IDS.shape[1] - 1)]
+    weight = model.get_parameter(target.part.parameter)
+    aaT, ggT, n = torch.zeros(()), torch.zeros(()), 0
+    for at, position, label in zip(range(len(logits)), positions, IDS[:, 1:].flatten(), strict=True):
+        if target.part.expert not in seen["chosen"][position]:
+            continue
+        loss = cross_entropy(logits[at], label)
+        D_oi = target.view(torch.autograd.grad(loss, weight, retain_graph=True)[0])
+        a = seen["a"][position].detach()
+        g = D_oi @ a / a.square().sum()
+        torch.testing.assert_close(D_oi, torch.outer(g, a), rtol=1e-4, atol=1e-7)
+        aaT, ggT, n = aaT + torch.outer(a, a), ggT + torch.outer(g, g), n + 1
+    return aaT / n, ggT / n
+
+
 def test_factors_of_every_mlp_matrix_equal_a_plain_backward_pass(model: Any) -> None:
-    proj = [*targets.default_proj(model), "down"]
-    found = targets.find(model, [0, 1], proj)
-    assert len(found) == 2 * len(proj)
+    experts = getattr(model.config, "num_experts", 0)
+    proj = [*targets.default_proj(model), *([] if experts else ["down"])]
+    found = targets.find(model, [1] if experts else [0, 1], proj)
+    assert len(found) == (experts or 2) * len(proj)
     factors = collect(model, found, [IDS[:2], IDS[2:]], labels="gold")
     for module, (aaT, ggT) in moments(model, found).items():
         torch.testing.assert_close(factors[module].aaT, aaT, rtol=1e-4, atol=1e-6)
@@ -79,12 +111,11 @@ def test_every_method_edits_and_the_base_comes_back(model: Any, spec: str) -> No
     before = model(IDS).logits
     edit = registry.build(parse(spec))
     weights, _ = compute(model, edit, Material(targets=found, factors=factors))
+    assert isinstance(edit, registry.MatrixEdit)
     for target in found:
-        stored = model.get_parameter(target.parameter).detach()
-        plain = stored.T if target.transposed else stored
-        expected = edit.new_weight(plain.contiguous(), factors[target.name], target.name).weight
-        changed = weights[target.parameter].T if target.transposed else weights[target.parameter]
-        torch.testing.assert_close(changed, expected, rtol=1e-4, atol=1e-6)
+        plain = target.view(model.get_parameter(target.parameter).detach()).contiguous()
+        expected = edit.new_weight(plain, factors[target.name], target.name).weight
+        torch.testing.assert_close(target.view(weights[target.parameter]), expected, rtol=1e-4, atol=1e-6)
     with applied(model, weights):
         assert not torch.allclose(model(IDS).logits, before, atol=1e-6)
     assert torch.equal(model(IDS).logits, before)
@@ -97,3 +128,49 @@ def test_a_model_without_an_entry_has_defaults_of_its_own(model: Any) -> None:
     assert edit.layers == models.default_layers(2)
     assert edit.proj == targets.default_proj(model)
     assert ("gate" in edit.proj) == hasattr(model, "model")
+
+
+@pytest.mark.parametrize("model", ["Olmoe"], indirect=True)
+class TestExperts:
+    def test_each_expert_is_a_matrix_of_its_own(self, model: Any) -> None:
+        found = targets.find(model, [0, 1], ["gate", "up", "down"])
+        assert len(found) == 2 * 4 * 3
+        assert found[0].name == "model.layers.0.mlp.experts.0.gate_proj"
+        for target in found:
+            expected = (16, 24) if target.proj == "down" else (24, 16)
+            assert target.matrix(model).shape == expected
+        covered = torch.zeros_like(model.model.layers[0].mlp.experts.gate_up_proj)
+        for target in found:
+            if target.layer == 0 and target.proj != "down":
+                target.view(covered).add_(1)
+        assert (covered == 1).all()
+
+    def test_down_projections_equal_a_forward_pass_by_hand(self, model: Any) -> None:
+        found = targets.find(model, [1], ["down"])
+        factors = collect(model, found, [IDS], labels="gold")
+        experts = model.model.layers[1].mlp.experts
+        seen: dict[str, torch.Tensor] = {}
+        hook = experts.register_forward_hook(lambda _, inputs, __: seen.update(a=inputs[0], chosen=inputs[1]))
+        model(IDS[:, :-1])
+        hook.remove()
+        for target in found:
+            assert target.part is not None
+            e = target.part.expert
+            a = seen["a"][(seen["chosen"] == e).any(-1)]
+            gate, up = (a @ experts.gate_up_proj[e].T).chunk(2, -1)
+            hidden = (torch.nn.functional.silu(gate) * up).detach()
+            assert factors[target.name].tokens == len(hidden)
+            torch.testing.assert_close(factors[target.name].aaT, hidden.T @ hidden / len(hidden), rtol=1e-4, atol=1e-7)
+
+    def test_an_expert_that_nothing_is_routed_to_is_left_alone(self, model: Any) -> None:
+        found = targets.find(model, [1], ["gate"])
+        factors = collect(model, found, [IDS[:1, :2]], labels="gold")
+        idle = [target for target in found if factors[target.name].tokens == 0]
+        assert idle
+        _, changes = compute(model, registry.build(parse("kfac-50")), Material(targets=idle, factors=factors))
+        assert all(change.kept == change.total for change in changes)
+
+    def test_the_implementation_of_experts_comes_back(self, model: Any) -> None:
+        before = model.get_experts_implementation()
+        collect(model, targets.find(model, [1], ["gate"]), [IDS])
+        assert model.get_experts_implementation() == before

@@ -10,7 +10,8 @@ from torch.nn.functional import cross_entropy
 
 from memsplit.errors import UserError
 from memsplit.model_edits.curvature import collect, collect_ekfac, sample_labels
-from memsplit.model_edits.factors import Factors, FactorStore
+from memsplit.model_edits.factors import Factors
+from memsplit.model_edits.store import FactorStore
 from memsplit.model_edits.targets import Target
 
 VOCABULARY, WIDTH = 11, 6

@@ -58,5 +58,7 @@ def test_the_guides_edit_works(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "_EDITS", dict(registry.edits()))
     exec(code, {"__name__": "memsplit.model_edits.methods.rows", "__package__": "memsplit.model_edits.methods"})
     weight = torch.tensor([[3.0, -1.0], [0.5, 2.0]])
-    outcome = registry.build(parse("rows-50")).new_weight(weight, None, "m")
+    edit = registry.build(parse("rows-50"))
+    assert isinstance(edit, registry.MatrixEdit)
+    outcome = edit.new_weight(weight, None, "m")
     assert torch.equal(outcome.weight, torch.tensor([[3.0, -1.0], [0.0, 0.0]]))

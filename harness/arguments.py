@@ -1,0 +1,123 @@
+"""What the commands' options have in common: how they are declared, and checked before anything is loaded."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import re
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from ..errors import UserError, unknown
+from . import models, plan
+
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+SPEC = "NAME[-PERCENT][:key=value,…][@DIAL], or a chain of them joined by +"
+
+
+class Parser(argparse.ArgumentParser):
+    """An ``ArgumentParser`` whose errors are one line, with the nearest name."""
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            raise unknown(str(action.metavar or action.dest).lower(), str(value), map(str, action.choices))
+
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of leaving."""
+        raise UserError(message)
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """What names a model, and decides its curvature."""
+    add = parser.add_argument
+    add(
+        "--model",
+        default="olmo-tiny",
+        metavar="NAME",
+        help="a name of --list-models, a folder, a GGUF file, or a hub id (default: %(default)s)",
+    )
+    add("--pack", metavar="NAME", help="probe data: a shipped pack or a folder (default: the model's)")
+    add("--device", help="default: cuda if there is one, else cpu")
+    add("--dtype", help=f"one of {', '.join(DTYPES)} (default: the model's; float32 on a CPU)")
+    add("--parallelize", action="store_true", help="spread the model over all devices (device_map=auto)")
+    add(
+        "--corpus",
+        metavar="NAME",
+        help="text that curvature is collected from: pack, a file or folder of text, JSON lines or parquet, or "
+        "OWNER/NAME[@REVISION][:CONFIG[:SPLIT[:COLUMN]]] of the hub (default: the pack's, else the model's)",
+    )
+    add(
+        "--factor-tokens",
+        type=positive,
+        metavar="N",
+        help="tokens that curvature is collected from (default: the model's)",
+    )
+
+
+def check_model(arguments: argparse.Namespace, edits: Sequence[str]) -> models.ModelEntry:
+    """The model, once its options and the edits' texts are found good."""
+    entry = models.resolve(arguments.model, arguments.pack, arguments.corpus)
+    config = models.local_config(entry)
+    for text in edits:
+        plan.fill_in(text, entry, models.layer_count(config) if config else None)
+    if arguments.dtype not in (None, *DTYPES):
+        raise unknown("dtype", arguments.dtype, DTYPES)
+    if arguments.factor_tokens is not None and arguments.factor_tokens < entry.factor_length:
+        raise UserError(f"bad --factor-tokens {arguments.factor_tokens}: expected at least {entry.factor_length}")
+    return entry
+
+
+def positive(text: str) -> int:
+    """A whole number above 0."""
+    if not re.fullmatch("[0-9]{1,18}", text) or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} found, expected a whole number above 0")
+    return int(text)
+
+
+def seed(text: str) -> int:
+    """A whole number."""
+    if not re.fullmatch("[0-9]{1,18}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} found, expected a whole number of at most 18 digits")
+    return int(text)
+
+
+def path(text: str) -> Path:
+    """A path."""
+    if not text:
+        raise argparse.ArgumentTypeError("'' found, expected a path")
+    return Path(text)
+
+
+def device(name: str | None) -> str:
+    """The device to compute on.
+
+    Raises:
+        UserError: there is none of that name.
+    """
+    import torch
+
+    here = ["cpu", *(["mps"] if torch.backends.mps.is_available() else [])]
+    if torch.cuda.is_available():
+        here += ["cuda", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+    chosen = name or ("cuda" if "cuda" in here else "cpu")
+    if chosen not in here:
+        raise unknown("device", chosen, here)
+    return chosen
+
+
+def processes() -> int:
+    """How many processes a launcher (``accelerate launch``, ``torchrun``) has started for this command."""
+    return int(os.environ.get("WORLD_SIZE") or 1)
+
+
+def quiet() -> None:
+    """Leave the terminal to our own progress and errors."""
+    warnings.filterwarnings("ignore")
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)

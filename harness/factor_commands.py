@@ -1,0 +1,203 @@
+"""``memsplit factors``: curvature ahead of time, and the cache that keeps it."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..errors import UserError, unknown
+from . import cache
+from .arguments import SPEC, Parser, add_model, check_model, device, path, positive, processes, quiet
+
+if TYPE_CHECKING:
+    from ..model_edits.store import Entry, FactorStore
+    from .editing import Workshop
+
+DAY_S = 86400
+
+
+def add(commands: Any) -> None:
+    """Declare the commands."""
+    factors = commands.add_parser("factors", help="curvature factors: collect, import, list, show, verify, prune")
+    actions = factors.add_subparsers(required=True, parser_class=Parser, metavar="ACTION")
+
+    def action(name: str, command: Any, text: str) -> argparse.ArgumentParser:
+        parser: argparse.ArgumentParser = actions.add_parser(name, help=text, description=f"{text.capitalize()}.")
+        parser.set_defaults(command=command)
+        return parser
+
+    for name, command, text in (
+        ("collect", collect, "collect what edits need, ahead of time; in several processes under accelerate launch"),
+        ("import", import_file, "take factors from the reference implementation's file, as if collected here"),
+    ):
+        parser = action(name, command, text)
+        add_model(parser)
+        if name == "import":
+            parser.add_argument("file", type=path, metavar="FILE", help="kfac_factors_blk_….pt")
+        parser.add_argument(
+            "--edit", dest="edits", action="append", default=[], metavar="SPEC", help=f"{SPEC} (default: kfac)"
+        )
+    action("list", show_all, "what the cache holds, the last used first")
+    for name, command, text in (
+        ("show", show, "an entry's arguments and matrices"),
+        ("verify", verify, "read every byte and say what is damaged; exit code 1 if anything is"),
+    ):
+        action(name, command, text).add_argument(
+            "ids", nargs="*", metavar="ID", help="how its id begins (default: all)"
+        )
+    prune_ = action("prune", prune, "delete entries")
+    prune_.add_argument("ids", nargs="*", metavar="ID", help="how its id begins")
+    prune_.add_argument("--older-than", type=positive, metavar="DAYS", help="those not used for so long")
+    prune_.add_argument("--partial", action="store_true", help="what killed collections left")
+    prune_.add_argument("--all", action="store_true", help="everything")
+    prune_.add_argument("--dry-run", action="store_true", help="say what would be deleted, and stop")
+
+
+def collect(arguments: argparse.Namespace) -> int:
+    """``memsplit factors collect``."""
+    edits = arguments.edits or ["kfac"]
+    check_model(arguments, edits)
+    chosen = device(arguments.device)
+    quiet()
+    main = True
+    if processes() > 1:
+        from accelerate import PartialState
+
+        state = PartialState(cpu=chosen == "cpu")
+        chosen, main = str(state.device), state.is_main_process
+    workshop, steps = _workshop(arguments, edits, chosen)
+    workshop.collect_missing(steps)
+    if main:
+        _print_used(workshop, steps)
+    return 0
+
+
+def import_file(arguments: argparse.Namespace) -> int:
+    """``memsplit factors import``."""
+    edits = arguments.edits or ["kfac"]
+    check_model(arguments, edits)
+    chosen = device(arguments.device)
+    quiet()
+    from ..model_edits.reference import read
+
+    workshop, steps = _workshop(arguments, edits, chosen)
+    for edit in steps:
+        found = {target: target.matrix(workshop.loaded.model).shape for target in workshop.matrices(edit)}
+        for target, factors in read(arguments.file, found).items():
+            workshop.curvature.store.save(workshop.curvature.arguments(edit), target.name, factors)
+    _print_used(workshop, steps)
+    return 0
+
+
+def _workshop(arguments: argparse.Namespace, edits: Sequence[str], chosen: str) -> tuple[Workshop, list[Any]]:
+    """The loaded model's workshop, and those steps of the edits that need factors."""
+    from . import loading, models
+    from .editing import Workshop
+
+    entry = models.resolve(arguments.model, arguments.pack, arguments.corpus)
+    loaded = loading.load(entry, device=chosen, dtype=arguments.dtype, parallelize=arguments.parallelize)
+    workshop = Workshop(loaded, arguments.factor_tokens)
+    steps = [step for text in edits for step in workshop.chain(text) if step.needs_factors]
+    if not steps:
+        raise UserError(f"{' '.join(edits)} needs no factors: expected an edit that does, such as kfac")
+    return workshop, steps
+
+
+def _print_used(workshop: Workshop, steps: Sequence[Any]) -> None:
+    store = workshop.curvature.store
+    paths = {
+        store.path(workshop.curvature.arguments(edit), target.name)
+        for edit in steps
+        for target in workshop.matrices(edit)
+    }
+    print("\n".join(map(str, sorted(paths))))
+
+
+def show_all(_: argparse.Namespace) -> int:
+    """``memsplit factors list``."""
+    store = _store()
+    for entry in store.entries():
+        used = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.used))
+        a = entry.arguments
+        of = f"{a.get('statistic', 'kfac')}, {a['labels']} labels, {a['tokens']} tokens of {a['corpus']}"
+        size = f"{entry.nbytes / 1e6:9.1f} MB  {len(entry.files):3} matrices"
+        print(f"{entry.id[:12]}  {used}  {size}  weights {str(a['weights'])[:12]}  {of}")
+    for checkpoint in store.checkpoints():
+        print(f"{checkpoint.name}: {checkpoint.stat().st_size / 1e6:.1f} MB of a killed collection")
+    return 0
+
+
+def show(arguments: argparse.Namespace) -> int:
+    """``memsplit factors show``."""
+    store = _store()
+    for entry in _chosen(store, arguments.ids) if arguments.ids else store.entries():
+        print(f"{entry.id}")
+        for key, value in sorted(entry.arguments.items()):
+            print(f"    {key}: {value}")
+        for matrix in entry.files:
+            factors = store.load(entry.arguments, matrix)
+            shape = f"{len(factors.ggT)} x {len(factors.aaT)}"
+            mass = float(factors.aaT.trace().double() * factors.ggT.trace().double())
+            imported = f", imported from {factors.imported[:12]}" if factors.imported else ""
+            print(f"    {matrix}: {shape}, {factors.tokens} positions, mass {mass:.4g}{imported}")
+    return 0
+
+
+def verify(arguments: argparse.Namespace) -> int:
+    """``memsplit factors verify``."""
+    store = _store()
+    found = False
+    for entry in _chosen(store, arguments.ids) if arguments.ids else store.entries():
+        damaged = dict(store.damaged(entry))
+        found = found or bool(damaged)
+        for matrix in entry.files:
+            print(f"{entry.id[:12]}  {matrix}: {damaged.get(matrix, 'whole')}")
+    return int(found)
+
+
+def prune(arguments: argparse.Namespace) -> int:
+    """``memsplit factors prune``."""
+    if not (arguments.ids or arguments.older_than or arguments.partial or arguments.all):
+        raise UserError("nothing to prune: expected ID, --older-than DAYS, --partial or --all")
+    store = _store()
+    entries = _chosen(store, arguments.ids)
+    if arguments.all or arguments.older_than:
+        before = time.time() - (arguments.older_than or 0) * DAY_S
+        entries += [e for e in store.entries() if (arguments.all or e.used < before) and e not in entries]
+    verb = "would delete" if arguments.dry_run else "deleted"
+    for entry in entries:
+        size = entry.nbytes
+        if not arguments.dry_run:
+            store.remove(entry)
+        print(f"{verb} {entry.id[:12]} ({size / 1e6:.1f} MB)")
+    for checkpoint in store.checkpoints() if arguments.partial or arguments.all else ():
+        if not arguments.dry_run:
+            checkpoint.unlink()
+        print(f"{verb} {checkpoint.name}")
+    return 0
+
+
+def _store() -> FactorStore:
+    from ..model_edits.store import FactorStore
+
+    return FactorStore(cache.folder() / "factors")
+
+
+def _chosen(store: FactorStore, ids: Sequence[str]) -> list[Entry]:
+    """The entries whose ids begin so.
+
+    Raises:
+        UserError: none does, or several do.
+    """
+    entries = store.entries()
+    chosen = []
+    for text in ids:
+        found = [entry for entry in entries if entry.id.startswith(text)]
+        if not found:
+            raise unknown("entry", text, [entry.id[:12] for entry in entries])
+        if len(found) > 1:
+            raise UserError(f"{text!r} begins the ids of {len(found)} entries: expected one")
+        chosen += found
+    return chosen

@@ -1,0 +1,323 @@
+"""Collections that are killed, shared between processes, of other text, or not needed because factors are imported."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+
+from memsplit.errors import UserError
+from memsplit.harness import cli, corpus, loading, models
+from memsplit.harness.curvature import Curvature
+from memsplit.harness.editing import Workshop
+from memsplit.harness.loading import LoadedModel
+from memsplit.model_edits import sums, targets
+from memsplit.model_edits.curvature import FOLD, collect, collect_ekfac
+from memsplit.model_edits.factors import Factors
+from memsplit.model_edits.store import FactorStore
+from memsplit.model_edits.sums import Checkpoint, Sums
+
+SMALL = ["--factor-tokens", "4096"]
+
+
+class Killed(BaseException):
+    pass
+
+
+def killed_after(batches: list[torch.Tensor], n: int) -> Iterator[torch.Tensor]:
+    yield from batches[:n]
+    raise Killed
+
+
+@pytest.fixture
+def ids() -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randint(2, 500, (2, 12), generator=generator) for _ in range(3 * FOLD + 5)]
+
+
+@pytest.mark.parametrize("statistic", ["kfac", "ekfac"])
+def test_a_killed_collection_goes_on_and_finds_the_same_to_the_bit(
+    organism: LoadedModel,
+    ids: list[torch.Tensor],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    statistic: str,
+) -> None:
+    monkeypatch.setattr(sums, "CHECKPOINT_S", 0.0)
+    found = targets.find(organism.model, [3], ["up"])
+    path = tmp_path / "partial" / "c.safetensors"
+
+    def run(batches: Any, checkpoint: Checkpoint | None) -> Factors:
+        if statistic == "kfac":
+            return collect(organism.model, found, batches, checkpoint=checkpoint)[found[0].name]
+        kfac = collect(organism.model, found, ids[:4])
+        return collect_ekfac(organism.model, found, kfac, batches, checkpoint=checkpoint)[found[0].name]
+
+    expected = run(ids, None)
+    for n in (FOLD + 1, 2 * FOLD + 3):
+        with pytest.raises(Killed):
+            run(killed_after(ids, n), Checkpoint(path))
+    seen: list[int] = []
+    add = Sums.add
+
+    def counted(self: Sums, a_ni: torch.Tensor, g_no: torch.Tensor) -> None:
+        seen.append(len(g_no))
+        add(self, a_ni, g_no)
+
+    monkeypatch.setattr(Sums, "add", counted)
+    again = run(ids, Checkpoint(path))
+    assert again.sha256 == expected.sha256
+    assert again.tokens == expected.tokens
+    assert len(seen) - (4 if statistic == "ekfac" else 0) == len(ids) - 2 * FOLD
+
+
+def test_a_damaged_checkpoint_is_refused(organism: LoadedModel, ids: list[torch.Tensor], tmp_path: Path) -> None:
+    found = targets.find(organism.model, [3], ["up"])
+    checkpoint = Checkpoint(tmp_path / "c.safetensors")
+    checkpoint.every = 0
+    collect(organism.model, found, ids[:FOLD], checkpoint=checkpoint)
+    whole = checkpoint.path.read_bytes()
+    for damaged in (whole[:-9], whole[:-1] + bytes([whole[-1] ^ 1]), b""):
+        checkpoint.path.write_bytes(damaged)
+        with pytest.raises(UserError, match="damaged"):
+            collect(organism.model, found, ids[:FOLD], checkpoint=checkpoint)
+
+
+def memsplit(*arguments: str, cache: Path, launcher: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "MEMSPLIT_CACHE": str(cache), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", *(launcher or ("memsplit",)), *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+LAUNCH = ("accelerate.commands.launch", "--multi_gpu", "--num_processes=2", "--num_machines=1", "--mixed_precision=no")
+
+
+def test_two_processes_find_what_one_does(tmp_path: Path) -> None:
+    edits = ["--edit", "kfac:layers=2-3", "--edit", "ekfac-50:layers=3"]
+    one = memsplit("factors", "collect", *edits, *SMALL, cache=tmp_path / "one")
+    edits += ["--device", "cpu"]
+    launcher = (*LAUNCH, "--dynamo_backend=no", "--main_process_port=0", "-m", "memsplit")
+    two = memsplit("factors", "collect", *edits, *SMALL, cache=tmp_path / "two", launcher=launcher)
+    assert (one.returncode, two.returncode) == (0, 0), two.stderr[-3000:]
+    stores = [FactorStore(tmp_path / name / "factors") for name in ("one", "two")]
+    entries = [{entry.id: entry for entry in store.entries()} for store in stores]
+    assert entries[0].keys() == entries[1].keys()
+    assert sum(len(entry.files) for entry in entries[1].values()) == 3
+    assert stores[1].checkpoints() == []
+    for key, entry in entries[0].items():
+        for matrix in entry.files:
+            a, b = (store.load(entry.arguments, matrix) for store in stores)
+            assert a.tokens == b.tokens == 32 * 127
+            for name, tensor in a.tensors().items():
+                if name != "fisher_oi":  # of the basis, which may turn where eigenvalues are all but equal
+                    torch.testing.assert_close(b.tensors()[name], tensor, rtol=1e-4, atol=1e-6 * float(tensor.max()))
+            if a.fisher_oi is not None and b.fisher_oi is not None:
+                torch.testing.assert_close(a.fisher_oi.sum(), b.fisher_oi.sum(), rtol=1e-4, atol=0)
+        assert entries[1][key].arguments == entry.arguments
+
+
+def test_several_processes_only_collect(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert cli.main(["edits"]) == 2
+    assert "several processes can only run" in capsys.readouterr().err
+
+
+TEXTS = ["the first document " * 40, "and another one " * 40, "a third of them " * 60]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "a.txt").write_text(TEXTS[0])
+    (tmp_path / "b.jsonl").write_text(
+        json.dumps({"id": 1, "text": TEXTS[1]}) + "\n" + json.dumps({"id": 2, "text": " "})
+    )
+    pd.DataFrame({"text": [TEXTS[2]]}).to_parquet(tmp_path / "deep" / "c.parquet")
+    (tmp_path / "README.md").write_text("no corpus")
+    return tmp_path
+
+
+class TestCorpus:
+    def test_documents_of_a_folder_in_order(self, folder: Path) -> None:
+        assert list(corpus.find(str(folder), None).documents()) == TEXTS
+        assert list(corpus.find(str(folder / "b.jsonl"), None).documents()) == [TEXTS[1]]
+
+    def test_is_named_by_contents(self, folder: Path) -> None:
+        names = [corpus.find(str(folder), None).name()]
+        (folder / "a.txt").write_text("other")
+        names.append(corpus.find(str(folder), None).name())
+        (folder / "README.md").write_text("still no corpus")
+        assert corpus.find(str(folder), None).name() == names[1] != names[0]
+
+    def test_a_data_set_is_loaded_by_its_address(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        import datasets
+
+        calls: list[Any] = []
+
+        def load(*args: Any, **kwargs: Any) -> list[dict[str, str]]:
+            calls.append((args, kwargs))
+            return [{"body": "x"}, {"body": ""}]
+
+        monkeypatch.setattr(datasets, "load_dataset", load)
+        assert list(corpus.find("o/n@r1:c:s:body", None).documents()) == ["x"]
+        assert calls == [(("o/n", "c"), {"split": "s", "revision": "r1", "streaming": True})]
+        with pytest.raises(UserError, match="no text 'text': expected some of body"):
+            list(corpus.find("o/n", None).documents())
+        assert calls[1] == (("o/n", None), {"split": "train", "revision": None, "streaming": True})
+
+    @pytest.mark.parametrize("text", ["", "nothing-here", "a/b/c", "a/b:c:d:e:f", "/no/such/folder"])
+    def test_another_name_is_refused(self, text: str) -> None:
+        with pytest.raises(UserError, match="unknown corpus"):
+            corpus.find(text, None)
+
+    def test_broken_files_are_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(UserError, match="no file that ends in"):
+            corpus.find(str(tmp_path), None)
+        for name, content in (("a.jsonl", b"{no json"), ("b.parquet", b"PAR1"), ("c.jsonl", b'{"body": "x"}\n')):
+            (tmp_path / name).write_bytes(content)
+            with pytest.raises(UserError, match=r"cannot be read|no text 'text'"):
+                list(corpus.find(str(tmp_path / name), None).documents())
+
+    def test_blocks_hold_the_documents_one_after_the_other(self, organism: LoadedModel) -> None:
+        ids = corpus.blocks(TEXTS, organism.tokenizer, 100, 10)
+        end = organism.tokenizer.eos_token_id
+        expected = [i for text in TEXTS for i in [*organism.tokenizer(text)["input_ids"], end]]
+        assert ids.flatten().tolist() == expected[:100]
+        assert ids.shape == (10, 10)
+        with pytest.raises(UserError, match="what the corpus holds"):
+            corpus.blocks(TEXTS[:1], organism.tokenizer, 10**6, 10)
+        short = corpus.blocks(TEXTS[:1], organism.tokenizer, 10**6, 10, must_have_all=False)
+        assert 0 < short.numel() < 10**6
+
+    def test_another_corpus_gives_other_factors(self, organism: LoadedModel, folder: Path, tmp_path: Path) -> None:
+        store, found = FactorStore(tmp_path / "store"), []
+        for name in (None, str(folder)):
+            entry = models.resolve("olmo-tiny", None, name)
+            loaded = loading.LoadedModel(
+                entry=entry, model=organism.model, tokenizer=organism.tokenizer, weights=organism.weights
+            )
+            workshop = Workshop(loaded, 256, store)
+            found.append(workshop.prepare(*workshop.chain("kfac-80")).weights_hash)
+        assert found[0] != found[1]
+        assert len(store.entries()) == 2
+
+
+@pytest.fixture
+def reference(organism: LoadedModel, tmp_path: Path) -> Path:
+    """A file of the reference's format, of our own factors."""
+    curvature = Curvature(organism, 1024, FactorStore(tmp_path / "own"))
+    workshop = Workshop(organism, 1024, curvature.store)
+    (edit,) = workshop.chain("kfac-80:layers=2-3,proj=gate+up")
+    workshop.collect_missing([edit])
+    found = workshop.matrices(edit)
+    read = curvature.read(curvature.arguments(edit), found)
+    content = {
+        f"blk{t.layer}.{t.proj}": {"A": read[t.name].aaT, "G": 4 * read[t.name].ggT, "n_tokens": 1016} for t in found
+    }
+    torch.save(content, tmp_path / "kfac_factors_blk_2_3.pt")
+    return tmp_path / "kfac_factors_blk_2_3.pt"
+
+
+def test_imported_factors_edit_as_those_collected(reference: Path, tmp_path: Path) -> None:
+    """The reference's gradients may have another scale: no component's rank depends on it."""
+    edit = ["--edit", "kfac-80:layers=2-3,proj=gate+up"]
+    ran = ["eval", *edit, "--factor-tokens", "1024", "--tasks", "memsplit_logic_boolean", "--limit", "1", "--json"]
+    imported = memsplit(
+        "factors", "import", str(reference), *edit, "--factor-tokens", "1024", cache=tmp_path / "imported"
+    )
+    assert imported.returncode == 0, imported.stderr
+    assert imported.stdout.count(".safetensors") == 4
+    records = []
+    for cache in ("imported", "collected"):
+        done = memsplit(*ran, "--out", str(tmp_path / cache / "out"), cache=tmp_path / cache)
+        assert done.returncode == 0, done.stderr
+        (record,) = (tmp_path / cache / "out").glob("*.json")
+        records.append(json.loads(record.read_text()))
+    assert [m["kept"] for m in records[0]["matrices"]] == [m["kept"] for m in records[1]["matrices"]]
+    assert len(records[0]["factors"][0]["imported"]) == 4
+    assert records[1]["factors"][0]["imported"] == {}
+    assert "imported from" in memsplit("factors", "show", cache=tmp_path / "imported").stdout
+
+
+def test_factors_of_another_kind_are_refused(
+    reference: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEMSPLIT_CACHE", str(tmp_path / "cache"))
+    eye = torch.eye(3)
+
+    for name, content, message in (
+        ("a.pt", {"blk2.up": {"A": eye, "G": eye, "n_tokens": 3}}, "is 3 x 3, expected 768 x 192"),
+        ("b.pt", {"blk9.up": {"A": eye}}, "no 'blk2.up': expected some of blk9.up"),
+        ("c.pt", {"blk2.up": {"A": eye}}, "expected A, G and n_tokens"),
+        ("d.pt", {"blk2.up": {"A": eye * float("nan"), "G": eye, "n_tokens": 1}}, "not symmetric and finite"),
+        ("e.pt", [1], "no dictionary"),
+        ("f.pt", Path(), "cannot be read"),
+    ):
+        torch.save(content, tmp_path / name)
+        assert cli.main(["factors", "import", str(tmp_path / name), "--edit", "kfac:layers=2"]) == 2
+        assert message in capsys.readouterr().err
+    assert cli.main(["factors", "import", str(tmp_path / "none.pt")]) == 2
+    assert "No such file" in capsys.readouterr().err
+    assert not (tmp_path / "cache").exists()
+
+
+def test_the_cache_can_be_listed_verified_and_pruned(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEMSPLIT_CACHE", str(tmp_path))
+
+    def run(*arguments: str) -> tuple[int, list[str]]:
+        code = cli.main(["factors", *arguments])
+        return code, capsys.readouterr().out.splitlines()
+
+    assert run("list") == (0, [])
+    store = FactorStore(tmp_path / "factors")
+    common: dict[str, str | int] = {"weights": "w", "labels": "sampled", "corpus": "c"}
+    for tokens in (1, 2):
+        store.save({**common, "tokens": tokens}, "m", Factors(torch.eye(2), torch.eye(3), 7))
+    kept, old = (store.path({**common, "tokens": tokens}, "m") for tokens in (1, 2))
+    os.utime(old, (0, 0))
+    partial = store.checkpoint(common, ["m"])
+    partial.parent.mkdir()
+    partial.write_bytes(b"x")
+    listed = run("list")[1]
+    assert [line[:12] for line in listed[:2]] == [kept.parent.name[:12], old.parent.name[:12]]
+    assert "1 tokens of c" in listed[0]
+    assert len(listed) == 3
+    shown = run("show", kept.parent.name[:6])[1]
+    assert "    m: 3 x 2, 7 positions, mass 6" in shown
+    assert run("verify")[0] == 0
+    whole = old.read_bytes()
+    old.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    code, lines = run("verify")
+    assert code == 1
+    assert sum("damaged" in line for line in lines) == 1
+    assert cli.main(["factors", "prune"]) == 2
+    assert cli.main(["factors", "show", "zz"]) == 2
+    os.utime(old, (0, 0))
+    assert run("prune", "--older-than", "30", "--dry-run")[1] == [f"would delete {old.parent.name[:12]} (0.0 MB)"]
+    assert old.exists()
+    run("prune", "--older-than", "30")
+    assert not old.parent.exists()
+    assert kept.exists()
+    run("prune", "--partial")
+    assert not partial.exists()
+    run("prune", kept.parent.name)
+    assert run("list")[1] == []
+
+
+def test_a_model_may_be_spread_over_devices(organism: LoadedModel, tmp_path: Path) -> None:
+    """One CPU is all devices here: the same weights, the same edit."""
+    spread = loading.load(models.resolve("olmo-tiny"), device="cpu", parallelize=True)
+    assert spread.weights == organism.weights
+    hashes = []
+    for loaded in (organism, spread):
+        workshop = Workshop(loaded, 256, FactorStore(tmp_path / str(loaded is spread)))
+        hashes.append(workshop.prepare(*workshop.chain("kfac-80")).weights_hash)
+    assert hashes[0] == hashes[1]
