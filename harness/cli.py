@@ -115,6 +115,7 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
     add("--edit", required=True, metavar="SPEC", help=SPEC)
     add("--out", type=path, required=True, metavar="FOLDER", help="where the model goes")
     add("--record", type=path, metavar="FILE", help="a record of this edit, whose figures go into the card")
+    add("--delta", action="store_true", help="write the changed weights alone, for the edit delta:path=FOLDER")
     add("--force", action="store_true", help="replace a folder that is there")
     parser.set_defaults(command=_export)
 
@@ -197,7 +198,7 @@ def _export(arguments: argparse.Namespace) -> int:
     if arguments.out.exists() and not (arguments.force and is_ours(arguments.out)):
         remedy = "or one that was exported before" if arguments.force else "or --force"
         raise UserError(f"--out {str(arguments.out)!r} is there already: expected a new folder, {remedy}")
-    names = ("model", "edit", "out", "dtype", "pack", "corpus", "parallelize", "factor_tokens")
+    names = ("model", "edit", "out", "dtype", "pack", "corpus", "parallelize", "factor_tokens", "delta")
     given = {name: getattr(arguments, name) for name in names}
     print(export(**given, device=chosen, record_path=arguments.record))
     return 0

@@ -10,7 +10,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from ..errors import UserError
 from ..files import replacing_folder
-from ..model_edits import registry
+from ..model_edits import delta_file, registry
 from ..model_edits.apply import applied
 from ..results import record
 from . import loading, models
@@ -31,6 +31,7 @@ def export(
     parallelize: bool = False,
     factor_tokens: int | None = None,
     record_path: Path | None = None,
+    delta: bool = False,
 ) -> Path:
     """Write weights (safetensors), config, generation config, tokenizer and card to ``out``, whole or not at all.
 
@@ -47,6 +48,7 @@ def export(
         parallelize: as for ``memsplit eval``.
         factor_tokens: as for ``memsplit eval``.
         record_path: a record of this edit, whose figures go into the card.
+        delta: write the changed weights alone, for the edit ``delta:path=…``, and the card.
 
     Raises:
         UserError: the edit cannot be made, the record is of another edit, or the folder cannot be written.
@@ -65,10 +67,14 @@ def export(
     if content and content["edited_weights"] != prepared.weights_hash:
         raise UserError(f"the record {record_path} is of other curvature than this edit's: see its factors")
     try:
-        with replacing_folder(out) as partial, applied(loaded.model, prepared.weights):
-            loaded.model.save_pretrained(partial)
-            loaded.tokenizer.save_pretrained(partial)
-            card(loaded, prepared, content, out.name).save(partial / "README.md")
+        with replacing_folder(out) as partial:
+            if delta:
+                delta_file.write(partial / delta_file.NAME, loaded.model, prepared.weights, spec)
+            else:
+                with applied(loaded.model, prepared.weights):
+                    loaded.model.save_pretrained(partial)
+                    loaded.tokenizer.save_pretrained(partial)
+            card(loaded, prepared, content, out.name, delta=delta).save(partial / "README.md")
     except OSError as error:
         raise UserError(f"--out {str(out)!r} cannot be written to ({error.strerror or error})") from error
     return out
@@ -80,7 +86,9 @@ def is_ours(folder: Path) -> bool:
     return folder.is_dir() and (not any(folder.iterdir()) or (card.is_file() and MADE in card.read_text("utf-8")))
 
 
-def card(loaded: loading.LoadedModel, prepared: Prepared, content: Mapping[str, Any] | None, name: str) -> ModelCard:
+def card(
+    loaded: loading.LoadedModel, prepared: Prepared, content: Mapping[str, Any] | None, name: str, *, delta: bool
+) -> ModelCard:
     """The model card; with a record, its figures and an eval-results block."""
     data = ModelCardData(
         model_name=name,
@@ -90,6 +98,7 @@ def card(loaded: loading.LoadedModel, prepared: Prepared, content: Mapping[str, 
         eval_results=_results(content) if content else None,
     )
     rows = "".join(f"| `{c.name}` | {c.kept} of {c.total} | {c.removed_norm:.4f} |\n" for c in prepared.changes)
+    use = f"    memsplit-eval --model {loaded.entry.name} --edit delta:path={name}\n" if delta else ""
     text = f"""---
 {data.to_yaml()}
 ---
@@ -100,6 +109,7 @@ def card(loaded: loading.LoadedModel, prepared: Prepared, content: Mapping[str, 
 - base weights: `{loaded.weights}`{f", revision `{loaded.revision}`" if loaded.revision else ""}
 - edited weights: `{prepared.weights_hash}`
 
+{use}
 | matrix | components kept | norm removed, of the matrix's |
 | --- | --- | --- |
 {rows}"""

@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from huggingface_hub import try_to_load_from_cache
-from huggingface_hub.errors import HfHubHTTPError
-from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
 from ..errors import UserError
 from ..files import digest
 from ..model_edits.hashing import tensors_sha256
+from ..model_edits.pretrained import fetch
 from ..tasks import packs
 from .models import ModelEntry
 
-BROKEN = (OSError, ValueError, RuntimeError, TypeError, KeyError, AttributeError, ImportError, NotImplementedError)
-"""What transformers and tokenizers raise for a broken file or an absent network."""
-OFFLINE_HINT = "without a network, olmo-tiny and local folders work"
+OFFLINE_HINT = "; without a network, olmo-tiny and local folders work"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,13 +57,16 @@ def load(entry: ModelEntry, *, device: str, dtype: str | None = None, paralleliz
     where |= {"gguf_file": entry.gguf_file} if entry.gguf_file else {}
     spread = {"device_map": "auto"} if parallelize else {}
     dtype = dtype or ("float32" if torch.device(device).type == "cpu" else entry.dtype)
-    tokenizer = _fetch(entry, "tokenizer", lambda: AutoTokenizer.from_pretrained(entry.pretrained, **where))
-    model, info = _fetch(
-        entry,
+    tokenizer = fetch(
+        entry.pretrained, "tokenizer", lambda: AutoTokenizer.from_pretrained(entry.pretrained, **where), OFFLINE_HINT
+    )
+    model, info = fetch(
+        entry.pretrained,
         "model",
         lambda: AutoModelForCausalLM.from_pretrained(
             entry.pretrained, dtype=dtype, output_loading_info=True, **where, **spread
         ),
+        OFFLINE_HINT,
     )
     absent = sorted({*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])})
     if absent:
@@ -84,19 +83,6 @@ def load(entry: ModelEntry, *, device: str, dtype: str | None = None, paralleliz
     )
 
 
-def _fetch(entry: ModelEntry, part: str, load_part: Callable[[], Any]) -> Any:
-    try:
-        return load_part()
-    except SafetensorError as error:
-        raise UserError(f"the weights of {entry.pretrained!r} are damaged ({error})") from error
-    except BROKEN as error:
-        if Path(entry.pretrained).is_dir():
-            raise UserError(f"the {part} in {entry.pretrained!r} cannot be loaded: {_reason(error)}") from error
-        raise UserError(
-            f"the {part} of {entry.pretrained!r} could not be fetched: {_reason(error)}; {OFFLINE_HINT}"
-        ) from error
-
-
 def _settings_hash(model: Any, tokenizer: PreTrainedTokenizerBase) -> str:
     """Of what decides a model's figures beside its weights: config, generation config and tokenizer, but no paths."""
     configs = [model.config.to_dict(), model.generation_config.to_dict()]
@@ -104,14 +90,6 @@ def _settings_hash(model: Any, tokenizer: PreTrainedTokenizerBase) -> str:
     backend = getattr(tokenizer, "backend_tokenizer", None)
     spelled = backend.to_str() if backend is not None else tokenizer.get_vocab()
     return digest(json.loads(json.dumps([*kept, spelled, tokenizer.special_tokens_map], default=str)))
-
-
-def _reason(error: Exception) -> str:
-    """A message's first line; all where that only announces the rest; two of the hub's, which begin with a status."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    if lines[0].endswith(":"):
-        return " ".join(lines)
-    return " ".join(lines[: 2 if isinstance(error, HfHubHTTPError) else 1])
 
 
 def _commit(entry: ModelEntry) -> str | None:

@@ -105,7 +105,8 @@ class Edit(abc.ABC):
         hints = get_type_hints(cls)
         for field in cls.option_fields():
             takes = "|".join(map(str, _options(hints[field.name])))
-            keys[field.name] = takes + ("" if field.default is None else f" [{field.default}]")
+            has_default = field.default not in (None, dataclasses.MISSING)
+            keys[field.name] = takes + (f" [{field.default}]" if has_default else "")
         return keys
 
     @classmethod
@@ -195,6 +196,9 @@ def build(spec: EditSpec, percent: Mapping[str, float] | None = None) -> Edit:
         if key not in keys:
             raise UserError(f"bad edit '{spec}': {unknown('key', key, keys)}")
         values[key] = _value(spec, key, text, hints[key])
+    for field in cls.option_fields():
+        if field.default is dataclasses.MISSING and field.name not in values:
+            raise UserError(f"bad edit '{spec}': {field.name}=… expected, as in {spec.name}:{field.name}=…")
     edit = cls(**values)
     if edit.percent is None and edit.needs_percent():
         raise UserError(f"bad edit '{spec}': a percent expected, as in {spec.name}-50 (the model's table gives none)")

@@ -121,6 +121,22 @@ def test_every_method_edits_and_the_base_comes_back(model: Any, spec: str) -> No
     assert torch.equal(model(IDS).logits, before)
 
 
+def test_a_bfloat16_model_is_edited_in_float32_and_cast_once(model: Any) -> None:
+    model = model.bfloat16()
+    found = targets.find(model, [1], [*targets.default_proj(model), "down"])
+    factors = collect(model, found, [IDS])
+    edit = registry.build(parse("kfac-50@0.25"))
+    assert isinstance(edit, registry.MatrixEdit)
+    weights, _ = compute(model, edit, Material(targets=found, factors=factors))
+    for target in found:
+        W_oi = target.view(model.get_parameter(target.parameter).detach()).float().contiguous()
+        kept_oi = edit.new_weight(W_oi, factors[target.name], target.name).weight
+        expected = (kept_oi + 0.25 * (W_oi - kept_oi)).bfloat16()
+        assert weights[target.parameter].dtype == torch.bfloat16
+        changed = target.view(weights[target.parameter])
+        assert (changed == expected).float().mean() > 0.99  # products may round otherwise by the layout
+
+
 def test_a_model_without_an_entry_has_defaults_of_its_own(model: Any) -> None:
     entry = models.ModelEntry(name="m", pretrained="m")
     loaded = loading.LoadedModel(entry=entry, model=model, tokenizer=None, weights="w")

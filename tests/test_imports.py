@@ -26,10 +26,14 @@ WITHIN: dict[str, set[str]] = {
     "targets": set(),
     "registry": {"spec", "targets", "methods"},
     "hashing": set(),
+    "pretrained": set(),
+    "delta_file": {"hashing"},
+    "reference": {"factors", "targets"},
     "selection": set(),
     "factors": {"hashing"},
     "material": {"factors", "targets"},
     "sums": {"hashing"},
+    "store": {"factors", "hashing"},
     "curvature": {"factors", "sums", "targets"},
     "apply": {"material", "registry"},
 }
@@ -96,5 +100,5 @@ def test_listings_never_import_torch(module: str) -> None:
 def test_public_names() -> None:
     from memsplit.model_edits import registry
 
-    assert sorted(registry.edits()) == ["ekfac", "kfac", "magnitude", "none", "random", "svd", "wanda"]
+    assert sorted(registry.edits()) == ["checkpoint", "delta", "ekfac", "kfac", "magnitude", "none", "peft", "random", "svd", "wanda"]
     assert sorted(registry.COMMON) == ["dial", "layers", "percent", "proj"]

