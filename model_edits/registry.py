@@ -6,7 +6,7 @@ import abc
 import dataclasses
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from ..errors import UserError, unknown
@@ -157,13 +157,29 @@ def register_edit(name: str) -> Callable[[E], E]:
 
 
 def edits() -> Mapping[str, type[Edit]]:
-    """Every edit by name: those built in, then those of installed packages, in the order of their names."""
+    """Every edit by name: those built in and those of installed packages, in the order of their names.
+
+    Raises:
+        UserError: a package's edit cannot be imported, is no edit, or has a name that is taken.
+    """
     from . import methods  # noqa: F401 (registers them)
 
     for entry in entry_points(group=ENTRY_POINTS):
-        if entry.name not in _EDITS:
-            register_edit(entry.name)(entry.load())
+        known = _EDITS.get(entry.name)
+        if known is None or f"{known.__module__}:{known.__qualname__}" != entry.value:
+            _register(entry)
     return dict(sorted(_EDITS.items()))
+
+
+def _register(entry: EntryPoint) -> None:
+    whose = f"the edit {entry.name!r} of the package {entry.dist.name if entry.dist else entry.value!r}"
+    try:
+        cls = entry.load()
+        if not (isinstance(cls, type) and issubclass(cls, Edit)):
+            raise UserError(f"{whose} is no subclass of memsplit.model_edits.registry.Edit")
+        register_edit(entry.name)(cls)
+    except (ImportError, AttributeError, SyntaxError, ValueError) as error:
+        raise UserError(f"{whose} cannot be used: {error}") from error
 
 
 def chain_text(steps: Iterable[Edit]) -> str:
