@@ -8,19 +8,15 @@ Prints a Markdown table of medians, every row measured side by side in this run.
 from __future__ import annotations
 
 import heapq
-import statistics
-import time
-from collections.abc import Callable
 from functools import partial
-from typing import TypeVar
 
 import torch
 
 from memsplit.model_edits.selection import keep_products, keep_share
 
 from .spectra import trained
+from .timing import timed
 
-T = TypeVar("T")
 SHAPES = ((4096, 1024), (11008, 4096))
 MASSES = (0.6, 0.8)
 REPEATS = 5
@@ -39,16 +35,6 @@ def by_heap(lam: list[float], mu: list[float], mass: float) -> list[int]:
         if column + 1 < len(mu):
             heapq.heappush(heap, (-lam[row] * mu[column + 1], row, column + 1))
     return kept
-
-
-def timed(work: Callable[[], T], repeats: int) -> tuple[float, T]:
-    """Median seconds and the result."""
-    seconds = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        result = work()
-        seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds), result
 
 
 def measure() -> None:

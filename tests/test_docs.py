@@ -19,6 +19,7 @@ SMALLER = {
     "memsplit-eval": ["--limit", "4", "--factor-tokens", "1024"],
     "organism": ["--steps", "1"],
     "export": ["--factor-tokens", "1024"],
+    "factors collect": ["--factor-tokens", "1024"],
 }
 
 
@@ -39,8 +40,10 @@ def test_readme_command(command: str, tmp_path: Path) -> None:
     if name == "memsplit-eval":
         arguments += ["--out", str(tmp_path / "out")]
     environment = {**os.environ, "MEMSPLIT_CACHE": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "1"}
+    keys = (name, arguments[0], " ".join(arguments[:2]))
+    smaller = next((SMALLER[key] for key in keys if key in SMALLER), [])
     done = subprocess.run(
-        [bin_folder / name, *arguments, *SMALLER.get(name, SMALLER.get(arguments[0], []))],
+        [bin_folder / name, *arguments, *smaller],
         cwd=ROOT,
         env=environment,
         capture_output=True,
