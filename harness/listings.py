@@ -54,7 +54,9 @@ def methods(names: Sequence[str]) -> list[str]:
     lines = []
     for name in names or known:
         cls = known[name]
-        facts = {"PERCENT is of": cls.budget, "needs": "curvature" if cls.needs_factors else "", "source": cls.source}
+        needs = [("curvature", cls.needs_factors), ("a pack's passages to forget", cls.needs_passages)]
+        needed = ", ".join(what for what, needed in needs if needed)
+        facts = {"PERCENT is of": cls.budget, "needs": needed, "source": cls.source}
         lines.append(f"{name}{'-PERCENT' if cls.budget else ''}: {cls.summary}")
         lines += [f"    {label}: {value}" for label, value in facts.items() if value]
         lines += [f"    {key}={takes}" for key, takes in cls.usage().items()]
