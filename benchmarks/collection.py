@@ -86,7 +86,7 @@ def plain(model: Any, found: Sequence[targets.Target], ids_bt: torch.Tensor) -> 
     logits_nv = model(input_ids=ids_bt, use_cache=False).logits[:, :-1].flatten(0, 1).float()
     with torch.no_grad():
         labels_n = torch.multinomial(logits_nv.softmax(-1), 1).squeeze(1)
-    torch.nn.functional.cross_entropy(logits_nv, labels_n, reduction="sum").backward()
+    torch.nn.functional.cross_entropy(logits_nv, labels_n, reduction="sum").backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
     model.zero_grad()
     for hook in hooks:
         hook.remove()
@@ -98,7 +98,8 @@ def peak(device: str) -> float:
     n = 2048 if device == "cpu" else 8192
     a = torch.randn(n, n, device=device, dtype=torch.float32 if device == "cpu" else torch.bfloat16)
     timed(lambda: a @ a, 2)
-    return 2 * n**3 / timed(lambda: a @ a, 5)[0]
+    seconds = timed(lambda: a @ a, 5)[0]
+    return 2.0 * n * n * n / seconds
 
 
 def flops(model: Any, found: Sequence[targets.Target], tokens: int) -> float:

@@ -19,7 +19,9 @@ from . import cache, corpus
 from .loading import LoadedModel
 from .progress import track
 
-BATCH = 16
+BATCH_TOKENS = {"cpu": 2048}
+"""Tokens a batch by kind of device; a CPU gains nothing from more, and its memory may be small."""
+BATCH_TOKENS_ELSEWHERE = 8192
 MEMORY = 2 << 30
 """Bytes of factors, with their eigenbases, that a command holds on to, so that its next edit finds them ready."""
 Arguments = dict[str, str | int]
@@ -106,7 +108,7 @@ class Curvature:
 
     def collecting_s(self, arguments: Mapping[str, str | int], missing: Sequence[Target]) -> float:
         """Seconds that collecting may take: the second of two passes over one batch, timed."""
-        ids = torch.zeros(BATCH, self.length, dtype=torch.long, device=self.loaded.model.device)
+        ids = torch.zeros(self._sequences(), self.length, dtype=torch.long, device=self.loaded.model.device)
         collect(self.loaded.model, missing, [ids])
         start = time.monotonic()
         collect(self.loaded.model, missing, [ids])
@@ -118,7 +120,7 @@ class Curvature:
         documents = self._corpus().documents()
         tokenizer = self.loaded.tokenizer
         ids = corpus.blocks(documents, tokenizer, self.tokens, self.length, must_have_all=self.must_have_all)
-        split = torch.split(ids.to(self.loaded.model.device), BATCH)
+        split = torch.split(ids.to(self.loaded.model.device), self._sequences())
         yield from split if rank_and_world()[0] else track(split, label, len(split))
 
     def read(self, arguments: Arguments, found: Iterable[Target]) -> FactorsOf:
@@ -135,6 +137,10 @@ class Curvature:
             while len(self._held) > 1 and 2 * sum(f.nbytes for f in self._held.values()) > MEMORY:
                 self._held.pop(next(iter(self._held)))
         return self._held[path]
+
+    def _sequences(self) -> int:
+        """Sequences a batch."""
+        return max(1, BATCH_TOKENS.get(self.loaded.model.device.type, BATCH_TOKENS_ELSEWHERE) // self.length)
 
     def _corpus(self) -> corpus.Corpus:
         return corpus.find(self.loaded.entry.corpus, self.loaded.entry.pack)

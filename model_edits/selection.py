@@ -38,7 +38,9 @@ def keep_share(values: torch.Tensor, share: float) -> torch.Tensor:
     return keep.reshape(values.shape)
 
 
-def keep_products(lam_o: torch.Tensor, mu_i: torch.Tensor, share: float, *, by: str = "mass") -> torch.Tensor:
+def keep_products(
+    lam_o: torch.Tensor, mu_i: torch.Tensor, share: float, *, by: str = "mass", total: float | None = None
+) -> torch.Tensor:
     """:func:`keep_share` or :func:`keep_count` of all products ``lam_o * mu_i``, without forming them.
 
     Both spectra fall, so that each row keeps its first few columns. A threshold is bisected, its logarithm that is, and
@@ -49,6 +51,8 @@ def keep_products(lam_o: torch.Tensor, mu_i: torch.Tensor, share: float, *, by: 
         mu_i: [i], falling, not negative.
         share: of the total, 0 to 1.
         by: ``mass``, a share of the products' sum, or ``count``, of their number.
+        total: the sum of all products, where ``lam_o`` is the leading part of a spectrum, and
+            :func:`leading_is_enough`.
 
     Returns:
         How many columns each row keeps [o], on the CPU; they fall.
@@ -59,7 +63,8 @@ def keep_products(lam_o: torch.Tensor, mu_i: torch.Tensor, share: float, *, by: 
         kept = rows * columns if share and by == "mass" else round(share * rows * columns)
         return (kept - columns * torch.arange(rows)).clamp(0, columns)
     sums_i = torch.cat([mu_i.new_zeros(1), mu_i.cumsum(0)])
-    goal = share * float(lam_o.sum() * sums_i[-1]) if by == "mass" else float(round(share * rows * columns))
+    total = float(lam_o.sum() * sums_i[-1]) if total is None else total
+    goal = share * total if by == "mass" else float(round(share * rows * columns))
 
     def reached(count_o: torch.Tensor) -> float:
         return float((lam_o * sums_i[count_o]).sum() if by == "mass" else count_o.sum())
@@ -82,3 +87,22 @@ def keep_products(lam_o: torch.Tensor, mu_i: torch.Tensor, share: float, *, by: 
         value_n = torch.ones_like(value_n)
     wanted = int((reached(few_o) + value_n.cumsum(0) < goal).sum()) + (reached(few_o) < goal)
     return few_o + torch.bincount(row_n[order_n[:wanted]], minlength=rows)
+
+
+def leading_is_enough(lam_r: torch.Tensor, mu_i: torch.Tensor, share: float, total: float) -> bool:
+    """Whether :func:`keep_products`, by mass, keeps the same with the leading part of the row spectrum as with all.
+
+    It does where the share is reached by products above the largest that the other rows could have.
+
+    Args:
+        lam_r: [r], the leading part, falling, not negative.
+        mu_i: [i], falling, not negative.
+        share: of the total, 0 to 1.
+        total: the sum of all products, those of the other rows too.
+    """
+    lam_r, mu_i = lam_r.detach().double().cpu(), mu_i.detach().double().cpu()
+    rounding = 1 + 1e-12
+    bound = float(lam_r[-1] * mu_i[0]) * rounding
+    count_r = torch.searchsorted(-mu_i, -bound / lam_r)
+    sums_i = torch.cat([mu_i.new_zeros(1), mu_i.cumsum(0)])
+    return float((lam_r * sums_i[count_r]).sum()) >= share * total * rounding

@@ -24,6 +24,8 @@ spectra = st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0, 2.0, 8.0]), min_size=1,
     lambda values: torch.tensor(sorted(values, reverse=True))
 )
 METHODS = ["kfac", "ekfac", "svd", "magnitude", "wanda", "random"]
+ELSEWHERE = {"bsn": "trained", "finetune": "trained", "checkpoint": "foreign", "delta": "foreign", "peft": "foreign"}
+"""Edits whose properties are in a table of their own: they need passages, or files."""
 VARIANTS = [
     "kfac-80:labels=gold",
     "kfac-20:select=bottom",
@@ -286,7 +288,10 @@ def test_targets_are_found_by_layer_and_role(organism: LoadedModel) -> None:
     ]
 
 
-def test_every_edit_says_what_it_does() -> None:
+def test_every_edit_says_what_it_does_and_is_in_a_table(root: Path) -> None:
+    assert sorted(registry.edits()) == sorted([*METHODS, *ELSEWHERE, "none"])
+    for name, table in ELSEWHERE.items():
+        assert name in (root / "tests" / f"test_{table}.py").read_text()
     for name, cls in registry.edits().items():
         assert cls.name == name
         assert cls.summary

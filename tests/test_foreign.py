@@ -2,7 +2,6 @@
 
 import json
 import sysconfig
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ def folders(workshop: Workshop, tmp_path_factory: pytest.TempPathFactory) -> dic
         model.get_parameter(CHANGED).add_(0.01 * torch.randn(192, 768, generator=generator))
     model.save_pretrained(root / "checkpoint")
     adapter = peft.get_peft_model(model, peft.LoraConfig(r=2, target_modules=["down_proj"], init_lora_weights=False))
-    adapter.save_pretrained(root / "peft")
+    adapter.save_pretrained(str(root / "peft"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MEMSPLIT_CACHE", str(root / "cache"))
         job = ["--edit", "kfac-80+magnitude-50:layers=1,proj=down", "--factor-tokens", "1024"]
@@ -103,7 +102,7 @@ def test_an_exported_delta_is_the_edit_it_was_made_of(workshop: Workshop, folder
 
 
 @pytest.fixture
-def broken(folders: dict[str, Path], tmp_path: Path) -> Iterator[dict[str, str]]:
+def broken(folders: dict[str, Path], tmp_path: Path) -> dict[str, str]:
     """What each of these paths is refused with."""
     config = transformers.Olmo2Config(
         vocab_size=1147, hidden_size=192, intermediate_size=64, num_hidden_layers=4, num_attention_heads=4
@@ -116,7 +115,7 @@ def broken(folders: dict[str, Path], tmp_path: Path) -> Iterator[dict[str, str]]
     (tmp_path / "cut.safetensors").write_bytes(whole[:-7])
     (tmp_path / "flipped.safetensors").write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     weights = tmp_path / "narrow" / "model.safetensors"
-    yield {
+    return {
         f"checkpoint:path={tmp_path}/narrow": "is of another architecture: model.layers.0.mlp.gate_proj.weight is",
         f"checkpoint:path={tmp_path}/shallow": "is of another architecture: only the model has model.layers.3",
         f"checkpoint:path={tmp_path}/empty": "cannot be loaded",

@@ -30,9 +30,11 @@ WITHIN: dict[str, set[str]] = {
     "delta_file": {"hashing"},
     "reference": {"factors", "targets"},
     "selection": set(),
-    "factors": {"hashing"},
+    "eigen": set(),
+    "factors": {"eigen", "hashing", "selection"},
     "material": {"factors", "targets"},
     "sums": {"hashing"},
+    "training": set(),
     "store": {"factors", "hashing"},
     "curvature": {"factors", "sums", "targets"},
     "apply": {"material", "registry"},
@@ -100,5 +102,18 @@ def test_listings_never_import_torch(module: str) -> None:
 def test_public_names() -> None:
     from memsplit.model_edits import registry
 
-    assert sorted(registry.edits()) == ["checkpoint", "delta", "ekfac", "kfac", "magnitude", "none", "peft", "random", "svd", "wanda"]
+    assert sorted(registry.edits()) == [
+        "bsn",
+        "checkpoint",
+        "delta",
+        "ekfac",
+        "finetune",
+        "kfac",
+        "magnitude",
+        "none",
+        "peft",
+        "random",
+        "svd",
+        "wanda",
+    ]
     assert sorted(registry.COMMON) == ["dial", "layers", "percent", "proj"]

@@ -54,13 +54,16 @@ class KFAC(MatrixEdit):
 
         assert factors is not None
         assert self.percent is not None
-        basis = factors.eigenbasis
+        share = (self.percent if self.select == "top" else 100 - self.percent) / 100
         if self.weight == "energy":
+            basis = factors.eigenbasis
             C_oi = basis.coordinates(weight)
             importance_oi = basis.lam_o[:, None] * basis.mu_i * C_oi.square()
             return keep_components(weight, basis, importance_oi, self.percent, self.select, self.rank)
-        share = (self.percent if self.select == "top" else 100 - self.percent) / 100
-        columns_o = keep_products(basis.lam_o, basis.mu_i, share, by=self.rank)
+        by_mass = self.rank == "mass"
+        basis = factors.leading_basis(share) if by_mass else factors.eigenbasis
+        total = basis.mass if by_mass else None
+        columns_o = keep_products(basis.lam_o, basis.mu_i, share, by=self.rank, total=total)
         r, c = int((columns_o > 0).sum()), int(columns_o[0])
         U_or, V_ic = basis.U_oo[:, :r], basis.V_ii[:, :c]
         leading_rc = torch.arange(c) < columns_o[:r, None]

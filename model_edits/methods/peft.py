@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ...errors import UserError
 from ..registry import Edit, Outcome, register_edit
@@ -47,7 +47,7 @@ class PEFT(Edit):
             raise UserError("the edit 'peft' needs the package peft: pip install 'memsplit[peft]'")
         from peft import PeftModel
 
-        where = {"revision": self.revision} if self.revision else {}
+        where: dict[str, Any] = {"revision": self.revision} if self.revision else {}
         adapted = fetch(
             self.path, "adapter", lambda: PeftModel.from_pretrained(copy.deepcopy(model), self.path, **where)
         )
