@@ -110,8 +110,8 @@ def flops(model: Any, found: Sequence[targets.Target], tokens: int) -> float:
     """
     matrices = {name: p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name}
     lowest = min(target.layer for target in found)
-    forward = sum(p.numel() for p in matrices.values())
-    back = sum(p.numel() for name, p in matrices.items() if "lm_head" in name or _layer(name) >= lowest)
+    forward: int = sum(p.numel() for p in matrices.values())
+    back: int = sum(p.numel() for name, p in matrices.items() if "lm_head" in name or _layer(name) >= lowest)
     moments = sum(o * o + i * i for o, i in (target.matrix(model).shape for target in found))
     return 2.0 * tokens * (forward + back + moments)
 
