@@ -12,12 +12,12 @@ from memsplit.harness import editing, loading, models
 from memsplit.model_edits.store import FactorStore
 
 
-def trained(rows: int, columns: int, tokens: int = 40_960) -> tuple[torch.Tensor, torch.Tensor]:
-    """Falling eigenvalues of ggT [rows] and aaT [columns] of layer 3's up projection, interpolated in the logarithm."""
+def trained(rows: int, columns: int, proj: str = "up", tokens: int = 40_960) -> tuple[torch.Tensor, torch.Tensor]:
+    """Falling eigenvalues of ggT [rows] and aaT [columns] of a projection of layer 3, interpolated in the logarithm."""
     loaded = loading.load(models.resolve("olmo-tiny"), device="cpu")
     with tempfile.TemporaryDirectory() as folder:
         workshop = editing.Workshop(loaded, tokens, FactorStore(Path(folder)))
-        (edit,) = workshop.chain("kfac-50:layers=3,proj=up")
+        (edit,) = workshop.chain(f"kfac-50:layers=3,proj={proj}")
         workshop.collect_missing([edit])
         (target,) = workshop.matrices(edit)
         curvature = workshop.curvature
