@@ -7,9 +7,13 @@ import json
 import os
 import shutil
 import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+PARTIAL = ".partial"
+"""How the name of a file that is being written ends."""
 
 
 @contextmanager
@@ -19,7 +23,7 @@ def replacing(path: Path) -> Iterator[Path]:
     The folder is made. Readers and other writers see the old file or the new one, never a part.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}{PARTIAL}")
     try:
         yield partial
         os.replace(partial, path)
@@ -32,7 +36,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     """The same for a folder: a partial one, which takes the place of ``path`` and of all that is in it."""
     path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
+    work = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=PARTIAL, dir=path.parent))
     partial, before = work / "new", work / "before"
     partial.mkdir()
     try:

@@ -10,6 +10,7 @@ Shapes: o = out features, i = in features; n = order of a factor, ab = n.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from functools import partial
 
@@ -47,7 +48,7 @@ def edited(weight_oi: torch.Tensor, factors: Factors, percent: int, *, whole: bo
     edit = build(parse(f"kfac-{percent}"))
     assert isinstance(edit, MatrixEdit)
     if whole:
-        assert factors.eigenbasis.holds(1)
+        factors = dataclasses.replace(factors, basis=factors.eigenbasis)
     return edit.new_weight(weight_oi, factors, "matrix")
 
 

@@ -110,7 +110,8 @@ def device(name: str | None) -> str:
 
 def processes() -> int:
     """How many processes a launcher (``accelerate launch``, ``torchrun``) has started for this command."""
-    return int(os.environ.get("WORLD_SIZE") or 1)
+    text = os.environ.get("WORLD_SIZE", "")
+    return int(text) if text.isdecimal() else 1
 
 
 def quiet() -> None:

@@ -45,14 +45,22 @@ class Corpus:
         return sorted(path for path in inside if path.suffix in FORMATS and path.is_file())
 
     def name(self) -> str:
-        """What identifies it: a hash of local files' contents in order; the address of a data set of the hub."""
+        """What identifies it: a hash of local files' kinds and contents in order; the whole address of a data set."""
         if self.address:
-            return self.address
+            name, revision, config, split, column = self.parts()
+            return f"{name}@{revision or ''}:{config or ''}:{split}:{column}"
         sha = hashlib.sha256()
         for path in self.files():
             with path.open("rb") as file:
-                sha.update(hashlib.file_digest(file, "sha256").digest())
+                sha.update(path.suffix.encode() + hashlib.file_digest(file, "sha256").digest())
         return f"sha256:{sha.hexdigest()}"
+
+    def parts(self) -> tuple[str, str | None, str | None, str, str]:
+        """Of an address: id, revision, config, split and column."""
+        address = _ADDRESS.fullmatch(self.address)
+        assert address is not None
+        config, split, column, *_ = [*str(address["rest"] or "").split(":"), "", "", ""]
+        return address["id"], address["revision"], config or None, split or "train", column or COLUMN
 
     def documents(self) -> Iterator[str]:
         """The documents, in order; a text file is one, empty ones are left out.
@@ -63,10 +71,12 @@ class Corpus:
         if self.pack is not None:
             yield from (row["text"] for row in packs.find(self.pack).rows("corpus"))
             return
-        column = [*self.address.split(":"), "", "", ""][3] or COLUMN
+        column = self.parts()[4] if self.address else COLUMN
         for row in self._rows():
             if not isinstance(row.get(column), str):
-                raise UserError(f"the corpus {self} has no text {column!r}: expected some of {', '.join(row)}")
+                raise UserError(
+                    f"a row of the corpus {self} has no text in {column!r}: its columns are {', '.join(row)}"
+                )
             if row[column].strip():
                 yield row[column]
 
@@ -76,12 +86,8 @@ class Corpus:
 
         try:
             if self.address:
-                address = _ADDRESS.fullmatch(self.address)
-                assert address is not None
-                config, split, *_ = [*str(address["rest"] or "").split(":"), "", ""]
-                yield from datasets.load_dataset(
-                    address["id"], config or None, split=split or "train", revision=address["revision"], streaming=True
-                )
+                name, revision, config, split, _ = self.parts()
+                yield from datasets.load_dataset(name, config, split=split, revision=revision, streaming=True)
             for path in self.files():
                 kind = FORMATS[path.suffix]
                 options = {"sample_by": "document"} if kind == "text" else {}

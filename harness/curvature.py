@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -13,7 +14,7 @@ from ..model_edits.curvature import collect, collect_ekfac
 from ..model_edits.factors import Factors
 from ..model_edits.registry import Edit
 from ..model_edits.store import FactorStore
-from ..model_edits.sums import Checkpoint, rank_and_world
+from ..model_edits.sums import Partial, rank_and_world
 from ..model_edits.targets import Target
 from . import cache, corpus
 from .loading import LoadedModel
@@ -83,7 +84,8 @@ class Curvature:
     def _collect(self, arguments: Arguments, missing: Sequence[Target]) -> None:
         """Collect and store; E-KFAC's statistic needs K-FAC's factors first, stored or collected."""
         model, labels, seed = self.loaded.model, str(arguments["labels"]), int(arguments["seed"])
-        kept = Checkpoint(self.store.checkpoint(arguments, [target.name for target in missing]))
+        names = sorted(target.name for target in missing)
+        decide: list[object] = [arguments, names, self._sequences(), model.device.type]
         if arguments.get("statistic") == "ekfac":
             kfac = {key: value for key, value in arguments.items() if key != "statistic"}
             first = [target for target in missing if not self.store.has(kfac, target.name)]
@@ -91,29 +93,34 @@ class Curvature:
                 self._collect(kfac, first)
             start = time.monotonic()
             read = self.read(kfac, missing)
+            partial = Partial(self.store.partial(*decide, [read[name].sha256 for name in names]))
             batches = self.batches("curvature, second pass")
-            new = collect_ekfac(model, missing, read, batches, labels=labels, seed=seed, checkpoint=kept)
+            new = collect_ekfac(model, missing, read, batches, labels=labels, seed=seed, partial=partial)
         else:
             start = time.monotonic()
+            partial = Partial(self.store.partial(*decide))
             batches = self.batches("curvature")
-            new = collect(model, missing, batches, labels=labels, seed=seed, checkpoint=kept)
+            new = collect(model, missing, batches, labels=labels, seed=seed, partial=partial)
         for name, factors in new.items():
             path = self.store.path(arguments, name)
             if rank_and_world()[0] == 0:
                 self.store.save(arguments, name, factors)
             self.collected_s[path] = time.monotonic() - start
-        kept.delete()
+        partial.delete()
         if distributed.is_initialized():
             distributed.barrier()
 
     def collecting_s(self, arguments: Mapping[str, str | int], missing: Sequence[Target]) -> float:
-        """Seconds that collecting may take: the second of two passes over one batch, timed."""
+        """Seconds that collecting may take, from two passes over few batches, timed after one that warms up."""
         ids = torch.zeros(self._sequences(), self.length, dtype=torch.long, device=self.loaded.model.device)
-        collect(self.loaded.model, missing, [ids])
-        start = time.monotonic()
-        collect(self.loaded.model, missing, [ids])
+        seconds = []
+        for n in (1, 1, 3):
+            start = time.monotonic()
+            collect(self.loaded.model, missing, [ids] * n)
+            seconds.append(time.monotonic() - start)
+        batch_s = max(seconds[2] - seconds[1], 0) / 2
         passes = 2 if arguments.get("statistic") == "ekfac" else 1
-        return (time.monotonic() - start) * passes * self.tokens / ids.numel()
+        return passes * (seconds[1] + batch_s * (self.tokens / ids.numel() - 1))
 
     def batches(self, label: str) -> Iterator[torch.Tensor]:
         """The corpus's first tokens, in batches [sequences, length]; shows how far they are."""
@@ -133,7 +140,8 @@ class Curvature:
         if path not in self._held:
             device = self.loaded.model.get_parameter(target.parameter).device
             self._held[path] = self.store.load(arguments, target.name).to(device)
-            path.touch()  # tells when it was last used
+            with suppress(OSError):  # another command may have pruned it, or the cache be read-only
+                path.touch()  # tells when it was last used
             while len(self._held) > 1 and 2 * sum(f.nbytes for f in self._held.values()) > MEMORY:
                 self._held.pop(next(iter(self._held)))
         return self._held[path]

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 
-from ..errors import UserError
 from ..model_edits import registry, targets
 from ..model_edits.apply import MatrixChange, applied, compute
 from ..model_edits.hashing import tensors_sha256
@@ -116,8 +115,7 @@ class Workshop:
         """What an edit that is told what to forget is told: the dev part's passages, and its clean text to retain."""
         if not edit.needs_passages:
             return {}
-        if self.loaded.entry.pack is None:
-            raise UserError(f"{edit.name!r} is told what to forget by a pack: expected --pack NAME or FOLDER")
+        assert self.loaded.entry.pack is not None  # plan.fill_in refuses
         pack = packs.find(self.loaded.entry.pack)
         memorized = pack.rows("memorized", "dev")
         return {

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from safetensors import SafetensorError
 
 from ..errors import UserError
 from ..files import replacing_folder
@@ -75,8 +76,9 @@ def export(
                     loaded.model.save_pretrained(partial)
                     loaded.tokenizer.save_pretrained(partial)
             card(loaded, prepared, content, out.name, delta=delta).save(partial / "README.md")
-    except OSError as error:
-        raise UserError(f"--out {str(out)!r} cannot be written to ({error.strerror or error})") from error
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"--out {str(out)!r} cannot be written to ({reason})") from error
     return out
 
 

@@ -50,7 +50,7 @@ def add(commands: Any) -> None:
     prune_ = action("prune", prune, "delete entries")
     prune_.add_argument("ids", nargs="*", metavar="ID", help="how its id begins")
     prune_.add_argument("--older-than", type=positive, metavar="DAYS", help="those not used for so long")
-    prune_.add_argument("--partial", action="store_true", help="what killed collections left")
+    prune_.add_argument("--partial", action="store_true", help="what killed commands left")
     prune_.add_argument("--all", action="store_true", help="everything")
     prune_.add_argument("--dry-run", action="store_true", help="say what would be deleted, and stop")
 
@@ -63,6 +63,10 @@ def collect(arguments: argparse.Namespace) -> int:
     quiet()
     main = True
     if processes() > 1:
+        if arguments.parallelize:
+            raise UserError(
+                "--parallelize spreads one process over all devices: expected one process, or no such option"
+            )
         from accelerate import PartialState
 
         state = PartialState(cpu=chosen == "cpu")
@@ -83,10 +87,16 @@ def import_file(arguments: argparse.Namespace) -> int:
     from ..model_edits.reference import read
 
     workshop, steps = _workshop(arguments, edits, chosen)
+    store, curvature = workshop.curvature.store, workshop.curvature
     for edit in steps:
         found = {target: target.matrix(workshop.loaded.model).shape for target in workshop.matrices(edit)}
+        named = curvature.arguments(edit)
+        if "statistic" in named:
+            raise UserError(f"'{edit.spec}' needs more than the file holds: expected an edit by K-FAC's factors")
         for target, factors in read(arguments.file, found).items():
-            workshop.curvature.store.save(workshop.curvature.arguments(edit), target.name, factors)
+            if store.has(named, target.name):
+                raise UserError(f"{store.path(named, target.name)} is there already: expected none, prune it first")
+            store.save(named, target.name, factors)
     _print_used(workshop, steps)
     return 0
 
@@ -121,23 +131,28 @@ def show_all(_: argparse.Namespace) -> int:
     for entry in store.entries():
         used = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.used))
         a = entry.arguments
-        of = f"{a.get('statistic', 'kfac')}, {a['labels']} labels, {a['tokens']} tokens of {a['corpus']}"
+        of = "damaged"
+        if a:
+            what = f"{a.get('statistic', 'kfac')}, {a['labels']} labels, {a['tokens']} tokens of {a['corpus']}"
+            of = f"weights {str(a['weights'])[:12]}  {what}"
         size = f"{entry.nbytes / 1e6:9.1f} MB  {len(entry.files):3} matrices"
-        print(f"{entry.id[:12]}  {used}  {size}  weights {str(a['weights'])[:12]}  {of}")
-    for checkpoint in store.checkpoints():
-        print(f"{checkpoint.name}: {checkpoint.stat().st_size / 1e6:.1f} MB of a killed collection")
+        print(f"{entry.id[:12]}  {used}  {size}  {of}")
+    for leftover in store.leftovers():
+        print(f"{leftover.name}: {leftover.stat().st_size / 1e6:.1f} MB of a killed command")
     return 0
 
 
 def show(arguments: argparse.Namespace) -> int:
     """``memsplit factors show``."""
+    from ..model_edits.store import read
+
     store = _store()
     for entry in _chosen(store, arguments.ids) if arguments.ids else store.entries():
         print(f"{entry.id}")
         for key, value in sorted(entry.arguments.items()):
             print(f"    {key}: {value}")
-        for matrix in entry.files:
-            factors = store.load(entry.arguments, matrix)
+        for matrix, file in entry.files.items():
+            factors, _ = read(file)
             shape = f"{len(factors.ggT)} x {len(factors.aaT)}"
             mass = float(factors.aaT.trace().double() * factors.ggT.trace().double())
             imported = f", imported from {factors.imported[:12]}" if factors.imported else ""
@@ -172,10 +187,10 @@ def prune(arguments: argparse.Namespace) -> int:
         if not arguments.dry_run:
             store.remove(entry)
         print(f"{verb} {entry.id[:12]} ({size / 1e6:.1f} MB)")
-    for checkpoint in store.checkpoints() if arguments.partial or arguments.all else ():
+    for leftover in store.leftovers() if arguments.partial or arguments.all else ():
         if not arguments.dry_run:
-            checkpoint.unlink()
-        print(f"{verb} {checkpoint.name}")
+            leftover.unlink()
+        print(f"{verb} {leftover.name}")
     return 0
 
 

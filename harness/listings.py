@@ -47,13 +47,9 @@ def methods(names: Sequence[str]) -> list[str]:
     Raises:
         UserError: there is no such method.
     """
-    known = registry.edits()
-    for name in names:
-        if name not in known:
-            raise unknown("edit", name, known)
     lines = []
-    for name in names or known:
-        cls = known[name]
+    for name in names or registry.edit_names():
+        cls = registry.find_edit(name)
         needs = [("curvature", cls.needs_factors), ("a pack's passages to forget", cls.needs_passages)]
         needed = ", ".join(what for what, needed in needs if needed)
         facts = {"PERCENT is of": cls.budget, "needs": needed, "source": cls.source}

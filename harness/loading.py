@@ -9,12 +9,12 @@ from typing import Any
 
 import torch
 from huggingface_hub import try_to_load_from_cache
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from ..errors import UserError
 from ..files import digest
 from ..model_edits.hashing import tensors_sha256
-from ..model_edits.pretrained import fetch
+from ..model_edits.pretrained import fetch, load_model
 from ..tasks import packs
 from .models import ModelEntry
 
@@ -60,19 +60,10 @@ def load(entry: ModelEntry, *, device: str, dtype: str | None = None, paralleliz
     tokenizer = fetch(
         entry.pretrained, "tokenizer", lambda: AutoTokenizer.from_pretrained(entry.pretrained, **where), OFFLINE_HINT
     )
-    model, info = fetch(
-        entry.pretrained,
-        "model",
-        lambda: AutoModelForCausalLM.from_pretrained(
-            entry.pretrained, dtype=dtype, output_loading_info=True, **where, **spread
-        ),
-        OFFLINE_HINT,
-    )
-    absent = sorted({*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])})
-    if absent:
-        raise UserError(f"the weights of {entry.pretrained!r} lack {absent[0]} ({len(absent)} tensors in all)")
-    if any(parameter.is_meta for parameter in model.parameters()):
-        raise UserError(f"{entry.name!r} does not fit into this machine's memory: expected more or larger devices")
+    model = load_model(entry.pretrained, hint=OFFLINE_HINT, dtype=dtype, **where, **spread)
+    if entry.gguf_file:  # it is a plain model now, and can be saved as one
+        model.hf_quantizer = None
+        del model.config.quantization_config
     model = (model if parallelize else model.to(device)).eval()
     return LoadedModel(
         entry=entry,

@@ -55,6 +55,8 @@ def fill_in(text: str, entry: models.ModelEntry, n_layers: int | None) -> tuple[
 
 
 def _fill_in(edit: registry.Edit, entry: models.ModelEntry, n_layers: int | None) -> registry.Edit:
+    if edit.needs_passages and entry.pack is None:
+        raise UserError(f"{edit.name!r} is told what to forget by a pack: expected --pack NAME or FOLDER")
     if not edit.targeted:
         return edit
     layers = edit.layers or entry.layers or (models.default_layers(n_layers) if n_layers else None)
@@ -125,6 +127,8 @@ def describe(request: Request) -> list[str]:
                 states.add(f"collects factors of {len(to_collect)} matrices from {curvature.tokens} tokens")
             elif edit.needs_factors:
                 states.add("factors cached")
+            elif edit.needs_passages:
+                states.add("trains, for a time that is not known beforehand")
         total_s += chain_s
         state = "; ".join(sorted(states)) or "needs no factors"
         lines.append(f"edit: {registry.chain_text(chain)}: {state}, about {chain_s:.0f} s")

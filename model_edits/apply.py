@@ -62,7 +62,9 @@ def compute(
         label = f"{name}.weight" if target else name
         changes.append(MatrixChange(name=label, kept=outcome.kept, total=outcome.total, removed_norm=norm))
         if not unchanged:
-            whole = weights.setdefault(parameter, stored.clone(memory_format=torch.contiguous_format))
+            if parameter not in weights:
+                weights[parameter] = stored.clone(memory_format=torch.contiguous_format)
+            whole = weights[parameter]
             (target.view(whole) if target else whole).copy_(new)
     return weights, changes
 

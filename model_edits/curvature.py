@@ -7,6 +7,7 @@ Shapes: b = sequences, t = tokens, v = vocabulary, n = positions, i = in, o = ou
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -14,8 +15,9 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
+from ..errors import UserError
 from .factors import Basis, Factors
-from .sums import Checkpoint, Moments, Sums, rank_and_world
+from .sums import Moments, Partial, Sums, from_first, rank_and_world
 from .targets import Target
 
 FOLD = 16
@@ -53,7 +55,7 @@ def collect(
     *,
     labels: str = "sampled",
     seed: int = 0,
-    checkpoint: Checkpoint | None = None,
+    partial: Partial | None = None,
 ) -> dict[str, Factors]:
     """E[a aᵀ] and E[g gᵀ] of each target over every position but each sequence's last (K-FAC).
 
@@ -68,16 +70,19 @@ def collect(
         batches: ids [b, t]; the same ones in every process.
         labels: ``sampled`` from the model (the true Fisher), or ``gold``, the text's own.
         seed: of the sampling.
-        checkpoint: where the sums are kept, and gone on from.
+        partial: where the sums are kept meanwhile, and gone on from; the batches must be the same as before.
 
     Returns:
         Factors by the target's name, float32.
+
+    Raises:
+        UserError: an input or gradient is not finite, or the model does not compute a target as a product of its own.
     """
     sums = {}
     for target in targets:
         o, i = (weight := target.view(model.get_parameter(target.parameter))).shape
         sums[target.name] = Sums(_kfac, {"aaT": (i, i), "ggT": (o, o)}, weight.device)
-    _run(model, targets, sums, batches, labels, seed, checkpoint)
+    _run(model, targets, sums, batches, labels, seed, partial)
     return {name: Factors(s.mean("aaT"), s.mean("ggT"), int(s.positions)) for name, s in sums.items()}
 
 
@@ -89,7 +94,7 @@ def collect_ekfac(
     *,
     labels: str = "sampled",
     seed: int = 0,
-    checkpoint: Checkpoint | None = None,
+    partial: Partial | None = None,
 ) -> dict[str, Factors]:
     """The factors with E[(Uᵀ g aᵀ V)²] beside them, over the same positions as :func:`collect`.
 
@@ -102,15 +107,22 @@ def collect_ekfac(
         batches: as in :func:`collect`.
         labels: as in :func:`collect`.
         seed: of the sampling.
-        checkpoint: as in :func:`collect`.
+        partial: as in :func:`collect`.
+
+    Raises:
+        UserError: as :func:`collect`.
     """
     kfac = {target.name: factors[target.name] for target in targets}
+    bases = {name: Basis(*map(from_first, f.eigenbasis)) for name, f in kfac.items()}
     sums = {
-        name: Sums(_ekfac(f.eigenbasis), {"fisher_oi": (len(f.ggT), len(f.aaT))}, f.aaT.device)
+        name: Sums(_ekfac(bases[name]), {"fisher_oi": (len(f.ggT), len(f.aaT))}, f.aaT.device)
         for name, f in kfac.items()
     }
-    _run(model, targets, sums, batches, labels, seed, checkpoint)
-    return {name: Factors(f.aaT, f.ggT, f.tokens, sums[name].mean("fisher_oi")) for name, f in kfac.items()}
+    _run(model, targets, sums, batches, labels, seed, partial)
+    return {
+        name: dataclasses.replace(f, tokens=int(s.positions), fisher_oi=s.mean("fisher_oi"), basis=bases[name])
+        for (name, f), s in zip(kfac.items(), sums.values(), strict=True)
+    }
 
 
 def _run(
@@ -120,7 +132,7 @@ def _run(
     batches: Iterable[torch.Tensor],
     labels: str,
     seed: int,
-    checkpoint: Checkpoint | None,
+    partial: Partial | None,
 ) -> None:
     """One pass: forward, labels, backward; the sums are added to on the way.
 
@@ -128,7 +140,7 @@ def _run(
     the gradient, p - onehot(label).
     """
     rank, world = rank_and_world()
-    done = checkpoint.load(sums) if checkpoint else 0
+    done = partial.load(sums) if partial else 0
     index = mine = 0
     with ExitStack() as stack:
         stack.enter_context(torch.enable_grad())
@@ -152,11 +164,22 @@ def _run(
             if mine % FOLD == 0:
                 for s in sums.values():
                     s.fold()
-                if checkpoint:
-                    checkpoint.save_when_due(sums, mine)
+                if partial:
+                    partial.save_when_due(sums, mine)
     for s in sums.values():
         s.fold()
         s.reduce()
+    _check(targets, sums)
+
+
+def _check(targets: Sequence[Target], sums: Mapping[str, Sums]) -> None:
+    """Refuse sums that are not finite, and matrices that were never seen: of a layer's experts, some may be idle."""
+    seen = {(t.layer, t.proj) for t in targets if int(sums[t.name].positions)}
+    for target in targets:
+        if (target.layer, target.proj) not in seen:
+            raise UserError(f"no product with {target.name} was seen: the model computes it in another way")
+        if not all(bool(total.isfinite().all()) for total in sums[target.name].totals.values()):
+            raise UserError(f"the curvature of {target.name} is not finite: expected a sound model, or --dtype float32")
 
 
 @contextmanager
@@ -203,8 +226,10 @@ class _Products(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Call ``func``, and watch it if it is such a product."""
         output = func(*args, **(kwargs or {}))
-        if func is torch.nn.functional.linear and (sinks := self.sinks.get(args[1].data_ptr())):
-            _feed(sinks, args[0], output)
+        if func is torch.nn.functional.linear:
+            inputs, weight = (args + tuple((kwargs or {}).values()))[:2]
+            if sinks := self.sinks.get(weight.data_ptr()):
+                _feed(sinks, inputs, output)
         return output
 
 

@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from ..errors import UserError
+from . import tensor_file
 from .hashing import tensors_sha256
 
 NAME = "delta.safetensors"
@@ -25,11 +24,12 @@ def write(path: Path, model: torch.nn.Module, weights: Mapping[str, torch.Tensor
         model: with the weights before the edit.
         weights: the new ones, by parameter name.
         spec: the edit's.
+
+    Raises:
+        OSError: the file cannot be written.
     """
-    tensors = {name: weight.cpu().contiguous() for name, weight in weights.items()}
     base = {name: _hash(model, name) for name in weights}
-    metadata = {"format": FORMAT, "spec": spec, "base": json.dumps(base), "sha256": tensors_sha256(tensors)}
-    save_file(tensors, path, metadata=metadata)
+    tensor_file.write(path, weights, {"format": FORMAT, "spec": spec, "base": json.dumps(base)})
 
 
 def read(path: Path, model: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -38,19 +38,18 @@ def read(path: Path, model: torch.nn.Module) -> dict[str, torch.Tensor]:
     Raises:
         UserError: the file is missing, damaged, or of an edit of other weights than the model's.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            meta = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"the delta {str(path)!r} cannot be read: {error}") from error
-    if meta.get("format") != FORMAT:
-        raise UserError(f"{str(path)!r} is of the format {meta.get('format')!r}, expected {FORMAT!r}")
-    if meta.get("sha256") != tensors_sha256(tensors):
-        raise UserError(f"the delta {str(path)!r} is damaged (hash differs)")
+    tensors, header = tensor_file.read(path, "delta")
+    base = json.loads(header.get("base", "{}"))
+    if header.get("format") != FORMAT or base.keys() != tensors.keys():
+        raise UserError(f"{str(path)!r} is of the format {header.get('format')!r}, expected {FORMAT!r}")
     own = dict(model.named_parameters())
-    for name, sha256 in json.loads(meta["base"]).items():
-        if name not in own or _hash(model, name) != sha256:
+    for name, tensor in tensors.items():
+        if name in own and own[name].dtype != tensor.dtype:
+            types = [str(t.dtype).removeprefix("torch.") for t in (tensor, own[name])]
+            raise UserError(
+                f"the delta {str(path)!r} is in {types[0]}, the model in {types[1]}: expected --dtype {types[0]}"
+            )
+        if name not in own or _hash(model, name) != base[name]:
             raise UserError(f"the delta {str(path)!r} is of another model: its {name} was edited from other weights")
     return tensors
 

@@ -39,7 +39,13 @@ def all_eigh(S_nn: torch.Tensor) -> Eigenpairs:
 
 
 def leading_eigh(
-    S_nn: torch.Tensor, enough: Enough, *, tolerance: float = 5e-6, block: int = BLOCK, smallest: int = SMALLEST
+    S_nn: torch.Tensor,
+    enough: Enough,
+    *,
+    tolerance: float = 5e-6,
+    block: int = BLOCK,
+    smallest: int = SMALLEST,
+    otherwise: Callable[[], Eigenpairs] | None = None,
 ) -> Eigenpairs:
     """The fewest leading eigenpairs that are ``enough``; all of them where fewer would not pay.
 
@@ -54,11 +60,13 @@ def leading_eigh(
         tolerance: of a residual, relative to the largest eigenvalue; float32 allows no less than about 2e-6.
         block: columns that the space grows by.
         smallest: the order below which all pairs are computed.
+        otherwise: gives all pairs, where they are at hand.
     """
+    otherwise = otherwise or partial(all_eigh, S_nn)
     n = len(S_nn)
     trace = float(S_nn.diagonal().sum())
     if n < max(smallest, 2 * FIRST_BLOCKS * block) or not trace > 0:
-        return all_eigh(S_nn)
+        return otherwise()
     space = _Space(partial(torch.matmul, S_nn), _normal(S_nn, block, seed=0))
     space.grow(FIRST_BLOCKS * block)
     r = _fewest(space.spectrum(n, trace), enough)
@@ -68,12 +76,12 @@ def leading_eigh(
         if converged and enough(theta_m[:converged]):
             theta_r = theta_m[: _fewest(theta_m[:converged], enough)]
             found = Eigenpairs(theta_r, space.Q_nm @ Y_mm[:, : len(theta_r)])
-            return found if _holds(S_nn, found, tolerance) else all_eigh(S_nn)
+            return found if _holds(S_nn, found, tolerance) else otherwise()
         room = (int(0.6 * n) - space.size) // block * block
         if not room:
             break
         space.grow(min(room, max(2 * block, 2 * (r - converged)) if converged else 2 * r))
-    return all_eigh(S_nn)
+    return otherwise()
 
 
 class _Space:

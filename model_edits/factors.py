@@ -5,18 +5,19 @@ Shapes: o = out features, i = in features.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NamedTuple
 
 import torch
 
-from .eigen import all_eigh, leading_eigh
+from .eigen import Eigenpairs, all_eigh, leading_eigh
 from .hashing import tensors_sha256
 from .selection import leading_is_enough
 
 
-@dataclass(frozen=True, kw_only=True)
-class Basis:
+class Basis(NamedTuple):
     """The Kronecker eigenbasis of a matrix, or a leading part of it; eigenvalues fall, and none is negative.
 
     Attributes:
@@ -31,15 +32,7 @@ class Basis:
     U_oo: torch.Tensor
     mu_i: torch.Tensor
     V_ii: torch.Tensor
-    mass: float
-
-    def holds(self, share: float) -> bool:
-        """Whether this is the whole basis, or as much of it as ``share`` of the mass needs."""
-        rows, columns = len(self.lam_o) == len(self.U_oo), len(self.mu_i) == len(self.V_ii)
-        if rows and columns:
-            return True
-        leading, whole = (self.mu_i, self.lam_o) if rows else (self.lam_o, self.mu_i)
-        return share < 1 and leading_is_enough(leading, whole, share, self.mass)
+    mass: torch.Tensor
 
     def coordinates(self, W_oi: torch.Tensor) -> torch.Tensor:
         """``Uᵀ W V``."""
@@ -57,8 +50,9 @@ class Factors:
     Attributes:
         aaT: E[a aᵀ] [i, i] over the layer's inputs.
         ggT: E[g gᵀ] [o, o] over the gradients, at its outputs, of the summed cross-entropy.
-        tokens: positions that all are means over.
+        tokens: positions that they are means over; those of ``fisher_oi`` where it was measured.
         fisher_oi: E[(Uᵀ g aᵀ V)²] [o, i], each component's own curvature (E-KFAC); ``None`` where it was not measured.
+        basis: the U and V that ``fisher_oi`` was measured in.
         imported: sha256 of the file that they were taken from, where they were not collected here.
     """
 
@@ -66,23 +60,44 @@ class Factors:
     ggT: torch.Tensor
     tokens: int
     fisher_oi: torch.Tensor | None = None
+    basis: Basis | None = None
     imported: str = ""
-    _solved: dict[str, Basis] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _pairs: dict[str, Eigenpairs] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _bases: dict[float, Basis] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, torch.Tensor], tokens: int, imported: str = "") -> Factors:
+        """The reverse of :meth:`tensors`.
+
+        Raises:
+            KeyError: one is missing.
+        """
+        basis = Basis(*(tensors[name] for name in Basis._fields)) if "fisher_oi" in tensors else None
+        return cls(tensors["aaT"], tensors["ggT"], tokens, tensors.get("fisher_oi"), basis, imported)
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """The statistics at hand, by name."""
-        named = {"aaT": self.aaT, "ggT": self.ggT, "fisher_oi": self.fisher_oi}
-        return {name: tensor for name, tensor in named.items() if tensor is not None}
+        named = {"aaT": self.aaT, "ggT": self.ggT}
+        if self.fisher_oi is not None and self.basis is not None:
+            named |= {"fisher_oi": self.fisher_oi, **self.basis._asdict()}
+        return named
 
-    def to(self, device: torch.device) -> Factors:
-        """The same on a device."""
-        moved = {name: t.to(device) for name, t in self.tensors().items()}
-        return Factors(tokens=self.tokens, imported=self.imported, **moved)
+    def to(self, to: torch.device | torch.dtype) -> Factors:
+        """The same on a device, or of a type."""
+        moved: dict[str, torch.Tensor] = {name: torch.Tensor.to(tensor, to) for name, tensor in self.tensors().items()}
+        if all(tensor is moved[name] for name, tensor in self.tensors().items()):
+            return self
+        return Factors.of(moved, self.tokens, self.imported)
 
     @property
     def nbytes(self) -> int:
         """Bytes of the statistics."""
         return sum(tensor.nbytes for tensor in self.tensors().values())
+
+    @property
+    def known(self) -> bool:
+        """Whether there is any curvature: an expert that nothing was routed to has none."""
+        return bool(self.aaT.any()) and bool(self.ggT.any())
 
     @cached_property
     def sha256(self) -> str:
@@ -98,26 +113,32 @@ class Factors:
         """As much of the eigenbasis as components that hold ``share`` of the mass need, the largest first.
 
         The smaller matrix is solved in full; of the larger, by far the dearer, only the leading eigenvectors that these
-        components touch, where that pays (see ``eigen.leading_eigh``). What was solved before is used again.
+        components touch, where that pays (see ``eigen.leading_eigh``). What was solved for another share is not used:
+        an edit must not depend, to the last bit, on those before it.
         """
-        solved = self._solved.get("basis")
-        if solved is None or not solved.holds(share):
-            solved = self._solved["basis"] = self._solve(share)
-        return solved
+        if self.basis is not None:
+            return self.basis
+        if share not in self._bases:
+            self._bases[share] = self._solve(share)
+        return self._bases[share]
 
     def _solve(self, share: float) -> Basis:
         tall = len(self.ggT) >= len(self.aaT)
-        larger, smaller = (self.ggT, self.aaT) if tall else (self.aaT, self.ggT)
-        whole = all_eigh(smaller)
-        whole_sum = float(whole.values_r.double().sum())
-        mass = float(larger.diagonal().double().sum()) * whole_sum
-        if share < 1:
-            part = leading_eigh(larger, lambda values_r: leading_is_enough(values_r, whole.values_r, share, mass))
-        else:
-            part = all_eigh(larger)
-        if len(part.values_r) == len(larger):  # the sum that selection would find, to the last bit
-            mass = float(part.values_r.double().sum()) * whole_sum
+        larger, smaller = ("ggT", "aaT") if tall else ("aaT", "ggT")
+        S_nn, whole = getattr(self, larger), self._all(smaller)
+        mass = S_nn.diagonal().cpu().double().sum() * whole.values_r.cpu().double().sum()
+
+        def enough(values_r: torch.Tensor) -> bool:
+            return leading_is_enough(values_r, whole.values_r, share, float(mass))
+
+        part = self._all(larger) if share >= 1 else leading_eigh(S_nn, enough, otherwise=lambda: self._all(larger))
+        if len(part.values_r) == len(S_nn):  # the sum that selection would find, to the last bit
+            mass = part.values_r.cpu().double().sum() * whole.values_r.cpu().double().sum()
         rows, columns = (part, whole) if tall else (whole, part)
-        return Basis(
-            lam_o=rows.values_r, U_oo=rows.vectors_nr, mu_i=columns.values_r, V_ii=columns.vectors_nr, mass=mass
-        )
+        return Basis(rows.values_r, rows.vectors_nr, columns.values_r, columns.vectors_nr, mass)
+
+    def _all(self, name: str) -> Eigenpairs:
+        """All eigenpairs of ``aaT`` or ``ggT``, computed once."""
+        if name not in self._pairs:
+            self._pairs[name] = all_eigh(getattr(self, name))
+        return self._pairs[name]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from huggingface_hub.errors import HfHubHTTPError
 from safetensors import SafetensorError
+from transformers import AutoModelForCausalLM
 
 from ..errors import UserError
 
@@ -38,6 +40,29 @@ def fetch(pretrained: str, part: str, load: Callable[[], T], hint: str = "") -> 
         if Path(pretrained).exists():
             raise UserError(f"the {part} in {pretrained!r} cannot be loaded: {_reason(error)}") from error
         raise UserError(f"the {part} of {pretrained!r} could not be fetched: {_reason(error)}{hint}") from error
+
+
+def load_model(pretrained: str, part: str = "model", hint: str = "", **arguments: Any) -> Any:
+    """A causal language model with all of its weights.
+
+    Args:
+        pretrained: as in :func:`fetch`.
+        part: as in :func:`fetch`.
+        hint: as in :func:`fetch`.
+        arguments: of ``AutoModelForCausalLM.from_pretrained``.
+
+    Raises:
+        UserError: as :func:`fetch`; or weights are missing, or do not fit into memory.
+    """
+    arguments["output_loading_info"] = True
+    load = partial(AutoModelForCausalLM.from_pretrained, pretrained, **arguments)
+    model, info = fetch(pretrained, part, load, hint)
+    absent = sorted({*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])})
+    if absent:
+        raise UserError(f"the weights of {pretrained!r} lack {absent[0]} ({len(absent)} tensors in all)")
+    if any(parameter.is_meta for parameter in model.parameters()):
+        raise UserError(f"{pretrained!r} does not fit into this machine's memory: expected more or larger devices")
+    return model
 
 
 def _reason(error: Exception) -> str:

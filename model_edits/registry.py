@@ -37,6 +37,13 @@ class Outcome:
     kept: int
     total: int
 
+    @classmethod
+    def of(cls, weight: torch.Tensor, new: torch.Tensor, kept: int) -> Outcome:
+        """Of keeping ``kept`` of as many components as there are weights: all or none of them to the last bit."""
+        if kept in (0, weight.numel()):
+            new = weight if kept else new.new_zeros(new.shape)
+        return cls(weight=new, kept=kept, total=weight.numel())
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Edit(abc.ABC):
@@ -129,10 +136,16 @@ class MatrixEdit(Edit):
         """
 
     def new_weights(self, model: torch.nn.Module, material: Material) -> Iterator[tuple[str, Outcome]]:
-        """Every target, one after the other."""
+        """Every target, one after the other; one without any curvature is left as it is, where that is needed."""
         for target in material.targets:
-            factors = material.factors[target.name] if self.needs_factors else None
-            yield target.name, self.new_weight(target.matrix(model), factors, target.name)
+            weight, factors = target.matrix(model), None
+            if self.needs_factors:
+                factors = material.factors[target.name]
+                if not factors.known:
+                    yield target.name, Outcome.of(weight, weight, weight.numel())
+                    continue
+                factors = factors.to(weight.dtype)
+            yield target.name, self.new_weight(weight, factors, target.name)
 
 
 E = TypeVar("E", bound=type[Edit])
@@ -162,13 +175,30 @@ def edits() -> Mapping[str, type[Edit]]:
     Raises:
         UserError: a package's edit cannot be imported, is no edit, or has a name that is taken.
     """
+    return {name: find_edit(name) for name in edit_names()}
+
+
+def edit_names() -> list[str]:
+    """The names of every edit, sorted; nothing of other packages is imported."""
     from . import methods  # noqa: F401 (registers them)
 
-    for entry in entry_points(group=ENTRY_POINTS):
-        known = _EDITS.get(entry.name)
-        if known is None or f"{known.__module__}:{known.__qualname__}" != entry.value:
+    return sorted({*_EDITS, *(entry.name for entry in entry_points(group=ENTRY_POINTS))})
+
+
+def find_edit(name: str) -> type[Edit]:
+    """The edit of a name.
+
+    Raises:
+        UserError: there is none, with the nearest name; or it cannot be imported, is no edit, or its name is taken.
+    """
+    known = edit_names()
+    if name not in known:
+        raise unknown("edit", name, known)
+    for entry in entry_points(group=ENTRY_POINTS, name=name):
+        registered = _EDITS.get(name)
+        if registered is None or f"{registered.__module__}:{registered.__qualname__}" != entry.value:
             _register(entry)
-    return dict(sorted(_EDITS.items()))
+    return _EDITS[name]
 
 
 def _register(entry: EntryPoint) -> None:
@@ -178,8 +208,12 @@ def _register(entry: EntryPoint) -> None:
         if not (isinstance(cls, type) and issubclass(cls, Edit)):
             raise UserError(f"{whose} is no subclass of memsplit.model_edits.registry.Edit")
         register_edit(entry.name)(cls)
-    except (ImportError, AttributeError, SyntaxError, ValueError) as error:
+    except _UNUSABLE as error:
         raise UserError(f"{whose} cannot be used: {error}") from error
+
+
+_UNUSABLE = (ImportError, AttributeError, SyntaxError, NameError, TypeError, ValueError, RuntimeError, OSError)
+"""What importing somebody's module may raise."""
 
 
 def chain_text(steps: Iterable[Edit]) -> str:
@@ -197,10 +231,7 @@ def build(spec: EditSpec, percent: Mapping[str, float] | None = None) -> Edit:
     Raises:
         UserError: unknown method or key, or a value that does not fit.
     """
-    known = edits()
-    if spec.name not in known:
-        raise unknown("edit", spec.name, known)
-    cls = known[spec.name]
+    cls = find_edit(spec.name)
     values: dict[str, Any] = {"dial": spec.dial, "percent": spec.percent}
     if cls.budget is None and spec.percent is not None:
         raise UserError(f"bad edit '{spec}': {spec.name!r} takes no percent, found {number(spec.percent)!r}")

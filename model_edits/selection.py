@@ -57,7 +57,7 @@ def keep_products(
     Returns:
         How many columns each row keeps [o], on the CPU; they fall.
     """
-    lam_o, mu_i = lam_o.detach().double().cpu(), mu_i.detach().double().cpu()
+    lam_o, mu_i = lam_o.detach().cpu().double(), mu_i.detach().cpu().double()
     rows, columns = len(lam_o), len(mu_i)
     if share in (0, 1) or not float(lam_o[0] * mu_i[0]):
         kept = rows * columns if share and by == "mass" else round(share * rows * columns)
@@ -100,7 +100,7 @@ def leading_is_enough(lam_r: torch.Tensor, mu_i: torch.Tensor, share: float, tot
         share: of the total, 0 to 1.
         total: the sum of all products, those of the other rows too.
     """
-    lam_r, mu_i = lam_r.detach().double().cpu(), mu_i.detach().double().cpu()
+    lam_r, mu_i = lam_r.detach().cpu().double(), mu_i.detach().cpu().double()
     rounding = 1 + 1e-12
     bound = float(lam_r[-1] * mu_i[0]) * rounding
     count_r = torch.searchsorted(-mu_i, -bound / lam_r)

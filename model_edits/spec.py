@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from decimal import Decimal
 
 from ..errors import UserError
 
@@ -43,7 +44,8 @@ class EditSpec:
 
 def number(value: float) -> str:
     """A number's shortest text: ``50`` for 50.0, ``99.5`` for 99.5; never an exponent."""
-    text = f"{value:.10f}".rstrip("0").rstrip(".")
+    text = f"{Decimal(repr(float(value))):f}"
+    text = text.rstrip("0").rstrip(".") if "." in text else text
     return "0" if text == "-0" else text
 
 

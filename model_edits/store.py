@@ -9,17 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from ..errors import UserError
-from ..files import canonical, digest, replacing
+from ..files import PARTIAL, canonical, digest, replacing
+from . import tensor_file
 from .factors import Factors
-from .hashing import tensors_sha256
 
 FORMAT = 2
 """Goes up when the code that collects factors changes what it finds."""
-PARTIAL = "partial"
-"""The subfolder of killed collections' checkpoints."""
+UNFINISHED = "unfinished"
+"""The subfolder of what killed collections go on from."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +27,7 @@ class Entry:
 
     Attributes:
         id: the folder's name.
-        arguments: everything that decided them, the matrix aside.
+        arguments: everything that decided them, the matrix aside; empty where no file could be read.
         files: by the matrix's name.
     """
 
@@ -61,9 +60,9 @@ class FactorStore:
         """Where the factors of ``matrix`` collected with ``arguments`` lie, or would."""
         return self.folder / digest({**arguments, "format": FORMAT})[:32] / f"{matrix}.safetensors"
 
-    def checkpoint(self, arguments: Mapping[str, str | int], matrices: list[str]) -> Path:
-        """Where a collection of these matrices keeps its sums meanwhile."""
-        return self.folder / PARTIAL / f"{digest([arguments, sorted(matrices), FORMAT])[:32]}.safetensors"
+    def partial(self, *arguments: object) -> Path:
+        """Where a collection of these arguments keeps its sums meanwhile."""
+        return self.folder / UNFINISHED / f"{digest([*arguments, FORMAT])[:32]}.safetensors"
 
     def has(self, arguments: Mapping[str, str | int], matrix: str) -> bool:
         """Whether there is a file for these factors (whole or not)."""
@@ -77,7 +76,7 @@ class FactorStore:
         """
         path = self.path(arguments, matrix)
         expected = _text(arguments, matrix)
-        factors, found = _read(path)
+        factors, found = read(path)
         if found != expected:
             raise UserError(f"the factors {path} are of {found}, expected {expected}")
         return factors
@@ -89,39 +88,37 @@ class FactorStore:
             UserError: the folder cannot be written to.
         """
         path = self.path(arguments, matrix)
-        tensors = {name: t.float().cpu().contiguous() for name, t in factors.tensors().items()}
-        metadata = {
+        header = {
             "arguments": _text(arguments, matrix),
             "tokens": str(factors.tokens),
             "imported": factors.imported,
-            "sha256": tensors_sha256(tensors),
         }
         try:
             with replacing(path) as partial:
-                save_file(tensors, partial, metadata=metadata)
-        except (OSError, SafetensorError) as error:
+                tensor_file.write(partial, {name: t.float() for name, t in factors.tensors().items()}, header)
+        except OSError as error:
             raise UserError(f"the factor cache {self.folder} cannot be written to ({error})") from error
         return path
 
     def entries(self) -> list[Entry]:
-        """All that is kept, the last used first; a folder without a readable file is left out."""
+        """All that is kept, the last used first."""
         folders = self.folder.iterdir() if self.folder.is_dir() else ()
-        found = [entry for folder in folders if folder.name != PARTIAL and (entry := _entry(folder))]
+        found = [entry for folder in folders if folder.name != UNFINISHED and (entry := _entry(folder))]
         return sorted(found, key=lambda entry: (-entry.used, entry.id))
 
-    def checkpoints(self) -> list[Path]:
-        """What killed collections left."""
-        return sorted((self.folder / PARTIAL).glob("*.safetensors"))
+    def leftovers(self) -> list[Path]:
+        """What killed commands left: sums that a collection would go on from, and files that were being written."""
+        return sorted([*(self.folder / UNFINISHED).glob("*.safetensors"), *self.folder.rglob(f".*{PARTIAL}")])
 
     def damaged(self, entry: Entry) -> Iterator[tuple[str, str]]:
         """The matrices whose file is not what it says, each with the reason; every byte is read."""
         for matrix, path in entry.files.items():
             try:
-                _, found = _read(path)
+                _, found = read(path)
             except UserError as error:
                 yield matrix, str(error)
                 continue
-            if found != _text(entry.arguments, matrix) or self.path(entry.arguments, matrix) != path:
+            if digest({k: v for k, v in json.loads(found).items() if k != "matrix"})[:32] != entry.id:
                 yield matrix, f"the factors {path} are of {found}"
 
     def remove(self, entry: Entry) -> None:
@@ -130,7 +127,7 @@ class FactorStore:
 
 
 def _entry(folder: Path) -> Entry | None:
-    files = {path.name.removesuffix(".safetensors"): path for path in sorted(folder.glob("*.safetensors"))}
+    files = {path.name.removesuffix(".safetensors"): path for path in sorted(folder.glob("[!.]*.safetensors"))}
     for path in files.values():
         try:
             with safe_open(path, framework="pt") as file:
@@ -139,26 +136,21 @@ def _entry(folder: Path) -> Entry | None:
             continue
         kept = {key: value for key, value in arguments.items() if key not in ("format", "matrix")}
         return Entry(id=folder.name, arguments=kept, files=files)
-    return None
+    return Entry(id=folder.name, arguments={}, files=files) if files else None
 
 
-def _read(path: Path) -> tuple[Factors, str]:
+def read(path: Path) -> tuple[Factors, str]:
     """A file's factors and the text of their arguments.
 
     Raises:
         UserError: the file is missing or damaged.
     """
     remedy = "delete the file to collect them again"
+    tensors, header = tensor_file.read(path, "factors", remedy)
     try:
-        with safe_open(path, framework="pt") as file:
-            meta = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        factors = Factors(tokens=int(meta["tokens"]), imported=meta["imported"], **tensors)
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"the factors {path} are damaged ({error}); {remedy}") from error
-    if meta.get("sha256") != factors.sha256:
-        raise UserError(f"the factors {path} are damaged (hash differs); {remedy}")
-    return factors, meta.get("arguments", "")
+        return Factors.of(tensors, int(header["tokens"]), header["imported"]), header["arguments"]
+    except KeyError as error:
+        raise UserError(f"the factors {path} are damaged (they lack {error}); {remedy}") from error
 
 
 def _text(arguments: Mapping[str, str | int], matrix: str) -> str:

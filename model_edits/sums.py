@@ -5,23 +5,22 @@ Shapes: n = positions of one batch, i = in, o = out.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import distributed
 
-from ..errors import UserError
 from ..files import replacing
-from .hashing import tensors_sha256
+from . import tensor_file
 
 Moments = Callable[[torch.Tensor, torch.Tensor], dict[str, tuple[torch.Tensor, torch.Tensor]]]
 """From the inputs a [n, i] and the gradients g [n, o] of one batch: by name, what is summed as ``leftᵀ right``."""
-CHECKPOINT_S = 60.0
-"""Seconds between two checkpoints; more where writing one takes over a twentieth of that."""
+SAVE_EVERY_S = 60.0
+"""Seconds between two writes; more where one takes over a twentieth of that."""
+log = logging.getLogger("memsplit")
 
 
 class Sums:
@@ -62,21 +61,21 @@ class Sums:
 
     def mean(self, name: str) -> torch.Tensor:
         """A sum over the positions, divided by their number, float32; zero where there was none."""
-        return (self.totals[name] / max(int(self.positions), 1)).float()
+        return (self.totals.pop(name) / max(int(self.positions), 1)).float()
 
 
-class Checkpoint:
-    """Sums on disk. Each process keeps its own, since each has its own share of the batches.
+class Partial:
+    """Sums on disk, of a collection that is not done. Each process keeps its own, for its own share of the batches.
 
     Args:
-        path: of the file; its folder is made.
+        path: of the file; its folder is made. It is to be named by all that decides the batches and the sums.
     """
 
     def __init__(self, path: Path) -> None:
         rank, world = rank_and_world()
         self.path = path if world == 1 else path.with_suffix(f".{rank}-of-{world}{path.suffix}")
         self.last = time.monotonic()
-        self.every = CHECKPOINT_S
+        self.every = SAVE_EVERY_S
 
     def load(self, sums: Mapping[str, Sums]) -> int:
         """Fill the sums from the file; the number of batches that they are of, 0 where there is none.
@@ -86,28 +85,23 @@ class Checkpoint:
         """
         if not self.path.exists():
             return 0
-        try:
-            with safe_open(self.path, framework="pt") as file:
-                meta = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        except (SafetensorError, OSError) as error:
-            raise UserError(f"the checkpoint {self.path} is damaged ({error}); delete it to start again") from error
-        if meta.get("sha256") != tensors_sha256(tensors):
-            raise UserError(f"the checkpoint {self.path} is damaged (hash differs); delete it to start again")
+        tensors, header = tensor_file.read(self.path, "partial collection", "delete it to start again")
         for name, tensor in self._tensors(sums).items():
             tensor.copy_(tensors[name])
-        return int(meta["done"])
+        return int(header["done"])
 
     def save_when_due(self, sums: Mapping[str, Sums], done: int) -> None:
-        """Write the totals, if the last time was long enough ago."""
+        """Write the totals, if the last time was long enough ago; a disk that is full is no reason to stop."""
         start = time.monotonic()
         if start - self.last < self.every:
             return
-        tensors = self._tensors(sums)
-        with replacing(self.path) as partial:
-            save_file(tensors, partial, metadata={"done": str(done), "sha256": tensors_sha256(tensors)})
+        try:
+            with replacing(self.path) as partial:
+                tensor_file.write(partial, self._tensors(sums), {"done": str(done)})
+        except OSError as error:
+            log.warning("the partial collection %s cannot be kept (%s); going on without", self.path, error)
         self.last = time.monotonic()
-        self.every = max(CHECKPOINT_S, 20 * (self.last - start))
+        self.every = max(SAVE_EVERY_S, 20 * (self.last - start))
 
     def delete(self) -> None:
         """Remove the file, if there is one."""
@@ -117,6 +111,15 @@ class Checkpoint:
     def _tensors(sums: Mapping[str, Sums]) -> dict[str, torch.Tensor]:
         named = {f"{matrix} {name}": total for matrix, s in sums.items() for name, total in s.totals.items()}
         return named | {f"{matrix} positions": s.positions for matrix, s in sums.items()}
+
+
+def from_first(tensor: torch.Tensor) -> torch.Tensor:
+    """The first process's tensor, in all of them."""
+    if not distributed.is_initialized():
+        return tensor
+    shared = (tensor.cuda() if distributed.get_backend() == "nccl" else tensor).contiguous()
+    distributed.broadcast(shared, 0)
+    return shared.to(tensor.device)
 
 
 def rank_and_world() -> tuple[int, int]:

@@ -57,21 +57,19 @@ class BalancedSubnet(Edit):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.batch < 1 or not 0 < self.lr < math.inf or not 0 <= self.balance <= 1:
+        if self.batch < 1 or not 0 < self.lr <= 1e6 or not 0 <= self.balance <= 1:
             raise UserError(
-                f"bad edit '{self.spec}': expected a batch of 1 or more, an lr above 0 and a balance from 0 to 1"
+                f"bad edit '{self.spec}': expected a batch above 0, an lr from 0 to a million, a balance from 0 to 1"
             )
 
     def new_weights(self, model: torch.nn.Module, material: Material) -> Iterator[tuple[str, Outcome]]:
         """``W ∘ M`` with M the weights kept."""
-        from .kfac import outcome
-
         if not material.forget or not material.retain:
             raise UserError(f"{self.name!r} needs passages to forget and texts to retain")
         scores = self.learn_scores(model, material)
         for target in material.targets:
             weight, keep_oi = target.matrix(model), self.mask(scores[target.name])
-            yield target.name, outcome(weight, weight * keep_oi, int(keep_oi.sum()))
+            yield target.name, Outcome.of(weight, weight * keep_oi, int(keep_oi.sum()))
 
     def mask(self, score_oi: torch.Tensor) -> torch.Tensor:
         """The weights to keep, boolean."""
@@ -94,7 +92,7 @@ class BalancedSubnet(Edit):
             scores[name] = torch.empty(W_oi.shape).uniform_(-bound, bound, generator=generator).to(W_oi.device)
         optimizer = torch.optim.SGD(list(scores.values()), self.lr, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
         texts = [(Text(passage.prefix + passage.suffix), True) for passage in material.forget]
-        texts += [(Text(ids), False) for ids in material.retain]
+        texts += [(Text(ids), False) for ids in material.retain if len(ids) > 1]
         for _ in range(self.epochs):
             for batch in batches(texts, self.batch, generator):
                 masked = {name: W_oi * self.mask(scores[name]) for name, W_oi in weights.items()}
@@ -105,6 +103,8 @@ class BalancedSubnet(Edit):
                 for name, grad_oi in gradients(loss, placed, material.targets).items():
                     scores[name].grad = grad_oi * weights[name] * scores[name].sign()
                 optimizer.step()
+        if not all(bool(score_oi.isfinite().all()) for score_oi in scores.values()):
+            raise UserError(f"'{self.spec}' diverged: expected a smaller lr than {self.lr:g}")
         return scores
 
     def loss(self, reading: Reading, forget_b: torch.Tensor) -> torch.Tensor:

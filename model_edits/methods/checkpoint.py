@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ...errors import UserError
 from ..registry import Edit, Outcome, register_edit
@@ -15,6 +15,13 @@ if TYPE_CHECKING:
     import torch
 
     from ..material import Material
+
+
+ASIDE = {
+    *("architectures", "dtype", "torch_dtype", "transformers_version", "use_cache", "quantization_config"),
+    *("bos_token_id", "eos_token_id", "pad_token_id", "max_position_embeddings", "id2label", "label2id"),
+}
+"""Keys of a config that do not decide what its weights compute."""
 
 
 @register_edit("checkpoint")
@@ -34,30 +41,39 @@ class Checkpoint(Edit):
     revision: str | None = None
 
     def __post_init__(self) -> None:
-        check_path(self.path)
+        object.__setattr__(self, "path", checked_path(self.path))
 
     def new_weights(self, model: torch.nn.Module, material: Material) -> Iterator[tuple[str, Outcome]]:
         """Every parameter."""
-        from transformers import AutoModelForCausalLM
-
-        from ..pretrained import fetch
+        from ..pretrained import load_model
 
         where = {"revision": self.revision} if self.revision else {}
-        dtype = next(model.parameters()).dtype
-        other = fetch(
-            self.path, "checkpoint", lambda: AutoModelForCausalLM.from_pretrained(self.path, dtype=dtype, **where)
-        )
+        other = load_model(self.path, "checkpoint", dtype=next(model.parameters()).dtype, **where)
+        models: tuple[Any, Any] = (model, other)
+        own, its = (_computing(m.config.to_dict()) for m in models)
+        for key in sorted(own.keys() | its.keys()):
+            if own.get(key) != its.get(key):
+                raise UserError(
+                    f"{self.path!r} is of another architecture: {key} is {its.get(key)}, not {own.get(key)}"
+                )
         return replaced(model, dict(other.named_parameters()), self.path)
 
 
-def check_path(path: str) -> None:
-    """Refuse what is neither there nor a hub's id, before anything is loaded.
+def _computing(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a config decides the function that the weights compute."""
+    return {key: value for key, value in config.items() if not key.startswith("_") and key not in ASIDE}
+
+
+def checked_path(path: str) -> str:
+    """The path, ``~`` expanded, of what is there or is a hub's id; other ones are refused before anything is loaded.
 
     Raises:
         UserError: it is neither.
     """
+    path = str(Path(path).expanduser()) if path.startswith("~") else path
     if not Path(path).exists() and not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", path):
         raise UserError(f"bad path {path!r}: there is no such folder or file, and it is no hub id OWNER/NAME")
+    return path
 
 
 def replaced(model: torch.nn.Module, other: Mapping[str, torch.Tensor], path: str) -> Iterator[tuple[str, Outcome]]:
@@ -76,4 +92,4 @@ def replaced(model: torch.nn.Module, other: Mapping[str, torch.Tensor], path: st
             found, expected = tuple(new.shape), tuple(weight.shape)
             raise UserError(f"{path!r} is of another architecture: {name} is {found}, expected {expected}")
         kept = int((new == weight).sum())
-        yield name, Outcome(weight=new if new.element_size() > 4 else new.float(), kept=kept, total=weight.numel())
+        yield name, Outcome(weight=new, kept=kept, total=weight.numel())

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..registry import Edit, Outcome, register_edit
-from .checkpoint import check_path
+from .checkpoint import checked_path
 
 if TYPE_CHECKING:
     import torch
@@ -33,7 +33,7 @@ class Delta(Edit):
     revision: str | None = None
 
     def __post_init__(self) -> None:
-        check_path(self.path)
+        object.__setattr__(self, "path", checked_path(self.path))
 
     def new_weights(self, model: torch.nn.Module, material: Material) -> Iterator[tuple[str, Outcome]]:
         """The weights in the file."""
@@ -52,4 +52,4 @@ class Delta(Edit):
             old = model.get_parameter(name).detach()
             new = weight.to(old.device)
             kept = int((new == old).sum())
-            yield name, Outcome(weight=new if new.element_size() > 4 else new.float(), kept=kept, total=old.numel())
+            yield name, Outcome(weight=new, kept=kept, total=old.numel())

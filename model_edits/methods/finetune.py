@@ -74,10 +74,10 @@ class Finetune(Edit):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        above_0 = all(0 < value < math.inf for value in (self.batch, self.lr, self.beta))
+        above_0 = all(0 < value <= 1e6 for value in (self.batch, self.lr, self.beta))
         if not (above_0 and 0 <= self.alpha < math.inf and 0 <= self.tolerance < math.inf):
             raise UserError(
-                f"bad edit '{self.spec}': expected batch, lr and beta above 0, alpha and tolerance not below"
+                f"bad edit '{self.spec}': expected batch, lr and beta above 0, alpha and tolerance not below, all finite"
             )
 
     def new_weights(self, model: torch.nn.Module, material: Material) -> Iterator[tuple[str, Outcome]]:
@@ -98,7 +98,8 @@ class Finetune(Edit):
 
         generator = torch.Generator().manual_seed(self.seed)
         forget = [Text(passage.prefix + passage.suffix, len(passage.prefix)) for passage in material.forget]
-        texts = [Text(material.retain[n]) for n in torch.randperm(len(material.retain), generator=generator)]
+        asked = [ids for ids in material.retain if len(ids) > 1]
+        texts = [Text(asked[n]) for n in torch.randperm(len(asked), generator=generator)]
         held_out, retain = texts[::HELD_OUT], [text for n, text in enumerate(texts) if n % HELD_OUT]
         before = read_all(model, {}, forget, self.batch).log_p_b.tolist()
         limit = float(read_all(model, {}, held_out, self.batch).loss) + math.log1p(self.tolerance)

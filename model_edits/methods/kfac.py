@@ -62,7 +62,7 @@ class KFAC(MatrixEdit):
             return keep_components(weight, basis, importance_oi, self.percent, self.select, self.rank)
         by_mass = self.rank == "mass"
         basis = factors.leading_basis(share) if by_mass else factors.eigenbasis
-        total = basis.mass if by_mass else None
+        total = float(basis.mass) if by_mass else None
         columns_o = keep_products(basis.lam_o, basis.mu_i, share, by=self.rank, total=total)
         r, c = int((columns_o > 0).sum()), int(columns_o[0])
         U_or, V_ic = basis.U_oo[:, :r], basis.V_ii[:, :c]
@@ -70,8 +70,8 @@ class KFAC(MatrixEdit):
         top_oi = U_or @ (U_or.T @ weight @ V_ic * leading_rc.to(weight.device)) @ V_ic.T
         kept = int(columns_o.sum())
         if self.select == "bottom":
-            return outcome(weight, weight - top_oi, weight.numel() - kept)
-        return outcome(weight, top_oi, kept)
+            return Outcome.of(weight, weight - top_oi, weight.numel() - kept)
+        return Outcome.of(weight, top_oi, kept)
 
     def factor_options(self) -> dict[str, str]:
         """The labels."""
@@ -88,9 +88,4 @@ def keep_components(
     flat = importance_oi.flatten()
     keep = keep_share(flat, share) if rank == "mass" else keep_count(flat, share)
     keep_oi = (keep if select == "top" else ~keep).reshape(weight.shape)
-    return outcome(weight, basis.matrix(basis.coordinates(weight) * keep_oi), int(keep_oi.sum()))
-
-
-def outcome(weight: torch.Tensor, new: torch.Tensor, kept: int) -> Outcome:
-    """The outcome of keeping ``kept`` components; ``weight`` itself, to the bit, where that is all of them."""
-    return Outcome(weight=weight if kept == weight.numel() else new, kept=kept, total=weight.numel())
+    return Outcome.of(weight, basis.matrix(basis.coordinates(weight) * keep_oi), int(keep_oi.sum()))

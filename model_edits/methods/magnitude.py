@@ -25,8 +25,7 @@ class Magnitude(MatrixEdit):
     def new_weight(self, weight: torch.Tensor, factors: Factors | None, name: str) -> Outcome:
         """``W ∘ M`` with M the weights kept."""
         from ..selection import keep_count
-        from .kfac import outcome
 
         assert self.percent is not None
         keep_oi = keep_count(weight.abs().flatten(), self.percent / 100).reshape(weight.shape)
-        return outcome(weight, weight * keep_oi, int(keep_oi.sum()))
+        return Outcome.of(weight, weight * keep_oi, int(keep_oi.sum()))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ...errors import UserError
 from ..registry import Edit, Outcome, register_edit
-from .checkpoint import check_path, replaced
+from .checkpoint import checked_path, replaced
 
 if TYPE_CHECKING:
     import torch
@@ -34,21 +36,27 @@ class PEFT(Edit):
     revision: str | None = None
 
     def __post_init__(self) -> None:
-        check_path(self.path)
+        if importlib.util.find_spec("peft") is None:
+            raise UserError("the edit 'peft' needs the package peft: pip install 'memsplit[peft]'")
+        object.__setattr__(self, "path", checked_path(self.path))
 
     def new_weights(self, model: torch.nn.Module, material: Material) -> Iterator[tuple[str, Outcome]]:
         """Every parameter, most of them as they are; a copy of the model is merged into."""
         import copy
-        import importlib.util
+
+        from peft import PeftModel
 
         from ..pretrained import fetch
 
-        if importlib.util.find_spec("peft") is None:
-            raise UserError("the edit 'peft' needs the package peft: pip install 'memsplit[peft]'")
-        from peft import PeftModel
-
         where: dict[str, Any] = {"revision": self.revision} if self.revision else {}
-        adapted = fetch(
-            self.path, "adapter", lambda: PeftModel.from_pretrained(copy.deepcopy(model), self.path, **where)
-        )
-        return replaced(model, dict(adapted.merge_and_unload().named_parameters()), self.path)
+
+        def load() -> Any:
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                adapted = PeftModel.from_pretrained(copy.deepcopy(model), self.path, **where)
+            missing = [str(w.message) for w in caught if "missing adapter keys" in str(w.message)]
+            if missing:
+                raise ValueError(f"it is not whole, or of another model: {missing[0][:200]}")
+            return adapted.merge_and_unload()
+
+        return replaced(model, dict(fetch(self.path, "adapter", load).named_parameters()), self.path)

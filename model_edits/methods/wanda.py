@@ -32,10 +32,9 @@ class Wanda(MatrixEdit):
     def new_weight(self, weight: torch.Tensor, factors: Factors | None, name: str) -> Outcome:
         """``W ∘ M`` with M the weights kept."""
         from ..selection import keep_count
-        from .kfac import outcome
 
         assert factors is not None
         assert self.percent is not None
         norm_i = factors.aaT.diagonal().clamp(min=0).sqrt()
         keep_oi = keep_count(weight.abs() * norm_i, self.percent / 100)
-        return outcome(weight, weight * keep_oi, int(keep_oi.sum()))
+        return Outcome.of(weight, weight * keep_oi, int(keep_oi.sum()))

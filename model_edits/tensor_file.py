@@ -1,0 +1,49 @@
+"""Tensors in a safetensors file with a header of texts and a hash of their contents."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from ..errors import UserError
+from .hashing import tensors_sha256
+
+
+def write(path: Path, tensors: Mapping[str, torch.Tensor], header: Mapping[str, str]) -> None:
+    """Write tensors.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    try:
+        save_file(plain, path, metadata={**header, "sha256": tensors_sha256(plain)})
+    except SafetensorError as error:
+        raise OSError(str(error)) from error
+
+
+def read(path: Path, what: str, remedy: str = "") -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """The tensors and the header of a file.
+
+    Args:
+        path: of the file.
+        what: the file is, in a word.
+        remedy: what the user can do about a damaged one.
+
+    Raises:
+        UserError: the file is missing, damaged, or not of this kind.
+    """
+    after = f"; {remedy}" if remedy else ""
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = dict(file.metadata() or {})
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"the {what} {path} is damaged ({error}){after}") from error
+    if header.get("sha256") != tensors_sha256(tensors):
+        raise UserError(f"the {what} {path} is damaged (its hash differs, or it has none){after}")
+    return tensors, header
