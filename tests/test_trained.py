@@ -312,3 +312,26 @@ def test_a_few_steps_on_the_organism_go_the_right_way(workshop: Workshop) -> Non
     texts = [training.Text(p.prefix + p.suffix, len(p.prefix)) for p in passages[:8]]
     before, after = (training.read_all(model, w, texts, 8) for w in ({}, weights))
     assert bool((after.log_p_b < before.log_p_b).all())
+
+
+def test_a_text_of_one_token_asks_nothing_and_plays_no_part(model: Any) -> None:
+    found = targets.find(model, [1], ["up"])
+    for spec in ("bsn-90:lr=1", "finetune:steps=5,batch=4"):
+        edit = registry.build(parse(spec))
+        first, second = (
+            compute(model, edit, Material(targets=found, forget=FORGET, retain=retain))[0]
+            for retain in (RETAIN, [*RETAIN, [5]])
+        )
+        assert first.keys() == second.keys()
+        assert all(bool(weight.isfinite().all()) for weight in second.values())
+        assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_training_that_diverges_is_refused(model: Any) -> None:
+    found = targets.find(model, [1], ["up"])
+    with pytest.raises(UserError, match="diverged: expected a smaller lr"):
+        compute(
+            model,
+            registry.build(parse("bsn-50:lr=1000000,epochs=30")),
+            Material(targets=found, forget=FORGET * 4, retain=[[3, 4]] * 4),
+        )

@@ -51,7 +51,7 @@ class Checkpoint(Edit):
         other = load_model(self.path, "checkpoint", dtype=next(model.parameters()).dtype, **where)
         models: tuple[Any, Any] = (model, other)
         own, its = (_computing(m.config.to_dict()) for m in models)
-        for key in sorted(own.keys() | its.keys()):
+        for key in sorted(own.keys() | its.keys(), key=lambda key: (isinstance(own.get(key), list | dict), key)):
             if own.get(key) != its.get(key):
                 raise UserError(
                     f"{self.path!r} is of another architecture: {key} is {its.get(key)}, not {own.get(key)}"

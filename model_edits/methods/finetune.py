@@ -77,7 +77,7 @@ class Finetune(Edit):
         above_0 = all(0 < value <= 1e6 for value in (self.batch, self.lr, self.beta))
         if not (above_0 and 0 <= self.alpha < math.inf and 0 <= self.tolerance < math.inf):
             raise UserError(
-                f"bad edit '{self.spec}': expected batch, lr and beta above 0, alpha and tolerance not below, all finite"
+                f"bad edit '{self.spec}': expected batch, lr and beta above 0, alpha and tolerance not below"
             )
 
     def new_weights(self, model: torch.nn.Module, material: Material) -> Iterator[tuple[str, Outcome]]:
