@@ -110,7 +110,7 @@ def broken(folders: dict[str, Path], tmp_path: Path) -> dict[str, str]:
         vocab_size=1147, hidden_size=192, intermediate_size=64, num_hidden_layers=4, num_attention_heads=4
     )
     transformers.AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "narrow")
-    config.num_hidden_layers = 3
+    config.num_hidden_layers, config.intermediate_size = 3, 768
     transformers.AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "shallow")
     (tmp_path / "empty").mkdir()
     for name, of in (("partial", "checkpoint"), ("normed", "checkpoint"), ("partial_peft", "peft")):
