@@ -106,12 +106,9 @@ def test_an_exported_delta_is_the_edit_it_was_made_of(workshop: Workshop, folder
 @pytest.fixture
 def broken(folders: dict[str, Path], tmp_path: Path) -> dict[str, str]:
     """What each of these paths is refused with."""
-    config = transformers.Olmo2Config(
-        vocab_size=1147, hidden_size=192, intermediate_size=64, num_hidden_layers=4, num_attention_heads=4
-    )
-    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "narrow")
-    config.num_hidden_layers, config.intermediate_size = 3, 768
-    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "shallow")
+    for name, changed in (("narrow", {"intermediate_size": 64}), ("shallow", {"num_hidden_layers": 3})):
+        config = transformers.AutoConfig.from_pretrained(folders["checkpoint"], **changed)
+        transformers.AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / name)
     (tmp_path / "empty").mkdir()
     for name, of in (("partial", "checkpoint"), ("normed", "checkpoint"), ("partial_peft", "peft")):
         shutil.copytree(folders[of], tmp_path / name)
@@ -132,7 +129,7 @@ def broken(folders: dict[str, Path], tmp_path: Path) -> dict[str, str]:
         f"checkpoint:path={tmp_path}/none": "there is no such folder or file",
         "checkpoint:revision=x": "path=… expected",
         f"checkpoint:path={tmp_path}/partial": "lack model.layers.2.mlp.up_proj.weight",
-        f"checkpoint:path={tmp_path}/normed": "is of another architecture: rms_norm_eps is 0.5, not 1e-06",
+        f"checkpoint:path={tmp_path}/normed": "is of another architecture: rms_norm_eps is 0.5, not 1e-05",
         f"peft:path={tmp_path}/partial_peft": "it is not whole, or of another model",
         f"peft:path={tmp_path}/empty": "cannot be loaded",
         f"delta:path={tmp_path}/empty": "cannot be read",
