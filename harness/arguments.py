@@ -111,7 +111,7 @@ def device(name: str | None) -> str:
 def processes() -> int:
     """How many processes a launcher (``accelerate launch``, ``torchrun``) has started for this command."""
     text = os.environ.get("WORLD_SIZE", "")
-    return int(text) if text.isdecimal() else 1
+    return int(text) if text.isdecimal() and "RANK" in os.environ else 1
 
 
 def quiet() -> None:
@@ -122,3 +122,4 @@ def quiet() -> None:
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    logging.getLogger("datasets").setLevel(logging.CRITICAL)

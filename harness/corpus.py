@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import itertools
 import re
@@ -42,7 +43,7 @@ class Corpus:
         if self.path is None:
             return []
         inside = self.path.rglob("*") if self.path.is_dir() else [self.path]
-        return sorted(path for path in inside if path.suffix in FORMATS and path.is_file())
+        return sorted(path for path in inside if path.suffix.lower() in FORMATS and path.is_file())
 
     def name(self) -> str:
         """What identifies it: a hash of local files' kinds and contents in order; the whole address of a data set."""
@@ -52,7 +53,7 @@ class Corpus:
         sha = hashlib.sha256()
         for path in self.files():
             with path.open("rb") as file:
-                sha.update(path.suffix.encode() + hashlib.file_digest(file, "sha256").digest())
+                sha.update(FORMATS[path.suffix.lower()].encode() + hashlib.file_digest(file, "sha256").digest())
         return f"sha256:{sha.hexdigest()}"
 
     def parts(self) -> tuple[str, str | None, str | None, str, str]:
@@ -89,12 +90,12 @@ class Corpus:
                 name, revision, config, split, _ = self.parts()
                 yield from datasets.load_dataset(name, config, split=split, revision=revision, streaming=True)
             for path in self.files():
-                kind = FORMATS[path.suffix]
+                kind = FORMATS[path.suffix.lower()]
                 options = {"sample_by": "document"} if kind == "text" else {}
                 yield from datasets.load_dataset(kind, data_files=[str(path)], split="train", streaming=True, **options)
         except (OSError, ValueError, ArrowException, datasets.exceptions.DatasetsError) as error:
             reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-            hint = "; without a network, local files and packs work" if self.address else ""
+            hint = "; without a network, --corpus takes local files" if self.address else ""
             raise UserError(f"the corpus {self} cannot be read: {reason}{hint}") from error
 
     def __str__(self) -> str:
@@ -120,11 +121,14 @@ def find(text: str, pack: str | None) -> Corpus:
     if text and path.exists():
         corpus = Corpus(path=path)
         if not corpus.files():
-            raise UserError(f"the corpus {text!r} has no file that ends in {', '.join(FORMATS)}")
+            what = "is no file" if path.is_file() else "holds no file"
+            raise UserError(f"the corpus {text!r} {what} that ends in {', '.join(FORMATS)}")
         return corpus
-    if not _ADDRESS.fullmatch(text):
+    if not _ADDRESS.fullmatch(text) or (path.parent != Path() and path.parent.is_dir()):
+        near = difflib.get_close_matches(path.name, [PACK, *(p.name for p in path.parent.glob("*"))], n=1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
         raise UserError(
-            f"unknown corpus {text!r}; expected 'pack', a file or folder of text, JSON lines or parquet, "
+            f"unknown corpus {text!r}{hint}; expected 'pack', a file or folder of text, JSON lines or parquet, "
             "or OWNER/NAME[@REVISION][:CONFIG[:SPLIT[:COLUMN]]] of the hub"
         )
     return Corpus(address=text)
@@ -151,6 +155,8 @@ def blocks(documents: Iterable[str], tokenizer: Any, tokens: int, length: int, *
             found.append(np.asarray(ids + end, dtype=np.int64))
             held += len(found[-1])
     held = min(held, need)
-    if held < (need if must_have_all else length) or not need:
+    if held < length or not need:
+        raise UserError(f"the corpus holds {held} tokens: expected {length} at least, one sequence")
+    if held < need and must_have_all:
         raise UserError(f"--factor-tokens {tokens}: expected {length} to {held}, what the corpus holds")
     return torch.from_numpy(np.concatenate(found)[: held // length * length]).view(-1, length)

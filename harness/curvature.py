@@ -74,6 +74,8 @@ class Curvature:
         passes: dict[str, tuple[Arguments, dict[str, Target]]] = {}
         for edit, found in edits:
             arguments = self.arguments(edit)
+            for target in found if arguments else ():
+                self.store.check(arguments, target.name)
             for target in self.missing(edit, found):
                 passes.setdefault(str(arguments), (arguments, {}))[1][target.name] = target
         for arguments, missing in passes.values():

@@ -18,6 +18,8 @@ from . import loading, models
 from .editing import Prepared, Workshop
 
 MADE = "made with memsplit"
+NEEDED = {"spec", "model", "weights", "edited_weights", "suite", "fingerprint", "axes", "base", "id"}
+"""What a card takes from a record."""
 
 
 def export(
@@ -54,7 +56,7 @@ def export(
     Raises:
         UserError: the edit cannot be made, the record is of another edit, or the folder cannot be written.
     """
-    content = record.read(record_path)[0] if record_path else None
+    content = _record(record_path) if record_path else None
     loaded = loading.load(models.resolve(model, pack, corpus), device=device, dtype=dtype, parallelize=parallelize)
     workshop = Workshop(loaded, factor_tokens)
     chain = workshop.chain(edit)
@@ -80,6 +82,14 @@ def export(
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"--out {str(out)!r} cannot be written to ({reason})") from error
     return out
+
+
+def _record(path: Path) -> dict[str, Any]:
+    content = record.read(path)[0]
+    lacks = NEEDED - content.keys()
+    if lacks:
+        raise UserError(f"the record {path} lacks {', '.join(sorted(lacks))}: expected a record that memsplit wrote")
+    return content
 
 
 def is_ours(folder: Path) -> bool:
@@ -120,8 +130,12 @@ def card(
         text += "| axis | metric | base | edited |\n| --- | --- | --- | --- |\n"
         for axis, metrics in content["axes"].items():
             for metric, value in metrics.items():
-                text += f"| {axis} | {metric} | {content['base'][axis][metric]:.4f} | {value:.4f} |\n"
+                text += f"| {axis} | {metric} | {_figure(content['base'][axis][metric])} | {_figure(value)} |\n"
     return ModelCard(text, ignore_metadata_errors=False)
+
+
+def _figure(value: float | None) -> str:
+    return "none" if value is None else f"{value:.4f}"
 
 
 def _results(content: Mapping[str, Any]) -> list[EvalResult]:
@@ -137,4 +151,5 @@ def _results(content: Mapping[str, Any]) -> list[EvalResult]:
         )
         for axis, metrics in content["axes"].items()
         for metric, value in metrics.items()
+        if value is not None
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError, unknown
@@ -12,6 +13,7 @@ from . import cache
 from .arguments import SPEC, Parser, add_model, check_model, device, path, positive, processes, quiet
 
 if TYPE_CHECKING:
+    from ..model_edits.factors import Factors
     from ..model_edits.store import Entry, FactorStore
     from .editing import Workshop
 
@@ -88,15 +90,19 @@ def import_file(arguments: argparse.Namespace) -> int:
 
     workshop, steps = _workshop(arguments, edits, chosen)
     store, curvature = workshop.curvature.store, workshop.curvature
+    imported: dict[Path, tuple[dict[str, str | int], str, Factors]] = {}
     for edit in steps:
         found = {target: target.matrix(workshop.loaded.model).shape for target in workshop.matrices(edit)}
         named = curvature.arguments(edit)
         if "statistic" in named:
             raise UserError(f"'{edit.spec}' needs more than the file holds: expected an edit by K-FAC's factors")
         for target, factors in read(arguments.file, found).items():
-            if store.has(named, target.name):
-                raise UserError(f"{store.path(named, target.name)} is there already: expected none, prune it first")
-            store.save(named, target.name, factors)
+            path_ = store.path(named, target.name)
+            if path_.exists():
+                raise UserError(f"{path_} is there already: expected none, prune it first")
+            imported[path_] = (named, target.name, factors)
+    for each in imported.values():
+        store.save(*each)
     _print_used(workshop, steps)
     return 0
 
@@ -128,6 +134,8 @@ def _print_used(workshop: Workshop, steps: Sequence[Any]) -> None:
 def show_all(_: argparse.Namespace) -> int:
     """``memsplit factors list``."""
     store = _store()
+    if not store.entries() and not store.leftovers():
+        print(f"nothing in {store.folder}")
     for entry in store.entries():
         used = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.used))
         a = entry.arguments
@@ -152,7 +160,11 @@ def show(arguments: argparse.Namespace) -> int:
         for key, value in sorted(entry.arguments.items()):
             print(f"    {key}: {value}")
         for matrix, file in entry.files.items():
-            factors, _ = read(file)
+            try:
+                factors, _ = read(file)
+            except UserError as error:
+                print(f"    {matrix}: {error}")
+                continue
             shape = f"{len(factors.ggT)} x {len(factors.aaT)}"
             mass = float(factors.aaT.trace().double() * factors.ggT.trace().double())
             imported = f", imported from {factors.imported[:12]}" if factors.imported else ""
@@ -210,9 +222,9 @@ def _chosen(store: FactorStore, ids: Sequence[str]) -> list[Entry]:
     chosen = []
     for text in ids:
         found = [entry for entry in entries if entry.id.startswith(text)]
-        if not found:
+        if not found or not text:
             raise unknown("entry", text, [entry.id[:12] for entry in entries])
         if len(found) > 1:
             raise UserError(f"{text!r} begins the ids of {len(found)} entries: expected one")
-        chosen += found
+        chosen += [entry for entry in found if entry not in chosen]
     return chosen

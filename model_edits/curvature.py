@@ -8,6 +8,7 @@ Shapes: b = sequences, t = tokens, v = vocabulary, n = positions, i = in, o = ou
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -20,6 +21,7 @@ from .factors import Basis, Factors
 from .sums import Moments, Partial, Sums, from_first, rank_and_world
 from .targets import Target
 
+log = logging.getLogger("memsplit")
 FOLD = 16
 """Batches that are summed in float32 before the sum is added to the float64 totals."""
 _Sinks = list[tuple[Sums, int | None]]
@@ -140,12 +142,16 @@ def _run(
     the gradient, p - onehot(label).
     """
     rank, world = rank_and_world()
-    done = partial.load(sums) if partial else 0
+    done = folded = partial.load(sums) if partial else 0
+    if done:
+        log.info("going on after %d batches that were read before", done)
     index = mine = 0
     with ExitStack() as stack:
         stack.enter_context(torch.enable_grad())
         stack.enter_context(_frozen(model))
         stack.enter_context(_watched(model, targets, sums))
+        if partial:
+            stack.push(lambda kind, *_: partial.save(sums, folded) if kind and folded > done else None)
         for number, ids_bt in enumerate(batches):
             first, index = index, index + len(ids_bt)
             if number % world != rank:
@@ -164,6 +170,7 @@ def _run(
             if mine % FOLD == 0:
                 for s in sums.values():
                     s.fold()
+                folded = mine
                 if partial:
                     partial.save_when_due(sums, mine)
     for s in sums.values():

@@ -50,7 +50,9 @@ def read(path: Path, model: torch.nn.Module) -> dict[str, torch.Tensor]:
                 f"the delta {str(path)!r} is in {types[0]}, the model in {types[1]}: expected --dtype {types[0]}"
             )
         if name not in own or _hash(model, name) != base[name]:
-            raise UserError(f"the delta {str(path)!r} is of another model: its {name} was edited from other weights")
+            raise UserError(
+                f"the delta {str(path)!r} is of another model, or follows a step: its {name} was made from others"
+            )
     return tensors
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -15,8 +16,9 @@ from ..errors import UserError
 
 T = TypeVar("T")
 BROKEN = (
-    OSError, ValueError, RuntimeError, TypeError, KeyError, AttributeError, ImportError, NotImplementedError
-)  # fmt: skip
+    *(OSError, ValueError, RuntimeError, TypeError, KeyError, AttributeError, ImportError, NotImplementedError),
+    struct.error,
+)
 """What transformers, peft and tokenizers raise for a broken file, an unknown format or an absent network."""
 
 
@@ -70,4 +72,4 @@ def _reason(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     if lines[0].endswith(":"):
         return " ".join(lines)
-    return " ".join(lines[: 2 if isinstance(error, HfHubHTTPError) else 1])
+    return " ".join(lines[: 2 if isinstance(error, HfHubHTTPError) else 1])[:300]

@@ -33,7 +33,9 @@ def read(path: Path, targets: Mapping[Target, torch.Size]) -> dict[Target, Facto
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
         with path.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+    except pickle.UnpicklingError as error:
+        raise UserError(f"the factors {str(path)!r} are no file of tensors and plain values alone") from error
+    except (OSError, RuntimeError, EOFError, ValueError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(f"the factors {str(path)!r} cannot be read: {reason}") from error
     if not isinstance(content, dict):

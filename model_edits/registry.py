@@ -112,8 +112,8 @@ class Edit(abc.ABC):
         hints = get_type_hints(cls)
         for field in cls.option_fields():
             takes = "|".join(map(str, _options(hints[field.name])))
-            has_default = field.default not in (None, dataclasses.MISSING)
-            keys[field.name] = takes + (f" [{field.default}]" if has_default else "")
+            default = "" if field.default is None else f" [{field.default}]"
+            keys[field.name] = takes + (" (required)" if field.default is dataclasses.MISSING else default)
         return keys
 
     @classmethod
@@ -238,10 +238,11 @@ def build(spec: EditSpec, percent: Mapping[str, float] | None = None) -> Edit:
     if cls.budget is not None and spec.percent is None:
         values["percent"] = (percent or {}).get(spec.name)
     hints = get_type_hints(cls)
-    keys = {field.name for field in cls.option_fields()} | {"layers", "proj"}
+    keys = {field.name for field in cls.option_fields()} | ({"layers", "proj"} if cls.targeted else set())
     for key, text in spec.options:
         if key not in keys:
-            raise UserError(f"bad edit '{spec}': {unknown('key', key, keys)}")
+            expected = unknown("key", key, keys) if keys else f"{spec.name!r} takes no keys, found {key!r}"
+            raise UserError(f"bad edit '{spec}': {expected}")
         values[key] = _value(spec, key, text, hints[key])
     for field in cls.option_fields():
         if field.default is dataclasses.MISSING and field.name not in values:

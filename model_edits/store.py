@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from .factors import Factors
 
 FORMAT = 2
 """Goes up when the code that collects factors changes what it finds."""
+REMEDY = "delete the file to collect them again"
 UNFINISHED = "unfinished"
 """The subfolder of what killed collections go on from."""
 
@@ -67,6 +69,22 @@ class FactorStore:
     def has(self, arguments: Mapping[str, str | int], matrix: str) -> bool:
         """Whether there is a file for these factors (whole or not)."""
         return self.path(arguments, matrix).exists()
+
+    def check(self, arguments: Mapping[str, str | int], matrix: str) -> None:
+        """See, before any work, that a file that is there is not cut short, and that one that is not can be written.
+
+        Raises:
+            UserError: it is, or cannot.
+        """
+        path = self.path(arguments, matrix)
+        if path.exists():
+            tensor_file.check(path, "factors", REMEDY)
+            return
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=self.folder).close()
+        except OSError as error:
+            raise UserError(f"the factor cache {self.folder} cannot be written to ({error})") from error
 
     def load(self, arguments: Mapping[str, str | int], matrix: str) -> Factors:
         """Read factors.
@@ -145,12 +163,11 @@ def read(path: Path) -> tuple[Factors, str]:
     Raises:
         UserError: the file is missing or damaged.
     """
-    remedy = "delete the file to collect them again"
-    tensors, header = tensor_file.read(path, "factors", remedy)
+    tensors, header = tensor_file.read(path, "factors", REMEDY)
     try:
         return Factors.of(tensors, int(header["tokens"]), header["imported"]), header["arguments"]
     except KeyError as error:
-        raise UserError(f"the factors {path} are damaged (they lack {error}); {remedy}") from error
+        raise UserError(f"the factors {path} are damaged (they lack {error}); {REMEDY}") from error
 
 
 def _text(arguments: Mapping[str, str | int], matrix: str) -> str:

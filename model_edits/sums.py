@@ -37,18 +37,21 @@ class Sums:
         self.running = {name: torch.zeros(shape, device=device) for name, shape in shapes.items()}
         self.totals = {name: torch.zeros(shape, dtype=torch.float64) for name, shape in shapes.items()}
         self.positions = torch.zeros((), dtype=torch.int64)
+        self.new_positions = 0
 
     def add(self, a_ni: torch.Tensor, g_no: torch.Tensor) -> None:
         """Add one batch."""
         for name, (left, right) in self.of(a_ni, g_no).items():
             self.running[name].addmm_(left.T, right)
-        self.positions += len(g_no)
+        self.new_positions += len(g_no)
 
     def fold(self) -> None:
         """Move the float32 sums into the totals."""
         for name, running in self.running.items():
             self.totals[name] += running.cpu()
             running.zero_()
+        self.positions += self.new_positions
+        self.new_positions = 0
 
     def reduce(self) -> None:
         """Add up the totals of all processes, where there are several; each then holds the same."""
@@ -91,10 +94,13 @@ class Partial:
         return int(header["done"])
 
     def save_when_due(self, sums: Mapping[str, Sums], done: int) -> None:
-        """Write the totals, if the last time was long enough ago; a disk that is full is no reason to stop."""
+        """Write the totals, if the last time was long enough ago."""
+        if time.monotonic() - self.last >= self.every:
+            self.save(sums, done)
+
+    def save(self, sums: Mapping[str, Sums], done: int) -> None:
+        """Write the totals; a disk that is full is no reason to stop."""
         start = time.monotonic()
-        if start - self.last < self.every:
-            return
         try:
             with replacing(self.path) as partial:
                 tensor_file.write(partial, self._tensors(sums), {"done": str(done)})

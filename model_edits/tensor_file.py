@@ -26,6 +26,19 @@ def write(path: Path, tensors: Mapping[str, torch.Tensor], header: Mapping[str, 
         raise OSError(str(error)) from error
 
 
+def check(path: Path, what: str, remedy: str = "") -> None:
+    """See that a file is not cut short, without reading it.
+
+    Raises:
+        UserError: it is, or is not of this kind.
+    """
+    try:
+        with safe_open(path, framework="pt"):
+            pass
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"the {what} {path} is damaged ({error}); {remedy}") from error
+
+
 def read(path: Path, what: str, remedy: str = "") -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """The tensors and the header of a file.
 

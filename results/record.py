@@ -78,7 +78,9 @@ def read(path: Path) -> tuple[dict[str, Any], pd.DataFrame]:
         raise UserError(f"the record {path} cannot be read ({error})") from error
     if not isinstance(content, dict):
         raise UserError(f"the record {path} is no object: expected a record that memsplit wrote")
-    if content.get("schema", 0) > SCHEMA:
+    if not isinstance(content.get("schema"), int):
+        raise UserError(f"the record {path} has no schema: expected a record that memsplit wrote")
+    if content["schema"] > SCHEMA:
         raise UserError(f"the record {path} has schema {content['schema']}, expected at most {SCHEMA}: update memsplit")
     if hashlib.sha256(data).hexdigest() != content.get("items_sha256"):
         raise UserError(f"the items of the record {path} are damaged (hash differs)")

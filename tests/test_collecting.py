@@ -41,15 +41,16 @@ def ids() -> list[torch.Tensor]:
     return [torch.randint(2, 500, (2, 12), generator=generator) for _ in range(3 * FOLD + 5)]
 
 
-@pytest.mark.parametrize("statistic", ["kfac", "ekfac"])
+@pytest.mark.parametrize(("statistic", "every"), [("kfac", 0.0), ("ekfac", 0.0), ("kfac", 1e9)])
 def test_a_killed_collection_goes_on_and_finds_the_same_to_the_bit(
     organism: LoadedModel,
     ids: list[torch.Tensor],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     statistic: str,
+    every: float,
 ) -> None:
-    monkeypatch.setattr(sums, "SAVE_EVERY_S", 0.0)
+    """Killed softly, it keeps what it has; killed hard, what it wrote last."""
     found = targets.find(organism.model, [3], ["up"])
     path = tmp_path / "partial" / "c.safetensors"
 
@@ -60,6 +61,7 @@ def test_a_killed_collection_goes_on_and_finds_the_same_to_the_bit(
         return collect_ekfac(organism.model, found, kfac, batches, partial=partial)[found[0].name]
 
     expected = run(ids, None)
+    monkeypatch.setattr(sums, "SAVE_EVERY_S", every)
     for n in (FOLD + 1, 2 * FOLD + 3):
         with pytest.raises(Killed):
             run(killed_after(ids, n), Partial(path))
@@ -153,6 +155,7 @@ def test_two_processes_find_what_one_does(organism: LoadedModel, tmp_path: Path)
 
 def test_several_processes_only_collect(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
     assert cli.main(["edits"]) == 2
     assert "several processes can only run" in capsys.readouterr().err
 
@@ -208,6 +211,13 @@ class TestCorpus:
         with pytest.raises(UserError, match="unknown corpus"):
             corpus.find(text, None)
 
+    def test_a_file_that_is_misspelt_is_no_data_set(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(folder)
+        with pytest.raises(UserError, match=r"unknown corpus 'deep/d.parquet' \(did you mean 'c.parquet'\?\)"):
+            corpus.find("deep/d.parquet", None)
+        with pytest.raises(UserError, match=r"is no file that ends in"):
+            corpus.find("README.md", None)
+
     def test_broken_files_are_refused(self, tmp_path: Path) -> None:
         with pytest.raises(UserError, match="no file that ends in"):
             corpus.find(str(tmp_path), None)
@@ -224,6 +234,8 @@ class TestCorpus:
         assert ids.shape == (10, 10)
         with pytest.raises(UserError, match="what the corpus holds"):
             corpus.blocks(TEXTS[:1], organism.tokenizer, 10**6, 10)
+        with pytest.raises(UserError, match="the corpus holds 2 tokens: expected 10 at least"):
+            corpus.blocks(["the"], organism.tokenizer, 100, 10)
         short = corpus.blocks(TEXTS[:1], organism.tokenizer, 10**6, 10, must_have_all=False)
         assert 0 < short.numel() < 10**6
 
@@ -296,7 +308,7 @@ def test_factors_of_another_kind_are_refused(
         ("c.pt", {"blk2.up": {"A": eye}}, "expected A, G and n_tokens"),
         ("d.pt", {"blk2.up": {"A": eye * float("nan"), "G": eye, "n_tokens": 1}}, "not symmetric and finite"),
         ("e.pt", [1], "no dictionary"),
-        ("f.pt", Path(), "cannot be read"),
+        ("f.pt", Path(), "no file of tensors and plain values alone"),
     ):
         torch.save(content, tmp_path / name)
         assert cli.main(["factors", "import", str(tmp_path / name), "--edit", "kfac:layers=2"]) == 2
@@ -315,7 +327,7 @@ def test_the_cache_can_be_listed_verified_and_pruned(
         code = cli.main(["factors", *arguments])
         return code, capsys.readouterr().out.splitlines()
 
-    assert run("list") == (0, [])
+    assert run("list") == (0, [f"nothing in {tmp_path / 'factors'}"])
     store = FactorStore(tmp_path / "factors")
     common: dict[str, str | int] = {"weights": "w", "labels": "sampled", "corpus": "c"}
     for tokens in (1, 2):
@@ -351,7 +363,7 @@ def test_the_cache_can_be_listed_verified_and_pruned(
     run("prune", "--partial")
     assert not partial.exists()
     run("prune", kept.parent.name)
-    assert run("list")[1] == []
+    assert run("list")[1] == [f"nothing in {tmp_path / 'factors'}"]
 
 
 def test_a_model_may_be_spread_over_devices(organism: LoadedModel, tmp_path: Path) -> None:

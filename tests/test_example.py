@@ -44,7 +44,10 @@ def test_a_bad_key_of_the_example_is_told(environment: dict[str, str]) -> None:
     done = subprocess.run(
         [BIN / "memsplit-eval", "--edit", "rtn:bits=9"], env=environment, capture_output=True, text=True, check=False
     )
-    assert (done.returncode, done.stderr) == (2, "memsplit: error: bad bits 9: expected 2 to 8\n")
+    assert (done.returncode, done.stderr) == (
+        2,
+        "memsplit: error: bad edit 'rtn:bits=9': 9 found, expected bits from 2 to 8\n",
+    )
 
 
 def test_the_examples_own_test_passes(environment: dict[str, str], root: Path) -> None:

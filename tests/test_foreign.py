@@ -70,7 +70,7 @@ class TestConformance:
             once, twice = (workshop.prepare(*workshop.chain(text)).weights for text in (spec, f"{spec}+{spec}"))
             assert all(torch.equal(twice[name], once[name]) for name in once)
         elif spec.startswith("delta"):
-            with pytest.raises(UserError, match="was edited from other weights"):
+            with pytest.raises(UserError, match="or follows a step"):
                 workshop.prepare(*workshop.chain(f"{spec}+{spec}"))
 
 
@@ -110,6 +110,8 @@ def broken(folders: dict[str, Path], tmp_path: Path) -> dict[str, str]:
         config = transformers.AutoConfig.from_pretrained(folders["checkpoint"], **changed)
         transformers.AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / name)
     (tmp_path / "empty").mkdir()
+    (tmp_path / "no_weights").mkdir()
+    (tmp_path / "no_weights" / "adapter_config.json").write_text("{}")
     for name, of in (("partial", "checkpoint"), ("normed", "checkpoint"), ("partial_peft", "peft")):
         shutil.copytree(folders[of], tmp_path / name)
     for file, dropped in (("partial/model", "model.layers.2.mlp.up_proj.weight"), ("partial_peft/adapter_model", "")):
@@ -125,17 +127,20 @@ def broken(folders: dict[str, Path], tmp_path: Path) -> dict[str, str]:
     return {
         f"checkpoint:path={tmp_path}/narrow": "is of another architecture: intermediate_size is 64, not 768",
         f"checkpoint:path={tmp_path}/shallow": "is of another architecture: num_hidden_layers is 3, not 4",
-        f"checkpoint:path={tmp_path}/empty": "cannot be loaded",
-        f"checkpoint:path={tmp_path}/none": "there is no such folder or file",
+        f"checkpoint:path={tmp_path}/empty": "it holds no config.json",
+        f"checkpoint:path={tmp_path}/narow": f"a hub id OWNER/NAME; did you mean '{tmp_path}/narrow'?",
+        "checkpoint:layers=2,path=x/y": "unknown key 'layers': expected one of path, revision",
+        "none:layers=2": "'none' takes no keys, found 'layers'",
         "checkpoint:revision=x": "path=… expected",
         f"checkpoint:path={tmp_path}/partial": "lack model.layers.2.mlp.up_proj.weight",
         f"checkpoint:path={tmp_path}/normed": "is of another architecture: rms_norm_eps is 0.5, not 1e-05",
         f"peft:path={tmp_path}/partial_peft": "it is not whole, or of another model",
-        f"peft:path={tmp_path}/empty": "cannot be loaded",
-        f"delta:path={tmp_path}/empty": "cannot be read",
-        f"delta:path={tmp_path}/cut.safetensors": "cannot be read",
+        f"peft:path={tmp_path}/empty": "it holds no adapter_config.json",
+        f"peft:path={tmp_path}/no_weights": "it holds no adapter_model.*",
+        f"delta:path={tmp_path}/empty": "it holds no delta.safetensors",
+        f"delta:path={tmp_path}/cut.safetensors": "damaged",
         f"delta:path={tmp_path}/flipped.safetensors": "damaged",
-        f"delta:path={weights}": "expected 'memsplit-delta-1'",
+        f"delta:path={weights}": "its hash differs, or it has none",
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -41,7 +42,7 @@ class Checkpoint(Edit):
     revision: str | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "path", checked_path(self.path))
+        object.__setattr__(self, "path", checked_path(self.path, "config.json"))
 
     def new_weights(self, model: torch.nn.Module, material: Material) -> Iterator[tuple[str, Outcome]]:
         """Every parameter."""
@@ -64,15 +65,26 @@ def _computing(config: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in config.items() if not key.startswith("_") and key not in ASIDE}
 
 
-def checked_path(path: str) -> str:
+def checked_path(path: str, *files: str) -> str:
     """The path, ``~`` expanded, of what is there or is a hub's id; other ones are refused before anything is loaded.
 
+    Args:
+        path: a folder or hub id.
+        files: patterns of files that a folder must hold, each one at least.
+
     Raises:
-        UserError: it is neither.
+        UserError: it is neither, or the folder lacks a file.
     """
     path = str(Path(path).expanduser()) if path.startswith("~") else path
-    if not Path(path).exists() and not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", path):
-        raise UserError(f"bad path {path!r}: there is no such folder or file, and it is no hub id OWNER/NAME")
+    here = Path(path)
+    if here.is_dir():
+        for pattern in files:
+            if not any(here.glob(pattern)):
+                raise UserError(f"bad path {path!r}: it holds no {pattern}")
+    elif here.exists() or here.parent.is_dir() or not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", path):
+        near = difflib.get_close_matches(here.name, [p.name for p in here.parent.glob("*") if p.is_dir()], n=1)
+        hint = f"; did you mean {str(here.with_name(near[0]))!r}?" if near else ""
+        raise UserError(f"bad path {path!r}: expected a folder that is there, or a hub id OWNER/NAME{hint}")
     return path
 
 

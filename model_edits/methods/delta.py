@@ -33,7 +33,8 @@ class Delta(Edit):
     revision: str | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "path", checked_path(self.path))
+        if not Path(self.path).is_file():
+            object.__setattr__(self, "path", checked_path(self.path, "delta.safetensors"))
 
     def new_weights(self, model: torch.nn.Module, material: Material) -> Iterator[tuple[str, Outcome]]:
         """The weights in the file."""

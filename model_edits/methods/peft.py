@@ -38,7 +38,7 @@ class PEFT(Edit):
     def __post_init__(self) -> None:
         if importlib.util.find_spec("peft") is None:
             raise UserError("the edit 'peft' needs the package peft: pip install 'memsplit[peft]'")
-        object.__setattr__(self, "path", checked_path(self.path))
+        object.__setattr__(self, "path", checked_path(self.path, "adapter_config.json", "adapter_model.*"))
 
     def new_weights(self, model: torch.nn.Module, material: Material) -> Iterator[tuple[str, Outcome]]:
         """Every parameter, most of them as they are; a copy of the model is merged into."""

@@ -29,7 +29,7 @@ class RoundToNearest(MatrixEdit):
 
     def __post_init__(self) -> None:
         if not 2 <= self.bits <= 8:
-            raise UserError(f"bad bits {self.bits}: expected 2 to 8")
+            raise UserError(f"bad edit '{self.spec}': {self.bits} found, expected bits from 2 to 8")
 
     def new_weight(self, weight: torch.Tensor, factors: Factors | None, name: str) -> Outcome:
         """The nearest levels; kept are the weights that are one already."""
