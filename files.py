@@ -52,6 +52,14 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(work, ignore_errors=True)
 
 
+def check_writable(folder: Path) -> None:
+    """Raise ``OSError`` where nothing could be written to ``folder``, made if need be; nothing is left behind."""
+    parent = folder
+    while not parent.exists():
+        parent = parent.parent
+    tempfile.TemporaryFile(dir=parent).close()
+
+
 def canonical(value: object) -> str:
     """The one JSON text of a value."""
     return json.dumps(value, sort_keys=True)

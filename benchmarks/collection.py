@@ -25,7 +25,7 @@ from memsplit.model_edits.curvature import collect
 from .timing import timed
 
 REPEATS = 3
-BATCHES = 4
+BATCHES = 2
 """Batches a measurement, since a collection has a cost of its own."""
 FACTOR_TOKENS = 20_000_000
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 from ..errors import UserError
-from ..files import PARTIAL, canonical, digest, replacing
+from ..files import PARTIAL, canonical, check_writable, digest, replacing
 from . import tensor_file
 from .factors import Factors
 
@@ -81,8 +80,7 @@ class FactorStore:
             tensor_file.check(path, "factors", REMEDY)
             return
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            tempfile.TemporaryFile(dir=self.folder).close()
+            check_writable(self.folder)
         except OSError as error:
             raise UserError(f"the factor cache {self.folder} cannot be written to ({error})") from error
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .. import files
 from ..errors import UserError
 from ..files import digest, replacing
 
@@ -29,11 +29,8 @@ def plain(value: Any) -> Any:
 
 def check_writable(folder: Path) -> None:
     """Raise ``UserError`` where records could not be written to ``folder``; nothing is left behind."""
-    parent = folder
-    while not parent.exists():
-        parent = parent.parent
     try:
-        tempfile.TemporaryFile(dir=parent).close()
+        files.check_writable(folder)
     except OSError as error:
         raise UserError(
             f"--out {str(folder)!r} cannot be written to ({error.strerror}): expected a folder, or a place to make one"
