@@ -83,7 +83,7 @@ def collect(
     sums = {}
     for target in targets:
         o, i = (weight := target.view(model.get_parameter(target.parameter))).shape
-        sums[target.name] = Sums(_kfac, {"aaT": (i, i), "ggT": (o, o)}, weight.device)
+        sums[target.name] = Sums(_kfac, {"aaT": (i, i), "ggT": (o, o)}, weight.device, symmetric=True)
     _run(model, targets, sums, batches, labels, seed, partial)
     return {name: Factors(s.mean("aaT"), s.mean("ggT"), int(s.positions)) for name, s in sums.items()}
 
@@ -117,7 +117,7 @@ def collect_ekfac(
     kfac = {target.name: factors[target.name] for target in targets}
     bases = {name: Basis(*map(from_first, f.eigenbasis)) for name, f in kfac.items()}
     sums = {
-        name: Sums(_ekfac(bases[name]), {"fisher_oi": (len(f.ggT), len(f.aaT))}, f.aaT.device)
+        name: Sums(_ekfac(bases[name]), {"fisher_oi": (len(f.ggT), len(f.aaT))}, f.aaT.device, symmetric=False)
         for name, f in kfac.items()
     }
     _run(model, targets, sums, batches, labels, seed, partial)

@@ -20,6 +20,8 @@ Moments = Callable[[torch.Tensor, torch.Tensor], dict[str, tuple[torch.Tensor, t
 """From the inputs a [n, i] and the gradients g [n, o] of one batch: by name, what is summed as ``leftᵀ right``."""
 SAVE_EVERY_S = 60.0
 """Seconds between two writes; more where one takes over a twentieth of that."""
+SPLIT_FROM = 1024
+"""Order of a symmetric sum from which four products of a part each are faster than one of all."""
 log = logging.getLogger("memsplit")
 
 
@@ -30,19 +32,26 @@ class Sums:
         of: what is summed.
         shapes: of each sum, by name.
         device: where the gradients are.
+        symmetric: every sum is of ``xᵀ x``, of which the upper half is enough.
     """
 
-    def __init__(self, of: Moments, shapes: Mapping[str, tuple[int, int]], device: torch.device) -> None:
+    def __init__(
+        self, of: Moments, shapes: Mapping[str, tuple[int, int]], device: torch.device, *, symmetric: bool
+    ) -> None:
         self.of = of
         self.running = {name: torch.zeros(shape, device=device) for name, shape in shapes.items()}
         self.totals = {name: torch.zeros(shape, dtype=torch.float64) for name, shape in shapes.items()}
         self.positions = torch.zeros((), dtype=torch.int64)
         self.new_positions = 0
+        self.symmetric = symmetric
 
     def add(self, a_ni: torch.Tensor, g_no: torch.Tensor) -> None:
         """Add one batch."""
         for name, (left, right) in self.of(a_ni, g_no).items():
-            self.running[name].addmm_(left.T, right)
+            if self.symmetric:
+                _add_upper(self.running[name], left)
+            else:
+                self.running[name].addmm_(left.T, right)
         self.new_positions += len(g_no)
 
     def fold(self) -> None:
@@ -64,7 +73,16 @@ class Sums:
 
     def mean(self, name: str) -> torch.Tensor:
         """A sum over the positions, divided by their number, float32; zero where there was none."""
-        return (self.totals.pop(name) / max(int(self.positions), 1)).float()
+        mean = (self.totals.pop(name) / max(int(self.positions), 1)).float()
+        return mean.triu() + mean.triu(1).T if self.symmetric else mean
+
+
+def _add_upper(sum_kk: torch.Tensor, x_nk: torch.Tensor) -> None:
+    """Add ``xᵀ x``, most of what is below the diagonal left out, for it is the same: 10 of 16 blocks are computed."""
+    width = len(sum_kk) if len(sum_kk) < SPLIT_FROM else -(-len(sum_kk) // 4)
+    for start in range(0, len(sum_kk), width):
+        rows = slice(start, start + width)
+        sum_kk[rows, start:].addmm_(x_nk[:, rows].T, x_nk[:, start:])
 
 
 class Partial:

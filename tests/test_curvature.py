@@ -12,6 +12,7 @@ from memsplit.errors import UserError
 from memsplit.model_edits.curvature import collect, collect_ekfac, sample_labels
 from memsplit.model_edits.factors import Factors
 from memsplit.model_edits.store import FactorStore
+from memsplit.model_edits.sums import SPLIT_FROM, Sums
 from memsplit.model_edits.targets import Target
 
 VOCABULARY, WIDTH = 11, 6
@@ -103,6 +104,21 @@ def test_factors_do_not_depend_on_the_batch(model: Small) -> None:
     )
     torch.testing.assert_close(one.ggT, six.ggT, rtol=1e-5, atol=1e-8)
     torch.testing.assert_close(one.aaT, six.aaT, rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize("width", [5, SPLIT_FROM - 1, SPLIT_FROM, SPLIT_FROM + 3])
+def test_symmetric_sums_are_whole(width: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    gg = Sums(lambda a, g: {"gg": (g, g)}, {"gg": (width, width)}, torch.device("cpu"), symmetric=True)
+    ag = Sums(lambda a, g: {"ag": (a, g)}, {"ag": (2, width)}, torch.device("cpu"), symmetric=False)
+    batches = [(torch.randn(n, 2, generator=generator), torch.randn(n, width, generator=generator)) for n in (3, 9)]
+    for batch in batches:
+        for sums in (gg, ag):
+            sums.add(*batch)
+            sums.fold()
+    a, g = (torch.cat(parts).double() for parts in zip(*batches, strict=True))
+    torch.testing.assert_close(gg.mean("gg").double(), g.T @ g / 12, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(ag.mean("ag").double(), a.T @ g / 12, rtol=1e-4, atol=1e-5)
 
 
 def test_collecting_leaves_the_model_as_it_was(model: Small) -> None:
