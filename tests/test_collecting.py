@@ -1,6 +1,5 @@
-"""Collections that are killed, shared between processes, of other text, or not needed because factors are imported."""
+"""Collections that are killed, shared between processes, or not needed because factors are imported; their cache."""
 
-import json
 import os
 import subprocess
 import sys
@@ -8,12 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
 import torch
 
 from memsplit.errors import UserError
-from memsplit.harness import cli, corpus, loading, models
+from memsplit.harness import cli, loading, models
 from memsplit.harness.curvature import Curvature
 from memsplit.harness.editing import Workshop
 from memsplit.harness.loading import LoadedModel
@@ -158,98 +156,6 @@ def test_several_processes_only_collect(monkeypatch: pytest.MonkeyPatch, capsys:
     monkeypatch.setenv("RANK", "0")
     assert cli.main(["edits"]) == 2
     assert "several processes can only run" in capsys.readouterr().err
-
-
-TEXTS = ["the first document " * 40, "and another one " * 40, "a third of them " * 60]
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    (tmp_path / "deep").mkdir()
-    (tmp_path / "a.txt").write_text(TEXTS[0])
-    (tmp_path / "b.jsonl").write_text(
-        json.dumps({"id": 1, "text": TEXTS[1]}) + "\n" + json.dumps({"id": 2, "text": " "})
-    )
-    pd.DataFrame({"text": [TEXTS[2]]}).to_parquet(tmp_path / "deep" / "c.parquet")
-    (tmp_path / "README.md").write_text("no corpus")
-    return tmp_path
-
-
-class TestCorpus:
-    def test_documents_of_a_folder_in_order(self, folder: Path) -> None:
-        assert list(corpus.find(str(folder), None).documents()) == TEXTS
-        assert list(corpus.find(str(folder / "b.jsonl"), None).documents()) == [TEXTS[1]]
-
-    def test_is_named_by_contents(self, folder: Path) -> None:
-        names = [corpus.find(str(folder), None).name()]
-        (folder / "a.txt").write_text("other")
-        names.append(corpus.find(str(folder), None).name())
-        (folder / "README.md").write_text("still no corpus")
-        assert corpus.find(str(folder), None).name() == names[1] != names[0]
-        (folder / "a.txt").rename(folder / "a.jsonl")
-        assert corpus.find(str(folder), None).name() not in names
-        assert corpus.find("o/n", None).name() == corpus.find("o/n::train:text", None).name()
-
-    def test_a_data_set_is_loaded_by_its_address(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        import datasets
-
-        calls: list[Any] = []
-
-        def load(*args: Any, **kwargs: Any) -> list[dict[str, str]]:
-            calls.append((args, kwargs))
-            return [{"body": "x"}, {"body": ""}]
-
-        monkeypatch.setattr(datasets, "load_dataset", load)
-        assert list(corpus.find("o/n@r1:c:s:body", None).documents()) == ["x"]
-        assert calls == [(("o/n", "c"), {"split": "s", "revision": "r1", "streaming": True})]
-        with pytest.raises(UserError, match="has no text in 'text': its columns are body"):
-            list(corpus.find("o/n", None).documents())
-        assert calls[1] == (("o/n", None), {"split": "train", "revision": None, "streaming": True})
-
-    @pytest.mark.parametrize("text", ["", "nothing-here", "a/b/c", "a/b:c:d:e:f", "/no/such/folder"])
-    def test_another_name_is_refused(self, text: str) -> None:
-        with pytest.raises(UserError, match="unknown corpus"):
-            corpus.find(text, None)
-
-    def test_a_file_that_is_misspelt_is_no_data_set(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.chdir(folder)
-        with pytest.raises(UserError, match=r"unknown corpus 'deep/d.parquet' \(did you mean 'c.parquet'\?\)"):
-            corpus.find("deep/d.parquet", None)
-        with pytest.raises(UserError, match=r"is no file that ends in"):
-            corpus.find("README.md", None)
-
-    def test_broken_files_are_refused(self, tmp_path: Path) -> None:
-        with pytest.raises(UserError, match="no file that ends in"):
-            corpus.find(str(tmp_path), None)
-        for name, content in (("a.jsonl", b"{no json"), ("b.parquet", b"PAR1"), ("c.jsonl", b'{"body": "x"}\n')):
-            (tmp_path / name).write_bytes(content)
-            with pytest.raises(UserError, match=r"cannot be read|no text in"):
-                list(corpus.find(str(tmp_path / name), None).documents())
-
-    def test_blocks_hold_the_documents_one_after_the_other(self, organism: LoadedModel) -> None:
-        ids = corpus.blocks(TEXTS, organism.tokenizer, 100, 10)
-        end = organism.tokenizer.eos_token_id
-        expected = [i for text in TEXTS for i in [*organism.tokenizer(text)["input_ids"], end]]
-        assert ids.flatten().tolist() == expected[:100]
-        assert ids.shape == (10, 10)
-        with pytest.raises(UserError, match="what the corpus holds"):
-            corpus.blocks(TEXTS[:1], organism.tokenizer, 10**6, 10)
-        with pytest.raises(UserError, match="the corpus holds 2 tokens: expected 10 at least"):
-            corpus.blocks(["the"], organism.tokenizer, 100, 10)
-        short = corpus.blocks(TEXTS[:1], organism.tokenizer, 10**6, 10, must_have_all=False)
-        assert 0 < short.numel() < 10**6
-
-    def test_another_corpus_gives_other_factors(self, organism: LoadedModel, folder: Path, tmp_path: Path) -> None:
-        store, found = FactorStore(tmp_path / "store"), []
-        for name in (None, str(folder)):
-            entry = models.resolve("olmo-tiny", None, name)
-            loaded = loading.LoadedModel(
-                entry=entry, model=organism.model, tokenizer=organism.tokenizer, weights=organism.weights
-            )
-            workshop = Workshop(loaded, 256, store)
-            found.append(workshop.prepare(*workshop.chain("kfac-80")).weights_hash)
-        assert found[0] != found[1]
-        assert len(store.entries()) == 2
 
 
 @pytest.fixture
