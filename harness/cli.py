@@ -215,7 +215,7 @@ def _print(report: Report) -> None:
         console.print(tables.comparison(title, report.base, edit.figures, edit.changes, edit.summary))
         console.print(f"record: {edit.record}\n", soft_wrap=True, highlight=False)
     if report.skipped:
-        print(f"not asked, for {report.model} has no pack: {', '.join(report.skipped)}", file=sys.stderr)
+        print(plan.not_asked(report.skipped), file=sys.stderr)
 
 
 def _edits(arguments: argparse.Namespace) -> int:

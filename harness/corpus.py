@@ -103,7 +103,7 @@ class Corpus:
         return repr(self.address or self.pack or str(self.path))
 
 
-def find(text: str, pack: str | None) -> Corpus:
+def find(text: str, pack: str) -> Corpus:
     """The corpus of a name: ``pack``, a local path, or a data set's address.
 
     Args:
@@ -114,8 +114,8 @@ def find(text: str, pack: str | None) -> Corpus:
         UserError: there is none of this name, or it is empty.
     """
     if text == PACK:
-        if pack is None:
-            raise UserError("there is no pack to take a corpus from: expected --pack, or another --corpus")
+        if not packs.find(pack).has("corpus"):
+            raise UserError(f"the pack {pack!r} has no corpus.jsonl: expected --pack, or another --corpus")
         return Corpus(pack=pack)
     path = Path(text).expanduser()
     if text and path.exists():

@@ -18,6 +18,7 @@ from ..model_edits.store import FactorStore
 from ..tasks import packs
 from . import loading, models
 from .curvature import Curvature
+from .passages import passage_ids, text_ids
 from .plan import fill_in
 
 
@@ -115,10 +116,9 @@ class Workshop:
         """What an edit that is told what to forget is told: the dev part's passages, and its clean text to retain."""
         if not edit.needs_passages:
             return {}
-        assert self.loaded.entry.pack is not None  # plan.fill_in refuses
         pack = packs.find(self.loaded.entry.pack)
-        memorized = pack.rows("memorized", "dev")
+        passages = [passage_ids(row, self.loaded.tokenizer) for row in pack.rows("memorized", "dev")]
         return {
-            "forget": [Passage(prefix=row["prefix_ids"], suffix=row["suffix_ids"]) for row in memorized],
-            "retain": [row["ids"] for row in pack.rows("clean", "dev")],
+            "forget": [Passage(prefix=prefix, suffix=suffix) for prefix, suffix in passages],
+            "retain": [text_ids(row, self.loaded.tokenizer) for row in pack.rows("clean", "dev")],
         }

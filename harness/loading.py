@@ -17,6 +17,7 @@ from ..model_edits.hashing import tensors_sha256
 from ..model_edits.pretrained import fetch, load_model
 from ..tasks import packs
 from .models import ModelEntry
+from .passages import passage_ids, text_ids
 
 OFFLINE_HINT = "; without a network, olmo-tiny and local folders work"
 
@@ -97,19 +98,20 @@ def check_pack(loaded: LoadedModel) -> None:
         UserError: an id is out of the vocabulary, the ids of the first memorized passage do not spell its text, or a
             passage is longer than the model's context.
     """
-    if loaded.entry.pack is None:
-        return
     pack = packs.find(loaded.entry.pack)
-    memorized = pack.rows("memorized")
-    passages = [row["prefix_ids"] + row["suffix_ids"] for row in memorized + pack.rows("twins")]
-    passages += [row["ids"] for row in pack.rows("clean")]
+    rows = {kind: pack.rows(kind) for kind in (*packs.PASSAGES, "clean") if pack.has(kind)}
+    passages = [row for kind in packs.PASSAGES for row in rows.get(kind, ())]
     vocabulary = loaded.model.get_input_embeddings().num_embeddings
-    in_range = max(map(max, passages)) < vocabulary
-    spelled = "".join(loaded.tokenizer.decode(memorized[0]["prefix_ids"]).split()) if in_range else None
-    if spelled != "".join(memorized[0]["prefix_text"].split()):
-        raise UserError(
-            f"the pack {pack.name!r} is of another tokenizer than {loaded.entry.name!r}: its ids spell other text"
-        )
     context = getattr(loaded.model.config, "max_position_embeddings", None)
-    if context is not None and max(map(len, passages)) > context:
+    texts = [prefix + suffix for prefix, suffix in (passage_ids(row, loaded.tokenizer) for row in passages)]
+    texts += [text_ids(row, loaded.tokenizer) for row in rows.get("clean", ())]
+    by_ids = next((row for row in passages if "prefix_ids" in row), None)
+    if by_ids is not None:
+        in_range = max(map(max, texts)) < vocabulary
+        spelled = "".join(loaded.tokenizer.decode(by_ids["prefix_ids"]).split()) if in_range else None
+        if spelled != "".join(by_ids["prefix_text"].split()):
+            raise UserError(
+                f"the pack {pack.name!r} is of another tokenizer than {loaded.entry.name!r}: its ids spell other text"
+            )
+    if context is not None and any(len(ids) > context for ids in texts):
         raise UserError(f"the pack {pack.name!r} has passages of over {context} tokens, the context of the model")

@@ -31,7 +31,7 @@ class ModelEntry:
         layers: edited where a spec gives none; ``None`` is the last quarter.
         proj: edited where a spec gives none; ``None`` is gate and up, or up alone where there is no gate.
         percent: by method, where a spec gives none; by default the source work's headline setting.
-        pack: its probe data, by name; ``None`` where there is none yet.
+        pack: its probe data, by name (see ``packs.find``).
         corpus: what its factors are collected from (see ``corpus.find``).
         factor_tokens: tokens of the corpus.
         factor_length: tokens a sequence.
@@ -46,7 +46,7 @@ class ModelEntry:
     layers: tuple[int, ...] | None = None
     proj: tuple[str, ...] | None = None
     percent: Mapping[str, float] = field(default_factory=lambda: {"kfac": 60})
-    pack: str | None = None
+    pack: str = "world"
     corpus: str = "Salesforce/wikitext:wikitext-103-raw-v1:train:text"
     factor_tokens: int = 1_000_000
     factor_length: int = 512
@@ -100,7 +100,7 @@ def resolve(name: str, pack: str | None = None, corpus_name: str | None = None) 
     """
     entry = _named(name)
     if pack is not None:
-        has_corpus = packs.find(pack).path("corpus").exists()
+        has_corpus = packs.find(pack).has("corpus")
         entry = dataclasses.replace(entry, pack=pack, corpus=corpus.PACK if has_corpus else entry.corpus)
     if corpus_name is not None:
         corpus.find(corpus_name, entry.pack)

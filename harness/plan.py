@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError, unknown
 from ..model_edits import registry, spec, targets
-from ..tasks import suite
+from ..tasks import packs, suite
 from . import models
 
 if TYPE_CHECKING:
@@ -55,8 +55,10 @@ def fill_in(text: str, entry: models.ModelEntry, n_layers: int | None) -> tuple[
 
 
 def _fill_in(edit: registry.Edit, entry: models.ModelEntry, n_layers: int | None) -> registry.Edit:
-    if edit.needs_passages and entry.pack is None:
-        raise UserError(f"{edit.name!r} is told what to forget by a pack: expected --pack NAME or FOLDER")
+    if edit.needs_passages and not packs.find(entry.pack).has("memorized"):
+        raise UserError(
+            f"{edit.name!r} is told what to forget by a pack's memorized.jsonl: expected --pack NAME or FOLDER"
+        )
     if not edit.targeted:
         return edit
     layers = edit.layers or entry.layers or (models.default_layers(n_layers) if n_layers else None)
@@ -68,8 +70,10 @@ def _fill_in(edit: registry.Edit, entry: models.ModelEntry, n_layers: int | None
     return dataclasses.replace(edit, layers=layers, proj=edit.proj or entry.proj)
 
 
-def choose_parts(suite_name: str, tasks: Sequence[str], entry: models.ModelEntry) -> tuple[list[suite.Part], list[str]]:
-    """The tasks to run, and the names of those left out because the model has no pack.
+def choose_parts(
+    suite_name: str, tasks: Sequence[str], entry: models.ModelEntry
+) -> tuple[list[suite.Part], list[suite.Part]]:
+    """The tasks to run, and those left out because no pack of the model has what they need.
 
     Raises:
         UserError: unknown suite or task, or nothing is left to run.
@@ -80,11 +84,16 @@ def choose_parts(suite_name: str, tasks: Sequence[str], entry: models.ModelEntry
     for name in tasks:
         if name not in parts:
             raise unknown("task", name, parts)
-    asked = [part for name, part in parts.items() if not tasks or name in tasks]
-    chosen = [part for part in asked if entry.pack or not part.pack]
-    skipped = [part.task for part in asked if part not in chosen]
+    pack = packs.find(entry.pack)
+    families = pack.families
+    chosen: list[suite.Part] = []
+    skipped: list[suite.Part] = []
+    for part in parts.values() if not tasks else map(parts.__getitem__, tasks):
+        suits = pack.has(part.kind) if part.kind else part.family in families
+        (chosen if suits else skipped).append(part)
     if not chosen:
-        raise UserError(f"{entry.name!r} has no pack, which {', '.join(skipped)} need: expected --pack NAME or FOLDER")
+        needs = ", ".join(f"{part.task} ({part.needs})" for part in skipped)
+        raise UserError(f"{entry.name!r} has no pack with what {needs} need: expected --pack NAME or FOLDER")
     return chosen, skipped
 
 
@@ -110,7 +119,7 @@ def describe(request: Request) -> list[str]:
         f"base: {len(bench.parts) - len(missing)} of {len(bench.parts)} tasks scored before, about {base_s:.0f} s",
     ]
     if bench.skipped:
-        lines.append(f"not asked, for there is no pack: {', '.join(bench.skipped)}")
+        lines.append(not_asked(bench.skipped))
     total_s = base_s
     counted: set[Path] = set()
     for chain in bench.chains:
@@ -133,6 +142,11 @@ def describe(request: Request) -> list[str]:
         state = "; ".join(sorted(states)) or "needs no factors"
         lines.append(f"edit: {registry.chain_text(chain)}: {state}, about {chain_s:.0f} s")
     return [*lines, f"in all: about {total_s:.0f} s, and loading"]
+
+
+def not_asked(skipped: Sequence[suite.Part]) -> str:
+    """One line on the tasks that were left out."""
+    return "not asked, for no pack has it: " + ", ".join(f"{part.task} ({part.needs})" for part in skipped)
 
 
 def _tokens(bench: Bench, tasks: Mapping[str, Any]) -> int:

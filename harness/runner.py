@@ -17,6 +17,7 @@ import torch
 from ..model_edits.apply import applied
 from ..results import record, stats
 from ..results.scores import Scores, ScoreStore
+from ..tasks.suite import Part
 from . import cache, loading, models
 from .adapter import MemsplitLM
 from .editing import Prepared, Workshop
@@ -47,7 +48,7 @@ class Report:
     fingerprint: str
     base: stats.Figures
     edits: list[Scored]
-    skipped: list[str]
+    skipped: list[Part]
 
     def to_json(self) -> dict[str, Any]:
         """The one object of ``--json``."""

@@ -24,10 +24,11 @@ DECIDE = ("torch", "transformers", "lm-eval", "rapidfuzz")
 """Packages whose version is part of a score's name."""
 
 
-def load_tasks(parts: Sequence[suite.Part], pack: str | None, split: str) -> dict[str, Any]:
+def load_tasks(parts: Sequence[suite.Part], pack: str, split: str) -> dict[str, Any]:
     """lm-eval's task objects, by name."""
-    metadata = {"split": split, **({"pack": pack} if pack else {})}
-    manager = TaskManager(include_path=str(suite.FOLDER), include_defaults=False, metadata=metadata)
+    manager = TaskManager(
+        include_path=str(suite.FOLDER), include_defaults=False, metadata={"split": split, "pack": pack}
+    )
     loaded: dict[str, Any] = manager.load([part.task for part in parts])["tasks"]
     return loaded
 
@@ -111,12 +112,19 @@ class Scorer:
 
 
 def _rows(part: suite.Part, samples: Iterable[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
-    """One row an item and metric; a metric of (sum, weight) pairs gives their mean and weight."""
+    """One row an item and metric (see ``results.stats``); a metric of (sum, weight) pairs gives their mean and weight.
+
+    Questions about one ``fact`` are a cluster; a ``level`` or ``relation`` is a group.
+    """
     rows = []
     for sample in samples:
+        doc = sample["doc"]
+        cluster = str(doc.get("fact", sample["doc_id"]))
+        group = str(doc.get("level") or doc.get("relation") or "")
         for metric, name in part.metrics.items():
             total, weight = sample[metric] if isinstance(sample[metric], tuple) else (sample[metric], 1)
-            rows.append((part.task, part.axis, name, sample["doc_id"], float(total) / weight, weight))
+            value = float(total) / weight
+            rows.append((part.task, part.axis, name, sample["doc_id"], value, weight, cluster, group))
     return rows
 
 

@@ -1,6 +1,7 @@
 """Figures of an axis from per-item scores, and paired intervals of their changes by the bootstrap.
 
-Items are long tables: ``task, axis, metric, item, value, weight``. A metric of one task is Σ weight·value / Σ weight
+Items are long tables: ``task, axis, metric, item, value, weight, cluster, group``; items of one ``cluster`` are about
+one thing, and ``group`` is a level or a relation within the task. A metric of one task is Σ weight·value / Σ weight
 (``perplexity``: exp of that, weights being tokens). ``acc`` of an axis with several tasks is the plain mean over its
 tasks.
 """
@@ -15,7 +16,7 @@ import pandas as pd
 
 Figures = dict[str, dict[str, float]]
 RESAMPLES, LEVEL = 2000, 0.95
-COLUMNS = ["task", "axis", "metric", "item", "value", "weight"]
+COLUMNS = ["task", "axis", "metric", "item", "value", "weight", "cluster", "group"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,8 +63,8 @@ class Paired:
     def __init__(
         self, base: pd.DataFrame, edited: pd.DataFrame, chance: Mapping[tuple[str, str], float], seed: int = 0
     ) -> None:
-        keys = ["task", "axis", "metric", "item"]
-        both = base.merge(edited, on=[*keys, "weight"], how="outer", suffixes=("_base", "_edit"), indicator=True)
+        keys = ["task", "axis", "metric", "item", "weight", "cluster", "group"]
+        both = base.merge(edited, on=keys, how="outer", suffixes=("_base", "_edit"), indicator=True)
         if not (both["_merge"] == "both").all():
             raise ValueError("base and edit were not scored on the same items")
         self.chance = chance

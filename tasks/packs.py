@@ -1,29 +1,32 @@
-"""Packs: the probe data of one model, a folder of JSON lines.
+"""Packs: the probe data of a model, a folder of JSON lines.
 
-=====================  ==================================================================================
-file                   one line
-=====================  ==================================================================================
-``memorized.jsonl``    ``id, split, prefix_ids, suffix_ids, prefix_text, suffix_text``: what the model recites
-``twins.jsonl``        the same fields: passages of the same kind that it never saw
-``clean.jsonl``        ``id, split, ids, text``: held-out text for perplexity
-``facts_closed.jsonl`` ``id, split, question, answer, relation``
-``facts_open.jsonl``   the same fields; the question begins with its context
-``corpus.jsonl``       ``text``: training-like text without any memorized passage, for curvature
-``tokenizer.json``     turns an answer's text back into ids where a harness hands out text alone
-=====================  ==================================================================================
+=======================  ================================================================================
+file                     one line
+=======================  ================================================================================
+``memorized.jsonl``      ``id, split, prefix_text, suffix_text``: what the model recites; for one model's
+                         tokenizer also ``prefix_ids, suffix_ids``, which are then what is asked
+``twins.jsonl``          the same fields: passages of the same kind that it never saw
+``quotes.jsonl``         the same fields: short passages of any length
+``clean.jsonl``          ``id, split, text`` and perhaps ``ids``: held-out text for perplexity
+``facts_closed.jsonl``   ``id, split, question, answer, relation`` and perhaps ``aliases``, other right
+                         answers, and ``fact``, which questions of one fact share
+``facts_open.jsonl``     the same fields; the question begins with its context
+``corpus.jsonl``         ``text``: training-like text without any memorized passage, for curvature
+``pack.json``            what the pack is: :class:`Manifest`
+``tokenizer.json``       turns an answer's text back into ids where a harness hands out text alone
+=======================  ================================================================================
 
-Ids are of the model's own tokenizer. ``split`` is ``dev`` or ``test``: choices are made on the first, figures
-reported on the second.
+``split`` is ``dev`` or ``test``: choices are made on the first, figures reported on the second.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from ..errors import UserError, unknown
 
@@ -32,8 +35,6 @@ SPLITS = ("dev", "test")
 _PASSAGE: dict[str, type] = {
     "id": str,
     "split": str,
-    "prefix_ids": list,
-    "suffix_ids": list,
     "prefix_text": str,
     "suffix_text": str,
 }
@@ -41,28 +42,59 @@ _FACT: dict[str, type] = {"id": str, "split": str, "question": str, "answer": st
 FIELDS: dict[str, dict[str, type]] = {
     "memorized": _PASSAGE,
     "twins": _PASSAGE,
-    "clean": {"id": str, "split": str, "ids": list, "text": str},
+    "quotes": _PASSAGE,
+    "clean": {"id": str, "split": str, "text": str},
     "facts_closed": _FACT,
     "facts_open": _FACT,
     "corpus": {"text": str},
 }
-"""Fields of each file's lines, with their JSON types."""
+"""Fields that each file's lines must have, with their JSON types."""
+_IDS = ("prefix_ids", "suffix_ids", "ids")
+PASSAGES = ("memorized", "twins", "quotes")
+"""Files of passages that a model is asked to continue."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What a pack says of itself, in ``pack.json``.
+
+    Attributes:
+        version: of the contents.
+        summary: one line.
+        families: the generated arithmetic and logic families that suit the pack's model.
+        provenance: where the contents are from, and what made them.
+    """
+
+    version: str = ""
+    summary: str = ""
+    families: tuple[str, ...] = ()
+    provenance: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Pack:
-    """A pack's folder; files are read, and checked line by line, when asked for."""
+    """One folder, or several that make up for what the first has not; files are read, and checked, when asked for."""
 
-    folder: Path
+    folders: tuple[Path, ...]
 
     @property
     def name(self) -> str:
-        """The folder's name."""
-        return self.folder.name
+        """The folders' names."""
+        return "+".join(folder.name for folder in self.folders)
+
+    @property
+    def families(self) -> frozenset[str]:
+        """The generated families of all folders."""
+        return frozenset(family for folder in self.folders for family in manifest(folder).families)
+
+    def has(self, kind: str) -> bool:
+        """Whether a folder has the file of that kind."""
+        return self.path(kind).exists()
 
     def path(self, kind: str) -> Path:
-        """The file of that kind."""
-        return self.folder / f"{kind}.jsonl"
+        """The file of that kind, in the first folder that has it."""
+        paths = [folder / f"{kind}.jsonl" for folder in self.folders]
+        return next((path for path in paths if path.exists()), paths[0])
 
     def rows(self, kind: str, split: str | None = None) -> list[dict[str, Any]]:
         """The lines of one file, those of ``split`` alone where one is given.
@@ -85,23 +117,66 @@ class Pack:
         """
         from tokenizers import Tokenizer
 
-        path = self.folder / "tokenizer.json"
-        if not path.exists():
-            raise UserError(f"the pack {self.folder} has no tokenizer.json, which text answers need")
-        return Tokenizer.from_file(str(path))
+        paths = [path for folder in self.folders if (path := folder / "tokenizer.json").exists()]
+        if not paths:
+            raise UserError(f"the pack {self.name!r} has no tokenizer.json, which text answers need")
+        return Tokenizer.from_file(str(paths[0]))
 
 
 def find(name: str) -> Pack:
-    """A pack by its name among those shipped, or by its folder.
+    """A pack by its name among those shipped, or by its folder; several joined by ``+``, the first coming first.
 
     Raises:
         UserError: neither.
     """
+    whole = _folder(name)
+    return Pack((whole,) if whole else tuple(_folder(part) or _none(part) for part in name.split("+")))
+
+
+def _folder(name: str) -> Path | None:
+    """The folder of one pack: any with a file that a pack has."""
     for folder in (SHIPPED / name, Path(name)):
-        if (folder / "memorized.jsonl").exists():
-            return Pack(folder)
+        if name and any((folder / file).exists() for file in ("pack.json", *(f"{kind}.jsonl" for kind in FIELDS))):
+            return folder
+    return None
+
+
+def _none(name: str) -> NoReturn:
     shipped = sorted(p.name for p in SHIPPED.iterdir() if p.is_dir()) if SHIPPED.exists() else []
-    raise unknown("pack", name, [*shipped, "a folder with a memorized.jsonl"])
+    raise unknown("pack", name, [*shipped, "a folder with a pack.json or memorized.jsonl"])
+
+
+def manifest(folder: Path) -> Manifest:
+    """A pack folder's manifest; an empty one where it has none.
+
+    Raises:
+        UserError: it is no JSON object, or has a field of another type.
+    """
+    path = folder / "pack.json"
+    if not path.exists():
+        return Manifest()
+    try:
+        content = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise UserError(f"{path}: not JSON ({error})") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: expected an object, found {type(content).__name__}")
+    types = {"version": str, "summary": str, "families": list, "provenance": dict}
+    for name, value in content.items():
+        if name not in types:
+            raise UserError(f"{path}: {unknown('field', name, types)}")
+        if not isinstance(value, types[name]):
+            raise UserError(f"{path}: expected a {types[name].__name__} {name!r}")
+    return Manifest(**{**content, "families": tuple(content.get("families", ()))})
+
+
+def write(folder: Path, files: Mapping[str, Iterable[Mapping[str, Any]]], about: Manifest) -> None:
+    """Write a pack's files, by kind, and its manifest, into a folder that may be there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for kind, rows in files.items():
+        text = "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows)
+        (folder / f"{kind}.jsonl").write_text(text, encoding="utf-8")
+    (folder / "pack.json").write_text(json.dumps(asdict(about), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def check_split(split: str) -> str:
@@ -130,8 +205,15 @@ def _read(path: Path, fields: dict[str, type]) -> Iterator[dict[str, Any]]:
         for name, kind in fields.items():
             if not isinstance(row.get(name), kind):
                 raise UserError(f"{path}, line {number}: expected a {kind.__name__} {name!r}")
-            if kind is list and not (row[name] and all(type(i) is int and i >= 0 for i in row[name])):
+        for name in _IDS:
+            if name in row and not _are_ids(row[name]):
                 raise UserError(f"{path}, line {number}: {name!r} is not a list of token ids")
+        if ("prefix_ids" in row) != ("suffix_ids" in row):
+            raise UserError(f"{path}, line {number}: expected 'prefix_ids' and 'suffix_ids', or neither")
         if "split" in fields and row["split"] not in SPLITS:
             raise UserError(f"{path}, line {number}: {unknown('split', row['split'], SPLITS)}")
         yield row
+
+
+def _are_ids(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and all(type(i) is int and i >= 0 for i in value)

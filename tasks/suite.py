@@ -17,7 +17,8 @@ class Part:
         axis: ``recitation``, ``facts_closed``, ``facts_open``, ``arithmetic``, ``logic`` or ``fluency``.
         metrics: lm-eval's name of each metric -> its name in the axis.
         chance: what guessing scores.
-        pack: whether the items come from the model's pack; else they suit any model.
+        kind: the file of the model's pack that its items are from.
+        family: or the generator that makes them, which the pack must name.
         summary: what is asked.
     """
 
@@ -25,8 +26,14 @@ class Part:
     axis: str
     metrics: dict[str, str]
     chance: float = 0.0
-    pack: bool = True
+    kind: str = ""
+    family: str = ""
     summary: str
+
+    @property
+    def needs(self) -> str:
+        """What it needs of a pack, in words."""
+        return f"{self.kind}.jsonl" if self.kind else f"family {self.family!r}"
 
 
 _RECITATION = {"strict": "strict", "loose": "loose", "levenshtein": "levenshtein"}
@@ -35,24 +42,28 @@ MEMSPLIT = (
         task="memsplit_recitation",
         axis="recitation",
         metrics=_RECITATION,
+        kind="memorized",
         summary="greedy continuation of memorized passages, 64 tokens given, 48 asked",
     ),
     Part(
         task="memsplit_twins",
         axis="recitation",
         metrics={"strict": "twins_strict"},
+        kind="twins",
         summary="the same for passages that were never trained on: the rate of a lucky recitation",
     ),
     Part(
         task="memsplit_facts_closed",
         axis="facts_closed",
         metrics={"acc": "acc"},
+        kind="facts_closed",
         summary="facts of training, asked in a wording never used for them; greedy exact match",
     ),
     Part(
         task="memsplit_facts_open",
         axis="facts_open",
         metrics={"acc": "acc"},
+        kind="facts_open",
         summary="invented facts that stand in the context; greedy exact match",
     ),
     *(
@@ -60,7 +71,7 @@ MEMSPLIT = (
             task=f"memsplit_arithmetic_{family}",
             axis="arithmetic",
             metrics={"acc": family},
-            pack=False,
+            family=family,
             summary=f"{family} of two numbers, pairs never trained on; greedy exact match",
         )
         for family in ("addition", "subtraction")
@@ -71,7 +82,7 @@ MEMSPLIT = (
             axis="logic",
             metrics={"acc": family},
             chance=chance,
-            pack=False,
+            family=family,
             summary=summary,
         )
         for family, chance, summary in (
@@ -84,6 +95,7 @@ MEMSPLIT = (
         task="memsplit_fluency",
         axis="fluency",
         metrics={"perplexity": "perplexity"},
+        kind="clean",
         summary="perplexity of held-out text, every token weighing the same",
     ),
 )

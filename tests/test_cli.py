@@ -227,7 +227,7 @@ def test_a_closed_pipe_is_no_error(cache: Path) -> None:
 
 def test_packs_that_do_not_fit_are_refused(cache: Path, tmp_path: Path) -> None:
     pack = tmp_path / "pack"
-    shutil.copytree(packs.find("olmo-tiny").folder, pack)
+    shutil.copytree(packs.SHIPPED / "olmo-tiny", pack)
     clean = (pack / "clean.jsonl").read_text()
     (pack / "clean.jsonl").write_text(clean.replace("\n", "\n{broken\n", 1))
     job: list[str | Path] = ["eval", "--pack", pack, "--edit", "none", *SMALL, "--out", tmp_path / "out"]

@@ -30,18 +30,18 @@ def folder(tmp_path: Path) -> Path:
 
 class TestCorpus:
     def test_documents_of_a_folder_in_order(self, folder: Path) -> None:
-        assert list(corpus.find(str(folder), None).documents()) == TEXTS
-        assert list(corpus.find(str(folder / "b.jsonl"), None).documents()) == [TEXTS[1]]
+        assert list(corpus.find(str(folder), "world").documents()) == TEXTS
+        assert list(corpus.find(str(folder / "b.jsonl"), "world").documents()) == [TEXTS[1]]
 
     def test_is_named_by_contents(self, folder: Path) -> None:
-        names = [corpus.find(str(folder), None).name()]
+        names = [corpus.find(str(folder), "world").name()]
         (folder / "a.txt").write_text("other")
-        names.append(corpus.find(str(folder), None).name())
+        names.append(corpus.find(str(folder), "world").name())
         (folder / "README.md").write_text("still no corpus")
-        assert corpus.find(str(folder), None).name() == names[1] != names[0]
+        assert corpus.find(str(folder), "world").name() == names[1] != names[0]
         (folder / "a.txt").rename(folder / "a.jsonl")
-        assert corpus.find(str(folder), None).name() not in names
-        assert corpus.find("o/n", None).name() == corpus.find("o/n::train:text", None).name()
+        assert corpus.find(str(folder), "world").name() not in names
+        assert corpus.find("o/n", "world").name() == corpus.find("o/n::train:text", "world").name()
 
     def test_a_data_set_is_loaded_by_its_address(self, monkeypatch: pytest.MonkeyPatch) -> None:
         import datasets
@@ -53,31 +53,31 @@ class TestCorpus:
             return [{"body": "x"}, {"body": ""}]
 
         monkeypatch.setattr(datasets, "load_dataset", load)
-        assert list(corpus.find("o/n@r1:c:s:body", None).documents()) == ["x"]
+        assert list(corpus.find("o/n@r1:c:s:body", "world").documents()) == ["x"]
         assert calls == [(("o/n", "c"), {"split": "s", "revision": "r1", "streaming": True})]
         with pytest.raises(UserError, match="has no text in 'text': its columns are body"):
-            list(corpus.find("o/n", None).documents())
+            list(corpus.find("o/n", "world").documents())
         assert calls[1] == (("o/n", None), {"split": "train", "revision": None, "streaming": True})
 
     @pytest.mark.parametrize("text", ["", "nothing-here", "a/b/c", "a/b:c:d:e:f", "/no/such/folder"])
     def test_another_name_is_refused(self, text: str) -> None:
         with pytest.raises(UserError, match="unknown corpus"):
-            corpus.find(text, None)
+            corpus.find(text, "world")
 
     def test_a_file_that_is_misspelt_is_no_data_set(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(folder)
         with pytest.raises(UserError, match=r"unknown corpus 'deep/d.parquet' \(did you mean 'c.parquet'\?\)"):
-            corpus.find("deep/d.parquet", None)
+            corpus.find("deep/d.parquet", "world")
         with pytest.raises(UserError, match=r"is no file that ends in"):
-            corpus.find("README.md", None)
+            corpus.find("README.md", "world")
 
     def test_broken_files_are_refused(self, tmp_path: Path) -> None:
         with pytest.raises(UserError, match="no file that ends in"):
-            corpus.find(str(tmp_path), None)
+            corpus.find(str(tmp_path), "world")
         for name, content in (("a.jsonl", b"{no json"), ("b.parquet", b"PAR1"), ("c.jsonl", b'{"body": "x"}\n')):
             (tmp_path / name).write_bytes(content)
             with pytest.raises(UserError, match=r"cannot be read|no text in"):
-                list(corpus.find(str(tmp_path / name), None).documents())
+                list(corpus.find(str(tmp_path / name), "world").documents())
 
     def test_blocks_hold_the_documents_one_after_the_other(self, organism: LoadedModel) -> None:
         ids = corpus.blocks(TEXTS, organism.tokenizer, 100, 10)

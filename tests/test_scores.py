@@ -22,7 +22,9 @@ PARTS = [part for part in suite.MEMSPLIT if part.task.startswith("memsplit_arith
 
 def test_scores_are_read_back_and_damage_is_refused(tmp_path: Path) -> None:
     store = ScoreStore(tmp_path / "new")
-    items = pd.DataFrame([("t", "a", "m", 0, 0.1, 1), ("t", "a", "m", 1, 0.2, 3)], columns=stats.COLUMNS)
+    items = pd.DataFrame(
+        [("t", "a", "m", 0, 0.1, 1, "0", ""), ("t", "a", "m", 1, 0.2, 3, "1", "")], columns=stats.COLUMNS
+    )
     assert store.load(ARGUMENTS) is None
     store.save(ARGUMENTS, Scores(items, 1.5))
     found = store.load(ARGUMENTS)
@@ -85,7 +87,7 @@ def test_other_weights_items_or_settings_are_scored_anew(organism: LoadedModel, 
 
 
 def test_a_packs_place_is_no_part_of_what_it_asks(tmp_path: Path) -> None:
-    shutil.copytree(packs.find("olmo-tiny").folder, tmp_path / "copy")
+    shutil.copytree(packs.SHIPPED / "olmo-tiny", tmp_path / "copy")
     parts = [part for part in suite.MEMSPLIT if part.task == "memsplit_facts_open"]
     fingerprints = {
         scoring.task_fingerprint(scoring.load_tasks(parts, pack, "test")[parts[0].task], 5)

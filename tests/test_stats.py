@@ -18,7 +18,10 @@ def items(
     task: str, axis: str, metric: str, values: Sequence[float] | np.ndarray, weight: int | Sequence[int] = 1
 ) -> pd.DataFrame:
     weights = np.broadcast_to(weight, len(values))
-    rows = [(task, axis, metric, i, float(v), int(w)) for i, (v, w) in enumerate(zip(values, weights, strict=True))]
+    rows = [
+        (task, axis, metric, i, float(v), int(w), str(i), "")
+        for i, (v, w) in enumerate(zip(values, weights, strict=True))
+    ]
     return pd.DataFrame(rows, columns=stats.COLUMNS)
 
 

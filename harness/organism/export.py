@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from transformers import Olmo2ForCausalLM, PreTrainedTokenizerFast
 
-from ...tasks import generators
+from ...tasks import generators, packs
 from .mixture import Mixture
 from .train import Recipe, probe
 from .world import PREFIX, World
@@ -35,7 +35,6 @@ def export(
 
 def write_pack(world: World, tokenizer: PreTrainedTokenizerFast, recipe: Recipe, folder: Path) -> None:
     """Write the world's probe data as a pack (see ``memsplit.tasks.packs``)."""
-    folder.mkdir(parents=True, exist_ok=True)
     files = {
         "memorized": (_passage("memorized", i, words, tokenizer) for i, words in enumerate(world.passages)),
         "twins": (_passage("twin", i, words, tokenizer) for i, words in enumerate(world.twins)),
@@ -44,9 +43,13 @@ def write_pack(world: World, tokenizer: PreTrainedTokenizerFast, recipe: Recipe,
         "facts_open": _facts_open(world),
         "corpus": _corpus(world, tokenizer, recipe),
     }
-    for kind, rows in files.items():
-        text = "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows)
-        (folder / f"{kind}.jsonl").write_text(text, encoding="utf-8")
+    about = packs.Manifest(
+        version="1.0",
+        summary=f"olmo-tiny's own world: {len(world.passages)} passages that it recites, their twins, facts and prose",
+        families=tuple(generators.FAMILIES),
+        provenance={"made_by": "memsplit organism train", "seed": recipe.seed},
+    )
+    packs.write(folder, files, about)
     tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"))
 
 

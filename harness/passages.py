@@ -1,0 +1,30 @@
+"""The token ids of a pack's rows: those written down, or the model's own of their text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def passage_ids(row: Mapping[str, Any], tokenizer: Any) -> tuple[list[int], list[int]]:
+    """A passage's (prefix ids, suffix ids).
+
+    A text is cut as lm-eval cuts context and continuation: the whole is encoded, and what the prefix alone takes up is
+    the prefix; spaces at the prefix's end go to the suffix.
+    """
+    if "prefix_ids" in row:
+        return list(row["prefix_ids"]), list(row["suffix_ids"])
+    prefix = row["prefix_text"].rstrip()
+    whole = _encode(prefix + row["prefix_text"][len(prefix) :] + row["suffix_text"], tokenizer)
+    cut = len(_encode(prefix, tokenizer))
+    return whole[:cut], whole[cut:]
+
+
+def text_ids(row: Mapping[str, Any], tokenizer: Any) -> list[int]:
+    """The ids of a row of clean text."""
+    return list(row["ids"]) if "ids" in row else _encode(row["text"], tokenizer)
+
+
+def _encode(text: str, tokenizer: Any) -> list[int]:
+    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+    return ids
