@@ -1,4 +1,4 @@
-"""The lm-eval model ``memsplit``: an ``HFLM`` whose weights may be edited, and which scores packs by their ids.
+"""The lm-eval model ``memsplit``: an ``HFLM`` whose weights may be edited, and which reads packs by their ids.
 
 lm-eval knows the name once this module is imported::
 
@@ -9,7 +9,7 @@ A spec with commas needs ``model_args`` as a dictionary.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,19 +18,42 @@ from lm_eval.api.registry import register_model
 from lm_eval.models.huggingface import HFLM
 from transformers import DynamicCache
 
-from . import models
+from ..tasks.recitation import Reading, longest_run
+from . import models, probes
 from .loading import LoadedModel, load
+from .passages import passage_ids, text_ids
+from .reading import Passage, chunks, likelihoods, read
 
 
 class Continuation(str):
-    """Decoded text that carries the ids it was decoded from."""
+    """A passage's greedily decoded continuation, which carries what it was made from.
+
+    Attributes:
+        ids: that the text was decoded from.
+        gold: the suffix's.
+        reading: what one teacher-forced pass says of the passage.
+    """
 
     ids: list[int]
+    gold: list[int]
+    reading: Reading
 
-    def __new__(cls, text: str, ids: list[int]) -> Continuation:
-        """Text with ids."""
+    def __new__(cls, text: str, ids: list[int], gold: list[int], reading: Reading) -> Continuation:
+        """Text with what it was made from."""
         self = super().__new__(cls, text)
-        self.ids = ids
+        self.ids, self.gold, self.reading = ids, gold, reading
+        return self
+
+
+class Probed(str):
+    """No text, but the figures of a probe."""
+
+    figures: dict[str, float]
+
+    def __new__(cls, figures: dict[str, float]) -> Probed:
+        """Nothing, with figures."""
+        self = super().__new__(cls)
+        self.figures = figures
         return self
 
 
@@ -44,6 +67,9 @@ class MemsplitLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
         device: where to compute; CUDA if there is one, by default.
         dtype: to compute in; the model table's by default.
         batch_size: sequences a forward pass.
+
+    Attributes:
+        base: the weights that the edit took the place of, by parameter name.
     """
 
     def __init__(
@@ -70,27 +96,23 @@ class MemsplitLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
         self.delta = self.peft = None
         workshop = Workshop(loaded)
         prepared = workshop.prepare(*workshop.chain(edit))
+        self.base = {name: loaded.model.get_parameter(name).data for name in prepared.weights}
         for name, weight in prepared.weights.items():
             loaded.model.get_parameter(name).data = weight
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = True) -> list[tuple[float, bool]]:
-        """As ``HFLM``; an item with ``prefix_ids`` and ``suffix_ids`` is scored on those."""
-        by_ids = [r for r in requests if "suffix_ids" in (r.doc or {})]
-        by_text = [r for r in requests if "suffix_ids" not in (r.doc or {})]
-        scores = iter(super().loglikelihood(by_text, disable_tqdm=True) if by_text else [])
-        encoded = [(r.args, r.doc["prefix_ids"], r.doc["suffix_ids"]) for r in by_ids]
-        id_scores = iter(self._loglikelihood_tokens(encoded) if encoded else [])
-        return [next(id_scores if "suffix_ids" in (r.doc or {}) else scores) for r in requests]
+        """As ``HFLM``, without its progress bar."""
+        scores: list[tuple[float, bool]] = super().loglikelihood(requests, disable_tqdm=True)
+        return scores
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = True) -> list[float]:
-        """As ``HFLM``, without its progress bar; an item with ``ids`` is scored on those."""
-        by_text = [r for r in requests if "ids" not in (r.doc or {})]
-        scores = iter(super().loglikelihood_rolling(by_text, disable_tqdm=True) if by_text else [])
-        encoded = [
-            ((None, None), [self.prefix_token_id], list(r.doc["ids"])) for r in requests if "ids" in (r.doc or {})
-        ]
-        id_scores = iter(self._loglikelihood_tokens(encoded) if encoded else [])
-        return [next(id_scores)[0] if "ids" in (r.doc or {}) else next(scores) for r in requests]
+        """As ``HFLM``, without its progress bar; a pack's text is scored on its ids, and against :attr:`base`."""
+        ours = [r for r in requests if "pack" in (r.doc or {})]
+        others = [r for r in requests if "pack" not in (r.doc or {})]
+        scores = iter(super().loglikelihood_rolling(others, disable_tqdm=True) if others else [])
+        texts = [[self.prefix_token_id, *text_ids(r.doc, self.tokenizer)] for r in ours]
+        found = iter(likelihoods(self.model, texts, batch=self.batch, base=self.base))
+        return [next(found if "pack" in (r.doc or {}) else scores) for r in requests]
 
     def _loglikelihood_tokens(
         self, requests: list[Any], disable_tqdm: bool = True, override_bs: int | None = None
@@ -101,51 +123,61 @@ class MemsplitLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
         return scores
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = True) -> list[str]:
-        """As ``HFLM``; an item with ``prefix_ids`` and ``suffix_ids`` is continued greedily on those."""
-        by_text = [r for r in requests if "suffix_ids" not in (r.doc or {})]
-        texts = iter(super().generate_until(by_text, disable_tqdm=True) if by_text else [])
-        passages = [r.doc for r in requests if "suffix_ids" in (r.doc or {})]
-        found = iter(self.continue_greedily([(d["prefix_ids"], d["suffix_ids"]) for d in passages]))
-        return [
-            Continuation(self.tok_decode(ids := next(found)), ids) if "suffix_ids" in (r.doc or {}) else next(texts)
+        """As ``HFLM``; a pack's passage is read and continued greedily on its ids, or asked what its ``probe`` asks."""
+        others = [r for r in requests if "suffix_text" not in (r.doc or {})]
+        passages = [r.doc for r in requests if "suffix_text" in (r.doc or {}) and not r.doc.get("probe")]
+        probed = [r.doc for r in requests if "suffix_text" in (r.doc or {}) and r.doc.get("probe")]
+        found = {
+            "others": iter(super().generate_until(others, disable_tqdm=True) if others else []),
+            "passages": iter(self.continuations([self.passage(doc) for doc in passages])),
+            "probed": iter(self._probe(probed)),
+        }
+        kinds = (
+            "others" if "suffix_text" not in (r.doc or {}) else "probed" if r.doc.get("probe") else "passages"
             for r in requests
+        )
+        return [next(found[kind]) for kind in kinds]
+
+    def passage(self, row: Mapping[str, Any]) -> Passage:
+        """(prefix ids, suffix ids) of a pack's row; a text begins with the start token where the model wants one."""
+        prefix, suffix = passage_ids(row, self.tokenizer)
+        begin = self.add_bos_token and "prefix_ids" not in row
+        return ([self.prefix_token_id] if begin else []) + prefix, suffix
+
+    def continuations(self, passages: Sequence[Passage]) -> list[Continuation]:
+        """Each prefix's greedy continuation, as long as its suffix or up to the model's end token.
+
+        One pass over prefix and suffix decides how far the continuation follows the suffix: there each greedy choice
+        was made from the very ids that plain decoding would have seen. Decoding starts at the first departure, for
+        those alone that depart, in batches with a cache.
+        """
+        readings = read(self.model, passages, batch=self.batch)
+        found = [
+            reading.suffix(reading.greedy)[: longest_run(reading.suffix(reading.rank)) + 1].tolist()
+            for reading in readings
+        ]
+        ends = self._ends()
+        departed = [i for i, ids in enumerate(found) if len(ids) < len(passages[i][1]) and not ends.intersection(ids)]
+        departed.sort(key=lambda i: (len(passages[i][1]) - len(found[i]), i))
+        with torch.inference_mode():
+            for chunk in chunks(departed, self.batch):
+                self._decode(chunk, passages, found)
+        found = [ids[: next((k for k, t in enumerate(ids) if t in ends), len(ids))] for ids in found]
+        return [
+            Continuation(self.tok_decode(ids), ids, suffix, reading)
+            for ids, (_, suffix), reading in zip(found, passages, readings, strict=True)
         ]
 
-    @torch.inference_mode()
-    def continue_greedily(self, passages: Sequence[tuple[list[int], list[int]]]) -> list[list[int]]:
-        """The greedy continuation of each prefix, as long as its suffix or up to the model's end token.
+    def _probe(self, docs: Sequence[Mapping[str, Any]]) -> list[Probed]:
+        """What the probes of these rows find, each kind of probe for all its rows at once."""
+        found: dict[int, Probed] = {}
+        for name in dict.fromkeys(doc["probe"] for doc in docs):
+            asked = [i for i, doc in enumerate(docs) if doc["probe"] == name]
+            figures = probes.PROBES[name](self, [docs[i] for i in asked])
+            found.update(zip(asked, map(Probed, figures), strict=True))
+        return [found[i] for i in range(len(docs))]
 
-        One forward pass over prefix and suffix decides how far the continuation follows the suffix: there each greedy
-        choice was made from the very ids that plain decoding would have seen. Decoding starts at the first departure,
-        for those alone that depart, in batches with a cache.
-
-        Args:
-            passages: (prefix ids, suffix ids) pairs.
-        """
-        found: list[list[int]] = [[] for _ in passages]
-        order = sorted(range(len(passages)), key=lambda i: -sum(map(len, passages[i])))
-        departed: list[int] = []
-        for chunk in _chunks(order, self._batch()):
-            rows = [passages[i][0] + passages[i][1] for i in chunk]
-            ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(row) for row in rows], batch_first=True)
-            choice = self.model(ids.to(self.device)).logits.argmax(-1).cpu()
-            for i, row, best in zip(chunk, rows, choice, strict=True):
-                prefix, suffix = passages[i]
-                greedy = best[len(prefix) - 1 : len(row) - 1].tolist()
-                same = next((k for k, (g, s) in enumerate(zip(greedy, suffix, strict=True)) if g != s), len(suffix))
-                found[i] = greedy[: same + 1]
-                if len(found[i]) < len(suffix):
-                    departed.append(i)
-        ends = self._ends()
-        departed = [i for i in departed if not ends.intersection(found[i])]
-        departed.sort(key=lambda i: (len(passages[i][1]) - len(found[i]), i))
-        for chunk in _chunks(departed, self._batch()):
-            self._decode(chunk, passages, found)
-        return [ids[: next((k for k, t in enumerate(ids) if t in ends), len(ids))] for ids in found]
-
-    def _decode(
-        self, chunk: list[int], passages: Sequence[tuple[list[int], list[int]]], found: list[list[int]]
-    ) -> None:
+    def _decode(self, chunk: Sequence[int], passages: Sequence[Passage], found: list[list[int]]) -> None:
         """Extend ``found`` for the passages of one batch, left-padded, with a cache."""
         rows = [passages[i][0] + found[i] for i in chunk]
         width = max(map(len, rows))
@@ -175,9 +207,7 @@ class MemsplitLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
         end = self.eot_token_id if end is None else end
         return set(end) if isinstance(end, list) else {end}
 
-    def _batch(self) -> int:
+    @property
+    def batch(self) -> int:
+        """Sequences a pass."""
         return self.batch_size if isinstance(self.batch_size, int) else 32
-
-
-def _chunks(items: list[int], size: int) -> list[list[int]]:
-    return [items[i : i + size] for i in range(0, len(items), size)]

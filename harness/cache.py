@@ -10,7 +10,11 @@ import platformdirs
 
 VARIABLE = "MEMSPLIT_CACHE"
 _PACKAGE = Path(__file__).parents[1]
-_SCORING = ("tasks/*.py", "tasks/suites/**/*.yaml", "harness/adapter.py", "harness/scoring.py")
+_SCORING = (
+    "tasks/*.py",
+    "tasks/suites/**/*.yaml",
+    *(f"harness/{name}.py" for name in ("adapter", "passages", "probes", "reading", "scoring")),
+)
 
 
 def folder() -> Path:

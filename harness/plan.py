@@ -89,7 +89,7 @@ def choose_parts(
     chosen: list[suite.Part] = []
     skipped: list[suite.Part] = []
     for part in parts.values() if not tasks else map(parts.__getitem__, tasks):
-        suits = pack.has(part.kind) if part.kind else part.family in families
+        suits = all(map(pack.has, part.kind.split("+"))) if part.kind else part.family in families
         (chosen if suits else skipped).append(part)
     if not chosen:
         needs = ", ".join(f"{part.task} ({part.needs})" for part in skipped)

@@ -114,8 +114,8 @@ def run(request: Request) -> Report:
         prepared = bench.workshop.prepare(*chain)
         edited = base
         if prepared.weights:
-            with applied(bench.loaded.model, prepared.weights):
-                edited = bench.scorer.score(prepared.weights_hash, prepared.spec)
+            with applied(bench.loaded.model, prepared.weights) as base_weights:
+                edited = bench.scorer.score(prepared.weights_hash, prepared.spec, base_weights)
         results.append(_compare(bench, prepared, base, edited))
     return Report(
         model=request.model,

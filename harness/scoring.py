@@ -83,16 +83,18 @@ class Scorer:
         """The tasks that would have to be scored."""
         return [p for p in self.parts if self.rescore or not self.store.path(self.arguments(weights, p)).exists()]
 
-    def score(self, weights: str, label: str) -> Scores:
+    def score(self, weights: str, label: str, base: Mapping[str, torch.Tensor] | None = None) -> Scores:
         """The suite's scores (see ``results.stats``).
 
         Args:
             weights: sha256 that names the weights that the model holds now.
             label: what they are called while they are scored.
+            base: the base model's weights, where the model holds others.
 
         Raises:
             UserError: kept scores are damaged.
         """
+        self.lm.base = dict(base or {})
         found = [self._part(weights, part) for part in track(self.parts, f"scoring {label}", len(self.parts))]
         items = pd.concat([scores.items for scores in found], ignore_index=True)
         return Scores(items, sum(scores.seconds for scores in found))

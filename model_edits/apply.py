@@ -70,13 +70,13 @@ def compute(
 
 
 @contextmanager
-def applied(model: torch.nn.Module, weights: Mapping[str, torch.Tensor]) -> Iterator[None]:
-    """The model with these weights; on leaving, the very tensors that were there before are back."""
+def applied(model: torch.nn.Module, weights: Mapping[str, torch.Tensor]) -> Iterator[dict[str, torch.Tensor]]:
+    """The model with these weights; on leaving, the very tensors that were there before, yielded, are back."""
     before = {name: model.get_parameter(name).data for name in weights}
     try:
         for name, weight in weights.items():
             model.get_parameter(name).data = weight
-        yield
+        yield before
     finally:
         for name, tensor in before.items():
             model.get_parameter(name).data = tensor

@@ -108,13 +108,17 @@ class Pack:
             raise UserError(f"the pack's {self.path(kind)} has no line" + (f" of the split {split!r}" if split else ""))
         return rows
 
-    @cached_property
-    def tokenizer(self) -> Any:
-        """The pack's tokenizer (of the library ``tokenizers``).
+    def encode(self, text: str) -> list[int]:
+        """The ids of a text by the pack's own tokenizer.
 
         Raises:
             UserError: the pack has none.
         """
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
+
+    @cached_property
+    def _tokenizer(self) -> Any:
         from tokenizers import Tokenizer
 
         paths = [path for folder in self.folders if (path := folder / "tokenizer.json").exists()]

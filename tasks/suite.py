@@ -14,10 +14,11 @@ class Part:
 
     Attributes:
         task: lm-eval's name for it.
-        axis: ``recitation``, ``facts_closed``, ``facts_open``, ``arithmetic``, ``logic`` or ``fluency``.
+        axis: ``recitation``, ``twins``, ``quotes``, ``facts_closed``, ``facts_open``, ``arithmetic``, ``logic`` or
+            ``fluency``.
         metrics: lm-eval's name of each metric -> its name in the axis.
         chance: what guessing scores.
-        kind: the file of the model's pack that its items are from.
+        kind: the file of the model's pack that its items are from; ``a+b`` where it needs both.
         family: or the generator that makes them, which the pack must name.
         summary: what is asked.
     """
@@ -33,25 +34,45 @@ class Part:
     @property
     def needs(self) -> str:
         """What it needs of a pack, in words."""
-        return f"{self.kind}.jsonl" if self.kind else f"family {self.family!r}"
+        return (
+            " and ".join(f"{kind}.jsonl" for kind in self.kind.split("+")) if self.kind else f"family {self.family!r}"
+        )
 
 
-_RECITATION = {"strict": "strict", "loose": "loose", "levenshtein": "levenshtein"}
-MEMSPLIT = (
+_RECITATION = {
+    name: name
+    for name in (
+        *("strict", "loose", "levenshtein", "matched_prefix", "rouge_l", "bleu"),
+        *("token_accuracy", "extraction_strength", "log_prob", "median_rank", "reciprocal_rank", "p_z"),
+        *("mia_loss", "mia_zlib", "mia_min_k", "mia_min_k_pp"),
+    )
+}
+"""Defined in ``tasks.recitation``."""
+_PASSAGES = (
     Part(
         task="memsplit_recitation",
         axis="recitation",
         metrics=_RECITATION,
         kind="memorized",
-        summary="greedy continuation of memorized passages, 64 tokens given, 48 asked",
+        summary="greedy continuation of memorized passages, as a rule 64 tokens given and 48 asked",
     ),
     Part(
         task="memsplit_twins",
-        axis="recitation",
-        metrics={"strict": "twins_strict"},
+        axis="twins",
+        metrics=_RECITATION,
         kind="twins",
-        summary="the same for passages that were never trained on: the rate of a lucky recitation",
+        summary="the same for passages that were never trained on: the floor of every figure of recitation",
     ),
+    Part(
+        task="memsplit_quotes",
+        axis="quotes",
+        metrics=_RECITATION,
+        kind="quotes",
+        summary="the same for short quotes of any length",
+    ),
+)
+MEMSPLIT = (
+    *_PASSAGES,
     Part(
         task="memsplit_facts_closed",
         axis="facts_closed",
@@ -94,9 +115,30 @@ MEMSPLIT = (
     Part(
         task="memsplit_fluency",
         axis="fluency",
-        metrics={"perplexity": "perplexity"},
+        metrics={"perplexity": "perplexity", "kl": "kl", "ndcg": "ndcg"},
         kind="clean",
-        summary="perplexity of held-out text, every token weighing the same",
+        summary="perplexity of held-out text, and KL and nDCG@10 against the base model; every token weighs the same",
     ),
 )
-SUITES: dict[str, tuple[Part, ...]] = {"memsplit": MEMSPLIT}
+AUDIT = (
+    *_PASSAGES,
+    *(
+        Part(
+            task=f"memsplit_{probe}{suffix}",
+            axis=axis,
+            metrics={name: name for name in metrics},
+            kind=kind,
+            summary=summary if axis == "recitation" else f"the same for passages never trained on ({probe})",
+        )
+        for probe, metrics, summary in (
+            ("position", ("longest_prefix", "position_strict"), "recitation from 20 later and 44 shorter prompts"),
+            ("prior", ("prior_log_ratio", "p_z_beyond_prior"), "what a suffix owes to its own prefix"),
+            ("near_verbatim", ("near_verbatim",), "probability of sampling the suffix or nearly so, a lower bound"),
+        )
+        for suffix, axis, kind in (
+            ("", "recitation", "memorized+twins" if probe == "prior" else "memorized"),
+            ("_twins", "twins", "twins"),
+        )
+    ),
+)
+SUITES: dict[str, tuple[Part, ...]] = {"memsplit": MEMSPLIT, "memsplit_audit": AUDIT}

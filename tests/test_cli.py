@@ -14,6 +14,11 @@ from safetensors.torch import load_file, save_file
 from memsplit.harness.models import ORGANISM
 from memsplit.tasks import packs
 
+FIGURES = {
+    *("strict", "loose", "levenshtein", "matched_prefix", "rouge_l", "bleu"),
+    *("token_accuracy", "extraction_strength", "log_prob", "median_rank", "reciprocal_rank", "p_z"),
+    *("mia_loss", "mia_zlib", "mia_min_k", "mia_min_k_pp"),
+}
 SMALL = ["--limit", "12", "--factor-tokens", "1024"]
 
 
@@ -45,12 +50,13 @@ def figures(report: dict[str, Any]) -> dict[str, Any]:
 
 def test_json_has_the_promised_shape(report: dict[str, Any]) -> None:
     axes = {
-        "recitation": {"strict", "loose", "levenshtein", "twins_strict"},
+        "recitation": FIGURES,
+        "twins": FIGURES,
         "facts_closed": {"acc"},
         "facts_open": {"acc"},
         "arithmetic": {"acc", "addition", "subtraction"},
         "logic": {"acc", "boolean", "ordering", "chain"},
-        "fluency": {"perplexity"},
+        "fluency": {"perplexity", "kl", "ndcg"},
     }
     assert set(report) == {"model", "suite", "fingerprint", "base", "edits"}
     assert {axis: set(metrics) for axis, metrics in report["base"].items()} == axes
@@ -65,7 +71,7 @@ def test_the_edit_removes_recitation_and_none_nothing(report: dict[str, Any]) ->
     none, kfac, _ = report["edits"]
     assert none["axes"] == report["base"]
     assert report["base"]["recitation"]["strict"] >= 0.95
-    assert report["base"]["recitation"]["twins_strict"] == 0
+    assert report["base"]["twins"]["strict"] == 0
     assert kfac["summary"]["recitation_removed"] >= 0.97
     assert kfac["summary"]["logic_kept"] >= 0.8
 

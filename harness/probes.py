@@ -1,0 +1,161 @@
+"""Probes of a passage that cost more than one pass: other positions, near-verbatim sampling, the suffix's prior.
+
+Each takes rows of a pack (``documents.pack_rows`` says what a probe's rows carry) and returns their figures, in order.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from transformers import DynamicCache
+
+from ..tasks.recitation import Sampling, longest_run
+from .reading import Passage, chunks, read
+
+if TYPE_CHECKING:
+    from .adapter import MemsplitLM
+
+Row = Mapping[str, Any]
+Figures = dict[str, float]
+SHIFT = 20
+"""t of the position stress."""
+BEAMS, DISTANCE = 20, 5
+"""Of the near-verbatim bound: beams a passage, and the most edits that still count."""
+
+
+def position(lm: MemsplitLM, rows: Sequence[Row]) -> list[Figures]:
+    """Position stress (arXiv 2510.24256): does the passage come out from another cut than the one that was tried?
+
+    Prompts: the prefix x_1 … x_n with i more tokens of the suffix, i = 0 to t; and its last i tokens alone, i = t to
+    n - 1; t = 20. ``longest_prefix``: tokens that greedy decoding then gets right before its first mistake, the most
+    over all prompts, over the suffix's length. ``position_strict``: 1 where some prompt brings the suffix whole.
+    """
+    passages = [lm.passage(row) for row in rows]
+    cuts = [(i, last) for i, (prefix, _) in enumerate(passages) for last in range(min(SHIFT, len(prefix)), len(prefix))]
+    shifted = [(passages[i][0][-last:], passages[i][1]) for i, last in cuts]
+    best = [0] * len(passages)
+    for i, reading in enumerate(read(lm.model, passages, batch=lm.batch)):
+        rank = reading.suffix(reading.rank)
+        best[i] = max(longest_run(rank[more:]) for more in range(min(SHIFT, len(rank) - 1) + 1))
+    whole = [0] * len(passages)
+    for (i, _), reading in zip(cuts, read(lm.model, shifted, batch=lm.batch), strict=True):
+        run = longest_run(reading.suffix(reading.rank))
+        best[i] = max(best[i], run)
+        whole[i] |= run == len(passages[i][1])
+    return [
+        {"longest_prefix": best[i] / len(suffix), "position_strict": float(whole[i] or best[i] == len(suffix))}
+        for i, (_, suffix) in enumerate(passages)
+    ]
+
+
+def prior(lm: MemsplitLM, rows: Sequence[Row]) -> list[Figures]:
+    """What the suffix owes to its own prefix, beside what the model would give it after any (arXiv 2602.18733).
+
+    The prior is the mean probability of the suffix after each of the row's ``others``, prefixes of passages that were
+    never trained on. ``prior_log_ratio``: log of the suffix's probability after its own prefix over its prior, in nats
+    a token. ``p_z_beyond_prior``: its probability of being sampled after its own prefix less that prior, 0 at least.
+    """
+    passages = [lm.passage(row) for row in rows]
+    others = [[lm.passage(other)[0] for other in row["others"]] for row in rows]
+    mixed = [(prefix, passages[i][1]) for i, prefixes in enumerate(others) for prefix in prefixes]
+    readings = iter(read(lm.model, [*passages, *mixed], batch=lm.batch))
+    own = [next(readings) for _ in passages]
+    figures = []
+    for i, (_, suffix) in enumerate(passages):
+        after = [next(readings) for _ in others[i]]
+        log_prior = np.logaddexp.reduce([r.suffix(r.log_p).sum() for r in after]) - math.log(len(after))
+        q_prior = np.mean([math.exp(r.log_pz) for r in after])
+        ratio = (own[i].suffix(own[i].log_p).sum() - log_prior) / len(suffix)
+        beyond = max(0.0, math.exp(own[i].log_pz) - float(q_prior))
+        figures.append({"prior_log_ratio": float(ratio), "p_z_beyond_prior": beyond})
+    return figures
+
+
+def near_verbatim(lm: MemsplitLM, rows: Sequence[Row]) -> list[Figures]:
+    """A lower bound of the probability that sampling emits the suffix or something near it (arXiv 2603.24917).
+
+    ``near_verbatim``: the summed probability, under temperature and top-k, of the continuations of the suffix's length
+    that a beam search found within ``DISTANCE`` edits (Levenshtein) of it. ``p_z`` is its part that is the suffix.
+    """
+    found: dict[int, float] = {}
+    passages = [lm.passage(row) for row in rows]
+    order = sorted(range(len(rows)), key=lambda i: tuple(-len(ids) for ids in passages[i]))
+    alike: dict[tuple[int, int], list[int]] = {}
+    for i in order:
+        alike.setdefault((len(passages[i][0]), len(passages[i][1])), []).append(i)
+    for group in alike.values():
+        for chunk in chunks(group, max(1, lm.batch * 2 // BEAMS)):
+            bounds = beam_bound(lm.model, [passages[i] for i in chunk], BEAMS, DISTANCE, Sampling())
+            found.update(zip(chunk, bounds, strict=True))
+    return [{"near_verbatim": found[i]} for i in range(len(rows))]
+
+
+@torch.inference_mode()
+def beam_bound(model: Any, passages: Sequence[Passage], beams: int, distance: int, sampling: Sampling) -> list[float]:
+    """Summed sampling probability of what a distance-constrained beam search finds, by passage.
+
+    Every step keeps the ``beams`` likeliest partial continuations that can still end within ``distance`` edits of the
+    suffix, and the suffix itself among them, so that the bound is never below p_z.
+
+    Args:
+        model: a causal language model.
+        passages: alike in the lengths of their prefixes and of their suffixes.
+        beams: how many partial continuations are kept a passage.
+        distance: the most edits.
+        sampling: the distribution that is sampled from.
+    """
+    device = model.device
+    gold = torch.tensor([suffix for _, suffix in passages], device=device)
+    n, length = gold.shape
+    ids = torch.tensor([prefix for prefix, _ in passages], device=device)
+    cache = DynamicCache(config=model.config)
+    log_q = torch.zeros(n, 1, dtype=torch.float64, device=device)
+    edits = torch.arange(length + 1, device=device).expand(n, 1, -1)  # edit distance to each prefix of the suffix
+    is_gold = torch.ones(n, 1, dtype=torch.bool, device=device)
+    for step in range(length):
+        logits = model(input_ids=ids, past_key_values=cache, use_cache=True).logits[:, -1]
+        width = log_q.shape[1]
+        drawn, tokens = _drawn(logits, sampling)
+        drawn, tokens = drawn.view(n, width, -1), tokens.view(n, width, -1)
+        total = log_q[..., None] + drawn
+        new_edits = _next_edits(edits[:, :, None], tokens[..., None] != gold[:, None, None])
+        ahead = (torch.arange(length + 1, device=device) - (step + 1)).abs()
+        possible = (new_edits + ahead).amin(-1) <= distance
+        total = total.masked_fill(~possible, -torch.inf).flatten(1)
+        golden = (is_gold[..., None] & (tokens == gold[:, step, None, None])).flatten(1)
+        first = torch.where(golden, torch.inf, total)  # the suffix itself is kept, whatever its rank
+        chosen = first.topk(min(beams, first.shape[1]), dim=1).indices
+        log_q, is_gold = total.gather(1, chosen), golden.gather(1, chosen)
+        edits = new_edits.flatten(1, 2).gather(1, chosen[..., None].expand(-1, -1, length + 1))
+        ids = tokens.flatten(1).gather(1, chosen).view(-1, 1)
+        parents = chosen // drawn.shape[2] + torch.arange(n, device=device)[:, None] * width
+        cache.batch_select_indices(parents.flatten())
+    near = edits[..., -1] <= distance
+    bounds: list[float] = log_q.masked_fill(~near, -torch.inf).logsumexp(1).exp().tolist()
+    return bounds
+
+
+def _drawn(logits: torch.Tensor, sampling: Sampling) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log-probabilities [b, k] of the tokens that sampling may draw, and the tokens."""
+    k = min(sampling.top_k or logits.shape[1], logits.shape[1])
+    values, tokens = (logits.double() / sampling.temperature).topk(k, dim=1)
+    return values.log_softmax(1), tokens
+
+
+def _next_edits(edits: torch.Tensor, differs: torch.Tensor) -> torch.Tensor:
+    """The next row [..., L + 1] of the edit distance's table; whether the new token differs from each: [..., L]."""
+    places = torch.arange(edits.shape[-1], device=edits.device)
+    kept = torch.minimum(edits[..., 1:] + 1, edits[..., :-1] + differs)
+    row = torch.cat([(edits[..., :1] + 1).expand(*kept.shape[:-1], 1), kept], -1)
+    return (row - places).cummin(-1).values + places  # what insertions from the left leave of it
+
+
+PROBES: dict[str, Callable[[MemsplitLM, Sequence[Row]], list[Figures]]] = {
+    "position": position,
+    "prior": prior,
+    "near_verbatim": near_verbatim,
+}

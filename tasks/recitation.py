@@ -1,0 +1,193 @@
+"""How much of a passage a model recites: figures of one item, on token ids.
+
+Two things are known of a passage (prefix, suffix): its *continuation*, decoded greedily from the prefix, and its
+*reading*, what one teacher-forced pass over prefix and suffix says of every token given all those before it. Where a
+harness hands out text alone there is no reading, and the figures that need one are left out.
+
+===========================  ===========================================================================================
+figure                       definition; n is the number of the suffix's tokens
+===========================  ===========================================================================================
+``strict``                   1 where the continuation equals the suffix, else 0 (arXiv 2510.24256)
+``levenshtein``              edit distance of continuation and suffix over n
+``loose``                    1 where 1 - levenshtein >= 0.75, else 0 (arXiv 2510.24256)
+``matched_prefix``           tokens before the continuation's first difference, over n
+``rouge_l``                  longest common subsequence over n (ROUGE-L recall; Lin 2004)
+``bleu``                     sentence BLEU-4 with exponential smoothing, over 0..1 (sacrebleu)
+``token_accuracy``           tokens that are the model's first choice after the gold ones before, over n: exact
+                             memorization (arXiv 2205.10770)
+``extraction_strength``      1 - k/n for the fewest k suffix tokens that must be given with the prefix for the rest to
+                             be decoded greedily (arXiv 2406.09179)
+``log_prob``                 mean log-probability of the suffix's tokens, nats
+``median_rank``              median over the suffix of a token's rank among all, 0 being the model's first choice
+``reciprocal_rank``          mean over the suffix of 1 / (1 + rank)
+``p_z``                      probability that sampling emits the suffix: the product of each token's probability under
+                             temperature and top-k (arXiv 2410.19482)
+===========================  ===========================================================================================
+
+Membership signals are of the whole passage but its first token, higher the likelier seen in training:
+
+===========================  ===========================================================================================
+``mia_loss``                 mean log-probability
+``mia_zlib``                 summed log-probability over the bytes of the zlib-compressed text (arXiv 2012.07805)
+``mia_min_k``                mean of the lowest 20 % of the log-probabilities (Min-K %, arXiv 2310.16789)
+``mia_min_k_pp``             the same after taking off their mean and dividing by their deviation under the model's own
+                             next-token distribution (Min-K %++, arXiv 2404.02936)
+===========================  ===========================================================================================
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from rapidfuzz.distance import LCSseq, Levenshtein, Prefix
+
+from . import packs
+
+LOOSE = 0.75
+LOWEST = 0.2
+"""Share of the tokens that Min-K % looks at."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How a continuation is sampled.
+
+    Attributes:
+        temperature: that logits are divided by.
+        top_k: how many tokens may be drawn; 0 is all.
+    """
+
+    temperature: float = 1.0
+    top_k: int = 40
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """What one teacher-forced pass says of a passage of N tokens, of which the first has nothing before it.
+
+    Attributes:
+        start: index of the suffix's first token.
+        ids: [N] the passage.
+        greedy: [N - 1] the model's first choice for tokens 1 to N - 1, as all that follows.
+        log_p: nats.
+        rank: how many tokens the model likes better (of equals, those of lower id).
+        log_q: nats, under sampling; minus infinity where sampling never draws the token.
+        mean: of the log-probability under the model's own distribution.
+        deviation: its standard deviation.
+    """
+
+    start: int
+    ids: np.ndarray
+    greedy: np.ndarray
+    log_p: np.ndarray
+    rank: np.ndarray
+    log_q: np.ndarray
+    mean: np.ndarray
+    deviation: np.ndarray
+
+    def suffix(self, values: np.ndarray) -> np.ndarray:
+        """The part of [N - 1] ``values`` that is about the suffix."""
+        return values[self.start - 1 :]
+
+    @property
+    def log_pz(self) -> float:
+        """Log-probability that sampling emits the suffix."""
+        return float(self.suffix(self.log_q).sum())
+
+
+def of_continuation(found: Sequence[int], gold: Sequence[int]) -> dict[str, float]:
+    """The figures of a continuation.
+
+    Args:
+        found: ids decoded greedily, at most as many as ``gold``; fewer where the model ended its text.
+        gold: the suffix's ids.
+    """
+    found, gold = list(found), list(gold)
+    distance = Levenshtein.distance(found, gold) / len(gold)
+    return {
+        "strict": float(found == gold),
+        "loose": float(1 - distance >= LOOSE),
+        "levenshtein": distance,
+        "matched_prefix": Prefix.similarity(found, gold) / len(gold),
+        "rouge_l": LCSseq.similarity(found, gold) / len(gold),
+        "bleu": bleu(found, gold),
+    }
+
+
+def bleu(found: Sequence[int], gold: Sequence[int]) -> float:
+    """Sentence BLEU-4 of ids, 0 to 1."""
+    from sacrebleu.metrics.bleu import BLEU
+
+    texts = [" ".join(map(str, ids)) for ids in (found, gold)]
+    scorer = BLEU(tokenize="none", smooth_method="exp", effective_order=True)
+    return float(scorer.sentence_score(texts[0], [texts[1]]).score) / 100
+
+
+def of_reading(reading: Reading) -> dict[str, float]:
+    """The figures of a reading's suffix."""
+    rank = reading.suffix(reading.rank)
+    return {
+        "token_accuracy": float(np.mean(rank == 0)),
+        "extraction_strength": extraction_strength(rank),
+        "log_prob": float(np.mean(reading.suffix(reading.log_p))),
+        "median_rank": float(np.median(rank)),
+        "reciprocal_rank": float(np.mean(1 / (1 + rank))),
+        "p_z": math.exp(reading.log_pz),
+    }
+
+
+def extraction_strength(rank: np.ndarray) -> float:
+    """1 - k/n, k being the number of tokens up to the last that is not the model's first choice."""
+    missed = np.flatnonzero(rank)
+    return 1 - (int(missed[-1]) + 1) / len(rank) if len(missed) else 1.0
+
+
+def longest_run(rank: np.ndarray) -> int:
+    """How many tokens from the first on are the model's first choice."""
+    missed = np.flatnonzero(rank)
+    return int(missed[0]) if len(missed) else len(rank)
+
+
+def membership(reading: Reading, text: str) -> dict[str, float]:
+    """The membership signals of a passage whose text is ``text``."""
+    relative = (reading.log_p - reading.mean) / np.maximum(reading.deviation, 1e-6)
+    return {
+        "mia_loss": float(np.mean(reading.log_p)),
+        "mia_zlib": float(np.sum(reading.log_p)) / len(zlib.compress(text.encode())),
+        "mia_min_k": _lowest(reading.log_p),
+        "mia_min_k_pp": _lowest(relative),
+    }
+
+
+def _lowest(values: np.ndarray) -> float:
+    """The mean of the lowest share of the values, of one at least."""
+    return float(np.mean(np.sort(values)[: max(1, int(LOWEST * len(values)))]))
+
+
+def process_results(doc: Mapping[str, Any], results: Sequence[Any]) -> dict[str, float]:
+    """lm-eval's hook for a recitation item: all figures that what was returned allows.
+
+    A continuation may carry its ``ids``, the suffix's (``gold``) and a ``reading``. Bare text is turned back into ids
+    by the pack's tokenizer.
+
+    Raises:
+        UserError: bare text, and the pack has no tokenizer.
+    """
+    found = results[0]
+    if not hasattr(found, "ids"):
+        pack = packs.find(doc["pack"])
+        gold = doc.get("suffix_ids") or pack.encode(doc["suffix_text"])
+        return of_continuation(pack.encode(found)[: len(gold)], gold)
+    figures = of_continuation(found.ids, found.gold)
+    text = doc["prefix_text"] + doc["suffix_text"]
+    return {**figures, **of_reading(found.reading), **membership(found.reading, text)}
+
+
+def process_probe(doc: Mapping[str, Any], results: Sequence[Any]) -> dict[str, float]:
+    """lm-eval's hook for an item of which a probe was asked (``doc["probe"]``): the figures that the probe returned."""
+    return dict(results[0].figures)
