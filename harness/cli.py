@@ -212,7 +212,7 @@ def _print(report: Report) -> None:
     console = Console()
     for edit in report.edits:
         title = f"{report.model}  {edit.spec}"
-        console.print(tables.comparison(title, report.base, edit.figures, edit.changes, edit.summary))
+        console.print(tables.comparison(title, edit.changes, edit.summary))
         console.print(f"record: {edit.record}\n", soft_wrap=True, highlight=False)
     if report.skipped:
         print(plan.not_asked(report.skipped), file=sys.stderr)
