@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,8 +14,7 @@ from statsmodels.regression.linear_model import WLS
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
-from memsplit.errors import UserError
-from memsplit.results import record, stats
+from memsplit.results import stats
 from memsplit.results.paired import RESAMPLES, Paired
 
 
@@ -340,16 +338,3 @@ def test_a_metric_of_two_tasks_is_refused() -> None:
     table = pd.concat([items("a", "x", "m", [1, 0]), items("b", "x", "m", [1, 0])])
     with pytest.raises(ValueError, match="more than one task"):
         Paired(table, table.copy(), {})
-
-
-def test_a_record_is_read_back_and_damage_is_seen(tmp_path: Path) -> None:
-    table = items("a", "x", "m", [1, 0])
-    path = record.write(tmp_path / "new", "r", {"spec": "none", "value": float("nan"), "seconds": 1.0}, table)
-    content, found = record.read(path)
-    assert content["value"] is None
-    pd.testing.assert_frame_equal(found, table)
-    assert record.write(tmp_path / "new", "r", {"spec": "none", "value": float("nan"), "seconds": 2.0}, table) == path
-    assert sorted(p.suffix for p in path.parent.iterdir()) == [".json", ".parquet"]
-    path.with_suffix(".parquet").write_bytes(b"x")
-    with pytest.raises(UserError, match="damaged"):
-        record.read(path)
