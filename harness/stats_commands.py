@@ -23,7 +23,7 @@ def add(commands: Any) -> None:
         "power",
         help="how small a change a record's items would show, and how many a given one needs",
         description="How small a change a record's items would show, and how many items (clusters, where several are "
-        "about one fact or passage) a given one needs to be seen in 80 %% of all cases, two-sided at 5 %%.",
+        "about one fact or passage) a given one needs to be seen in 80 % of all cases, two-sided at 5 %.",
     )
     parser.add_argument("record", type=path, metavar="RECORD", help="a record's JSON file")
     parser.add_argument(
