@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NoReturn
 from ..errors import UserError
 from ..results import record
 from ..tasks import packs
-from . import factor_commands, listings, plan
+from . import factor_commands, listings, plan, stats_commands
 from .arguments import SPEC, Parser, add_model, check_model, device, path, positive, processes, quiet, seed
 
 if TYPE_CHECKING:
@@ -89,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
         )
     )
     factor_commands.add(commands)
+    stats_commands.add(commands)
     organism = commands.add_parser("organism", help="the embedded model")
     actions = organism.add_subparsers(required=True, parser_class=Parser, metavar="ACTION")
     train = actions.add_parser(
@@ -212,7 +213,7 @@ def _print(report: Report) -> None:
     console = Console()
     for edit in report.edits:
         title = f"{report.model}  {edit.spec}"
-        console.print(tables.comparison(title, report.base, edit.figures, edit.changes, edit.summary))
+        console.print(tables.comparison(title, edit.changes, edit.summary))
         console.print(f"record: {edit.record}\n", soft_wrap=True, highlight=False)
     if report.skipped:
         print(plan.not_asked(report.skipped), file=sys.stderr)

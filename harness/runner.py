@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 
 from ..model_edits.apply import applied
-from ..results import record, stats
+from ..results import paired, record, stats
 from ..results.scores import Scores, ScoreStore
 from ..tasks.suite import Part
 from . import cache, loading, models
@@ -24,7 +24,7 @@ from .editing import Prepared, Workshop
 from .plan import Request, choose_parts
 from .scoring import Scorer, load_tasks
 
-PACKAGES = ("memsplit", "torch", "transformers", "lm-eval", "datasets", "rapidfuzz", "pandas", "safetensors")
+PACKAGES = ("memsplit", "torch", "transformers", "lm-eval", "datasets", "rapidfuzz", "pandas", "scipy", "safetensors")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +33,8 @@ class Scored:
 
     spec: str
     figures: stats.Figures
-    changes: dict[tuple[str, str], stats.Interval]
-    summary: dict[str, stats.Interval]
+    changes: dict[paired.Key, paired.Change]
+    summary: dict[str, paired.Interval]
     seconds: float
     record: Path
 
@@ -130,31 +130,39 @@ def run(request: Request) -> Report:
 def _compare(bench: Bench, prepared: Prepared, base: Scores, edited: Scores) -> Scored:
     """Compare an edit with the base, item by item, and write its record."""
     request, spec = bench.request, prepared.spec
-    chance = {(p.axis, name): p.chance for p in bench.parts for name in p.metrics.values()}
-    paired = stats.Paired(base.items, edited.items, chance, request.seed)
-    base_figures, figures = stats.figures(base.items), stats.figures(edited.items)
-    changes = {(a, m): paired.change(a, m) for a, metrics in base_figures.items() for m in metrics}
-    summary = paired.summary()
+    both = paired.Paired(base.items, edited.items, _chance(bench), request.seed)
+    figures, changes, summary = stats.figures(edited.items), both.changes(), both.summary()
     seconds = {"base": base.seconds, **prepared.seconds, "suite": edited.seconds}
     content = {
         "spec": spec,
         **_context(bench, prepared),
-        "base": base_figures,
+        "base": stats.figures(base.items),
         "axes": figures,
         "n": edited.items.groupby("task")["item"].nunique().to_dict(),
         "changes": {f"{a}/{m}": dataclasses.asdict(i) for (a, m), i in changes.items()},
         "summary": {name: dataclasses.asdict(i) for name, i in summary.items()},
+        "groups": {"base": stats.by_group(base.items), "edit": stats.by_group(edited.items)},
         "seconds": seconds,
     }
-    both = pd.concat([base.items.assign(side="base"), edited.items.assign(side="edit")], ignore_index=True)
+    items = pd.concat([base.items.assign(side="base"), edited.items.assign(side="edit")], ignore_index=True)
     return Scored(
         spec=spec,
         figures=figures,
         changes=changes,
         summary=summary,
         seconds=sum(v for k, v in seconds.items() if k != "base"),
-        record=record.write(request.out, _file_name(request.model, spec), content, both),
+        record=record.write(request.out, _file_name(request.model, spec), content, items),
     )
+
+
+def _chance(bench: Bench) -> dict[paired.Key, float]:
+    """What guessing scores, by (axis, metric), where more is better."""
+    return {
+        (part.axis, name): part.chance
+        for part in bench.parts
+        for metric, name in part.metrics.items()
+        if bench.scorer.tasks[part.task].higher_is_better().get(metric)
+    }
 
 
 def _context(bench: Bench, prepared: Prepared) -> dict[str, Any]:

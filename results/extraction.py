@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
-from .stats import LEVEL, RESAMPLES, Interval
+from .paired import LEVEL, RESAMPLES, Interval
 
 SAMPLES = (1, 10, 100, 1_000, 10_000, 1_000_000)
 CERTAINTY = (0.1, 0.5, 0.9)

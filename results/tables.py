@@ -1,47 +1,76 @@
-"""The comparison on a terminal."""
+"""Tables on a terminal: the comparison, and what its items could show."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
+from itertools import groupby
 
+from rich.box import HORIZONTALS
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from .stats import Figures, Interval
+from .paired import Change, Interval, Key
 
 TITLES = {
     "recitation_removed": "recitation removed",
     "logic_kept": "logic kept",
     "split_score": "split score",
+    "facts_open_kept": "open facts kept",
+    "facts_closed_kept": "closed facts kept",
+    "arithmetic_kept": "arithmetic kept",
     "perplexity_ratio": "perplexity ratio",
 }
+CHANGE = "change [95 % interval]"
 
 
-def comparison(
-    title: str,
-    base: Figures,
-    edited: Figures,
-    changes: Mapping[tuple[str, str], Interval],
-    summary: Mapping[str, Interval],
-) -> Group:
-    """Axis by axis: base, edited, change with its interval; then the summary figures."""
-    table = Table(title=title, title_justify="left", title_style="bold")
-    for column, side in (("axis", "left"), ("metric", "left"), ("base", "right"), ("edited", "right")):
-        table.add_column(column, justify="right" if side == "right" else "left")
-    table.add_column("change [95 % interval]", justify="right")
-    for axis, metrics in base.items():
-        for i, (metric, value) in enumerate(metrics.items()):
-            change = changes[axis, metric]
-            interval = f"{change.value:+.3f} [{change.low:+.3f}, {change.high:+.3f}]"
-            name = axis.replace("_", " ") if i == 0 else ""
-            table.add_row(name, metric, f"{value:.3f}", f"{edited[axis][metric]:.3f}", interval)
-        table.add_section()
+def comparison(title: str, changes: Mapping[Key, Change], summary: Mapping[str, Interval]) -> Group:
+    """Axis by axis: base, edited, change with its interval and p; then the summary figures."""
+    rows = {
+        key: [f"{c.base:.3f}", f"{c.edited:.3f}", _signed(c), "<0.001" if c.p_holm < 0.001 else _figure(c.p_holm)]
+        for key, c in changes.items()
+    }
     lines = [
         Text(
-            f"{TITLES[name]:<20}{i.value:.3f}  [{i.low:.3f}, {i.high:.3f}]",
+            f"{text:<20}{summary[name].value:.3f}  [{summary[name].low:.3f}, {summary[name].high:.3f}]",
             style="bold" if name == "split_score" else "",
         )
-        for name, i in summary.items()
+        for name, text in TITLES.items()
+        if name in summary
     ]
-    return Group(table, *lines)
+    return Group(_table(title, ["base", "edited", CHANGE, "p (Holm)"], rows), *lines)
+
+
+def power(title: str, changes: Mapping[Key, Change], needed: Mapping[Key, int | None], difference: float) -> Table:
+    """Axis by axis: items (in clusters), change seen, the smallest to be seen, clusters needed for ``difference``."""
+    rows = {
+        key: [
+            str(c.n) if c.n == c.clusters else f"{c.n} in {c.clusters}",
+            _signed(c),
+            _figure(c.detectable),
+            str(needed[key] or "-"),
+        ]
+        for key, c in changes.items()
+    }
+    return _table(title, ["items", CHANGE, "detectable", f"needed\nfor {difference:g}"], rows)
+
+
+def _table(title: str, columns: Sequence[str], rows: Mapping[Key, Sequence[str]]) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", box=HORIZONTALS, padding=(0, 1, 0, 0))
+    table.add_column("metric")
+    for column in columns:
+        table.add_column(column, justify="right")
+    for axis, of_axis in groupby(rows.items(), key=lambda row: row[0][0]):
+        table.add_row(axis.replace("_", " "), style="bold")
+        for (_, metric), cells in of_axis:
+            table.add_row(f"  {metric}", *cells)
+    return table
+
+
+def _signed(change: Change) -> str:
+    return f"{change.value:+.3f} [{change.low:+.3f}, {change.high:+.3f}]"
+
+
+def _figure(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.3f}"

@@ -63,7 +63,8 @@ def test_json_has_the_promised_shape(report: dict[str, Any]) -> None:
     for edit in report["edits"]:
         assert set(edit) == {"spec", "axes", "summary", "seconds", "record"}
         assert {axis: set(metrics) for axis, metrics in edit["axes"].items()} == axes
-        assert set(edit["summary"]) == {"recitation_removed", "logic_kept", "split_score", "perplexity_ratio"}
+        kept = {"logic_kept", "arithmetic_kept", "facts_closed_kept", "facts_open_kept"}
+        assert set(edit["summary"]) == {"recitation_removed", "split_score", "perplexity_ratio", *kept}
         assert os.path.exists(edit["record"])
 
 
@@ -74,6 +75,28 @@ def test_the_edit_removes_recitation_and_none_nothing(report: dict[str, Any]) ->
     assert report["base"]["twins"]["strict"] == 0
     assert kfac["summary"]["recitation_removed"] >= 0.97
     assert kfac["summary"]["logic_kept"] >= 0.8
+
+
+def test_a_record_says_what_changed_and_whether_it_could_be_chance(report: dict[str, Any]) -> None:
+    content = json.loads(Path(report["edits"][1]["record"]).read_text())
+    changes = content["changes"]
+    assert set(changes) == {f"{axis}/{metric}" for axis, metrics in content["base"].items() for metric in metrics}
+    less_is_better = {"recitation/levenshtein", "fluency/perplexity"}
+    assert {name for name, change in changes.items() if change["retained"] is None} == less_is_better
+    assert {name for name, change in changes.items() if change["test"] == "sign-flip"} == {
+        *less_is_better,
+        "arithmetic/acc",
+        "logic/acc",
+    }
+    strict = changes["recitation/strict"]
+    assert (strict["base"], strict["edited"], strict["retained"]["value"]) == (1, 0, 0)
+    assert strict["p"] == pytest.approx(2 / 2**12)
+    assert strict["p"] < strict["p_holm"] < 0.05
+    boolean = changes["logic/boolean"]
+    kept = (boolean["edited"] - 0.5) / (boolean["base"] - 0.5)
+    assert boolean["retained"]["value"] == pytest.approx(kept)
+    assert set(content["groups"]) == {"base", "edit"}
+    assert sum(cell["n"] for cell in content["groups"]["edit"]["memsplit_facts_closed"]["acc"].values()) == 12
 
 
 def test_batch_size_and_repetition_change_nothing(report: dict[str, Any], cache: Path, tmp_path: Path) -> None:
@@ -111,6 +134,10 @@ def test_the_table_and_the_record(cache: Path, tmp_path: Path) -> None:
     assert content["spec"] == "kfac-50:layers=2-3,proj=up"
     assert content["arguments"]["limit"] == 12
     assert {"weights", "factors", "fingerprint", "versions", "matrices", "seconds", "summary"} <= set(content)
+    assert "p (Holm)" in done.stdout
+    shown = memsplit("power", path, cache=cache)
+    assert shown.returncode == 0, shown.stderr
+    assert "needed" in shown.stdout
 
 
 def test_dry_run_computes_nothing(cache: Path, tmp_path: Path) -> None:

@@ -1,28 +1,36 @@
-"""Figures, paired intervals (against scipy's bootstrap) and summary figures by hand."""
+"""Figures, groups and paired changes: against scipy, statsmodels, brute force and data whose truth is known."""
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import bootstrap
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import bootstrap, permutation_test
+from statsmodels.regression.linear_model import WLS
+from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.multitest import multipletests
 
-from memsplit.errors import UserError
-from memsplit.results import record, stats
+from memsplit.results import stats
+from memsplit.results.paired import RESAMPLES, Paired
 
 
 def items(
-    task: str, axis: str, metric: str, values: Sequence[float] | np.ndarray, weight: int | Sequence[int] = 1
+    task: str,
+    axis: str,
+    metric: str,
+    values: Sequence[float] | np.ndarray,
+    weight: int | Sequence[int] | np.ndarray = 1,
+    clusters: Sequence[Any] | np.ndarray | None = None,
+    groups: Sequence[str] | str = "",
 ) -> pd.DataFrame:
-    weights = np.broadcast_to(weight, len(values))
-    rows = [
-        (task, axis, metric, i, float(v), int(w), str(i), "")
-        for i, (v, w) in enumerate(zip(values, weights, strict=True))
-    ]
-    return pd.DataFrame(rows, columns=stats.COLUMNS)
+    n = len(values)
+    columns = (task, axis, metric, range(n), np.asarray(values, float), weight)
+    cluster = [str(c) for c in (range(n) if clusters is None else clusters)]
+    return pd.DataFrame(dict(zip(stats.COLUMNS, (*columns, cluster, groups), strict=True)))
 
 
 def test_figures_pool_tokens_and_average_families() -> None:
@@ -41,7 +49,7 @@ def test_figures_pool_tokens_and_average_families() -> None:
 def test_interval_of_a_change_equals_scipys() -> None:
     rng = np.random.default_rng(0)
     base, edited = (rng.random(200) < 0.9).astype(float), (rng.random(200) < 0.6).astype(float)
-    change = stats.Paired(items("a", "x", "m", base), items("a", "x", "m", edited), {}).change("x", "m")
+    change = Paired(items("a", "x", "m", base), items("a", "x", "m", edited), {}).changes()["x", "m"]
     low, high = bootstrap((edited - base,), np.mean, method="percentile", rng=1).confidence_interval
     assert change.value == pytest.approx(np.mean(edited - base))
     assert change.low == pytest.approx(low, abs=0.015)
@@ -57,7 +65,7 @@ def test_interval_of_a_token_weighted_ratio_equals_scipys() -> None:
         return np.exp((e * w).sum(axis) / w.sum(axis) - (b * w).sum(axis) / w.sum(axis))
 
     one, other = (items("f", "fluency", "perplexity", values, tokens) for values in (base, edited))
-    found = stats.Paired(one, other, {}).summary()["perplexity_ratio"]
+    found = Paired(one, other, {}).summary()["perplexity_ratio"]
     scipys = bootstrap((base, edited, tokens), ratio, paired=True, vectorized=True, method="percentile", rng=1)
     assert found.value == pytest.approx(ratio(base, edited, np.array(tokens)))
     assert found.low == pytest.approx(scipys.confidence_interval.low, rel=0.03)
@@ -72,7 +80,7 @@ def test_interval_of_logic_kept_and_the_split_score_equals_scipys() -> None:
     def side(strict: np.ndarray, logic: np.ndarray) -> pd.DataFrame:
         return pd.concat([items("r", "recitation", "strict", strict), items("b", "logic", "boolean", logic)])
 
-    found = stats.Paired(side(np.ones(300), before), side(strict, after), {("logic", "boolean"): 0.5}).summary()
+    found = Paired(side(np.ones(300), before), side(strict, after), {("logic", "boolean"): 0.5}).summary()
 
     def kept(b: np.ndarray, a: np.ndarray, axis: int = -1) -> Any:
         return (a.mean(axis) - 0.5) / (b.mean(axis) - 0.5)
@@ -97,7 +105,7 @@ def test_interval_of_logic_kept_and_the_split_score_equals_scipys() -> None:
 @pytest.mark.parametrize(("strict", "logic"), [([0, 0], [1, 1]), ([1, 1], [1, 0])])
 def test_a_base_without_recitation_or_logic_has_no_score(strict: list[float], logic: list[float]) -> None:
     base = pd.concat([items("r", "recitation", "strict", strict), items("b", "logic", "boolean", logic)])
-    summary = stats.Paired(base, base.copy(), {("logic", "boolean"): 0.5}).summary()
+    summary = Paired(base, base.copy(), {("logic", "boolean"): 0.5}).summary()
     assert math.isnan(summary["split_score"].value)
     assert math.isnan(summary["split_score"].low)
     assert math.isnan(summary["recitation_removed" if not any(strict) else "logic_kept"].value)
@@ -118,32 +126,215 @@ def test_summary_figures_by_hand() -> None:
 
     base = side([1, 1, 1, 1], [1, 1, 1, 1], [1, 1, 1, 1], [2.0, 2.0])
     edited = side([1, 0, 0, 0], [1, 1, 1, 0], [1, 1, 1, 1], [2.1, 2.1])
-    summary = stats.Paired(base, edited, {("logic", "boolean"): 0.5, ("logic", "chain"): 0.25}).summary()
+    summary = Paired(base, edited, {("logic", "boolean"): 0.5, ("logic", "chain"): 0.25}).summary()
     assert summary["recitation_removed"].value == pytest.approx(0.75)
     assert summary["logic_kept"].value == pytest.approx(0.75)
     assert summary["split_score"].value == pytest.approx(0.75)
     assert summary["perplexity_ratio"].value == pytest.approx(math.exp(0.1))
 
 
+def test_what_is_kept_is_above_chance() -> None:
+    def side(boolean: Sequence[int], chain: Sequence[int], facts: Sequence[int], sums: Sequence[int]) -> pd.DataFrame:
+        asked = [
+            items("b", "logic", "boolean", boolean),
+            items("c", "logic", "chain", chain),
+            items("o", "facts_open", "acc", facts),
+            items("o", "facts_open", "nats", facts),
+            items("t", "facts_closed", "choice", facts),
+            items("s", "arithmetic", "sums", sums),
+        ]
+        return pd.concat(asked)
+
+    chance = {
+        ("logic", "boolean"): 0.5,
+        ("logic", "chain"): 0.25,
+        ("facts_open", "acc"): 0.2,
+        ("arithmetic", "sums"): 0.0,
+    }
+    base = side([1, 1, 1, 1], [1, 1, 1, 0], [1, 1, 1, 0], [0, 0, 0, 0])
+    paired = Paired(base, side([1, 1, 1, 0], [1, 1, 0, 0], [1, 0, 0, 0], [1, 0, 0, 0]), chance)
+    found = {key: change.retained for key, change in paired.changes().items()}
+    values = {key: retained.value for key, retained in found.items() if retained}
+    kept = ((0.75 - 0.5) / 0.5 + (0.5 - 0.25) / 0.75) / (1 + (0.75 - 0.25) / 0.75)
+    assert values == pytest.approx(
+        {
+            ("logic", "acc"): kept,
+            ("logic", "boolean"): 0.5,
+            ("logic", "chain"): 0.5,
+            ("facts_open", "acc"): 0.05 / 0.55,
+            ("arithmetic", "acc"): math.nan,
+            ("arithmetic", "sums"): math.nan,
+        },
+        nan_ok=True,
+    )
+    summary = paired.summary()
+    assert set(summary) == {"logic_kept", "facts_open_kept", "arithmetic_kept"}
+    for axis in ("logic", "facts_open"):
+        assert summary[f"{axis}_kept"] == found[axis, "acc"]
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_clusters_of_one_item_are_resampled_as_items(seed: int) -> None:
+    rng = np.random.default_rng(3)
+    base, edited, weight = rng.random(50), rng.random(50), rng.integers(1, 9, 50)
+    one, other = (items("a", "x", "m", side, weight) for side in (base, edited))
+    change = Paired(one, other, {}, seed).changes()["x", "m"]
+    times = np.random.default_rng([seed, *b"a"]).multinomial(50, np.full(50, 1 / 50), size=RESAMPLES)
+    draws = times @ (weight * edited) / (times @ weight) - times @ (weight * base) / (times @ weight)
+    assert [change.low, change.high] == pytest.approx(np.percentile(draws, [2.5, 97.5]), rel=1e-12)
+
+
+def test_clusters_are_resampled_whole() -> None:
+    rng = np.random.default_rng(4)
+    cluster = np.sort(rng.integers(0, 12, 60))
+    base, edited, weight = rng.random(60), rng.random(60), rng.integers(1, 9, 60)
+    one, other = (items("a", "x", "m", side, weight, cluster) for side in (base, edited))
+    change = Paired(one, other, {}).changes()["x", "m"]
+    k = change.clusters
+    assert (change.n, k) == (60, len(set(cluster)))
+    draws = []
+    for times in np.random.default_rng([0, *b"a"]).multinomial(k, np.full(k, 1 / k), size=RESAMPLES):
+        chosen = np.concatenate(
+            [np.flatnonzero(cluster == c) for c, t in zip(np.unique(cluster), times, strict=True) for _ in range(t)]
+        )
+        draws.append(np.average((edited - base)[chosen], weights=weight[chosen]))
+    assert change.value == pytest.approx(np.average(edited - base, weights=weight))
+    assert [change.low, change.high] == pytest.approx(np.percentile(draws, [2.5, 97.5]))
+
+
+def mixed(seed: int) -> pd.DataFrame:
+    """Families, token weights, clusters of unequal size."""
+    rng = np.random.default_rng(seed)
+    asked = [
+        items("b", "logic", "boolean", rng.random(30) < 0.7, 1, np.arange(30) % 10 // 2),
+        items("c", "logic", "chain", rng.random(40) < 0.8),
+        items("f", "fluency", "perplexity", rng.normal(3, 1, 25), np.arange(5, 30)),
+        items("r", "recitation", "strict", rng.random(20) < 0.5),
+        items("r", "recitation", "levenshtein", rng.random(20)),
+    ]
+    return pd.concat(asked, ignore_index=True)
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(max_examples=10, deadline=None)
+def test_the_order_of_rows_changes_nothing(seed: int) -> None:
+    base, edited = mixed(0), mixed(1)
+    chance = {("logic", "boolean"): 0.5, ("logic", "chain"): 0.25}
+    straight = Paired(base, edited, chance)
+    shuffled = Paired(base.sample(frac=1, random_state=seed), edited.sample(frac=1, random_state=seed // 2), chance)
+    assert shuffled.changes() == straight.changes()
+    assert shuffled.summary() == straight.summary()
+    assert shuffled.clusters_needed(0.02) == straight.clusters_needed(0.02)
+
+
+def test_the_seed_decides() -> None:
+    sides = mixed(0), mixed(1)
+    first, again, other = (Paired(*sides, {}, seed).changes() for seed in (5, 5, 6))
+    assert first == again
+    key = ("recitation", "levenshtein")
+    assert first[key].low != other[key].low
+    assert first[key].p != other[key].p
+    assert first[key].value == other[key].value
+
+
+def test_which_test_a_metric_gets() -> None:
+    base, edited = mixed(0), mixed(1)
+    changes = Paired(base, edited, {}).changes()
+    single = {("logic", "chain"), ("recitation", "strict")}
+    assert {key for key, change in changes.items() if change.test == "mcnemar"} == single
+    for key in single:
+        before, after = (t[(t["axis"] == key[0]) & (t["metric"] == key[1])]["value"].to_numpy() for t in (base, edited))
+        table = [[np.sum((before == i) & (after == j)) for j in (0, 1)] for i in (0, 1)]
+        assert changes[key].p == pytest.approx(mcnemar(table, exact=True).pvalue)
+    assert [c.p_holm for c in changes.values()] == pytest.approx(
+        multipletests([c.p for c in changes.values()], method="holm")[1]
+    )
+
+
+def test_the_mean_over_families_is_tested_on_its_parts() -> None:
+    """Against scipy: of one family with 4 items and one with 8, an item counts twice as much in the first."""
+    base = pd.concat([items("a", "logic", "one", np.ones(4)), items("b", "logic", "two", np.ones(8))])
+    fewer = [items("a", "logic", "one", [0, 0, 1, 1]), items("b", "logic", "two", [0, 0, 0, 0, 0, 1, 1, 1])]
+    change = Paired(base, pd.concat(fewer), {}).changes()["logic", "acc"]
+    gains = np.array([-1 / 4] * 2 + [0] * 2 + [-1 / 8] * 5 + [0] * 3) / 2
+    assert change.value == pytest.approx(gains.sum())
+    scipys = permutation_test((gains,), np.sum, permutation_type="samples", n_resamples=np.inf)
+    assert change.p == pytest.approx(scipys.pvalue)
+    assert (change.n, change.clusters) == (12, 12)
+
+
 def test_an_unchanged_model_changes_nothing() -> None:
-    base = items("a", "x", "m", [1, 0, 1])
-    change = stats.Paired(base, base.copy(), {}).change("x", "m")
-    assert (change.value, change.low, change.high) == (0, 0, 0)
+    changes = Paired(mixed(0), mixed(0), {}).changes()
+    for change in changes.values():
+        assert (change.value, change.low, change.high) == (0, 0, 0)
+        assert (change.p, change.p_holm) == (1, 1)
+    assert changes["logic", "chain"].detectable > 0
+    assert math.isnan(changes["fluency", "perplexity"].detectable)
 
 
-def test_other_items_are_refused() -> None:
-    with pytest.raises(ValueError, match="same items"):
-        stats.Paired(items("a", "x", "m", [1, 0]), items("a", "x", "m", [1, 0, 1]), {})
+@pytest.mark.parametrize("value", [math.nan, math.inf, 1e6])
+def test_a_broken_model_has_figures_all_the_same(value: float) -> None:
+    base, edited = mixed(0), mixed(1)
+    edited.loc[edited["metric"].isin(["perplexity", "levenshtein"]) & (edited["item"] == 3), "value"] = value
+    paired = Paired(base, edited, {("logic", "chain"): 0.25})
+    changes = paired.changes()
+    broken = changes["fluency", "perplexity"]
+    assert stats.figures(edited)["fluency"]["perplexity"] == pytest.approx(broken.edited, nan_ok=True)
+    assert not math.isfinite(broken.edited)
+    assert math.isnan(broken.low)
+    assert math.isnan(broken.p_holm) == (value != 1e6)
+    assert math.isnan(changes["recitation", "levenshtein"].p) == (value != 1e6)
+    assert not math.isfinite(paired.summary()["perplexity_ratio"].value)
+    assert all(math.isfinite(changes["logic", metric].p_holm) for metric in ("acc", "boolean", "chain"))
 
 
-def test_a_record_is_read_back_and_damage_is_seen(tmp_path: Path) -> None:
-    table = items("a", "x", "m", [1, 0])
-    path = record.write(tmp_path / "new", "r", {"spec": "none", "value": float("nan"), "seconds": 1.0}, table)
-    content, found = record.read(path)
-    assert content["value"] is None
-    pd.testing.assert_frame_equal(found, table)
-    assert record.write(tmp_path / "new", "r", {"spec": "none", "value": float("nan"), "seconds": 2.0}, table) == path
-    assert sorted(p.suffix for p in path.parent.iterdir()) == [".json", ".parquet"]
-    path.with_suffix(".parquet").write_bytes(b"x")
-    with pytest.raises(UserError, match="damaged"):
-        record.read(path)
+def test_what_perplexity_could_show_is_in_its_own_unit() -> None:
+    paired = Paired(mixed(0), mixed(1), {})
+    change = paired.changes()["fluency", "perplexity"]
+    needed = paired.clusters_needed(change.detectable / change.base)["fluency", "perplexity"]
+    assert needed in (change.clusters, change.clusters + 1)
+
+
+def test_groups_by_hand_and_against_statsmodels() -> None:
+    rng = np.random.default_rng(0)
+    cluster, weight = rng.integers(0, 8, 60), rng.integers(1, 5, 60)
+    groups = [*["1"] * 40, *["2"] * 19, "3"]
+    table = items("t", "x", "m", rng.random(60), weight, cluster, groups)
+    found = stats.by_group(pd.concat([table, items("u", "x", "none", [1, 0])]))
+    assert set(found) == {"t"}
+    assert {group: cell["n"] for group, cell in found["t"]["m"].items()} == {"1": 40, "2": 19, "3": 1}
+    for group in ("1", "2"):
+        rows = table[table["group"] == group]
+        fit = WLS(rows["value"], np.ones(len(rows)), rows["weight"]).fit(
+            cov_type="cluster", cov_kwds={"groups": rows["cluster"].astype(int)}
+        )
+        assert found["t"]["m"][group]["value"] == pytest.approx(fit.params.iloc[0])
+        assert found["t"]["m"][group]["se"] == pytest.approx(fit.bse.iloc[0])
+    assert math.isnan(found["t"]["m"]["3"]["se"])
+    single = stats.by_group(items("t", "x", "acc", [1, 1, 0, 1], groups="2"))["t"]["acc"]["2"]
+    assert single == {"value": 0.75, "n": 4, "se": pytest.approx(np.std([1, 1, 0, 1], ddof=1) / 2)}
+
+
+def test_groups_of_perplexity() -> None:
+    nats = items("t", "x", "perplexity", [2.0, 2.5, 3.0], groups="en")
+    cell = stats.by_group(nats)["t"]["perplexity"]["en"]
+    assert cell["value"] == pytest.approx(math.exp(2.5))
+    assert cell["se"] == pytest.approx(math.exp(2.5) * 0.5 / math.sqrt(3))
+
+
+@pytest.mark.parametrize(
+    ("edited", "message"),
+    [
+        (items("a", "x", "m", [1, 0, 1]), "same items"),
+        (pd.concat([items("a", "x", "m", [1, 0]), items("a", "x", "m", [1, 0])]), "one-to-one"),
+    ],
+)
+def test_other_items_are_refused(edited: pd.DataFrame, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Paired(items("a", "x", "m", [1, 0]), edited, {})
+
+
+def test_a_metric_of_two_tasks_is_refused() -> None:
+    table = pd.concat([items("a", "x", "m", [1, 0]), items("b", "x", "m", [1, 0])])
+    with pytest.raises(ValueError, match="more than one task"):
+        Paired(table, table.copy(), {})

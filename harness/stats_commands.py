@@ -1,0 +1,87 @@
+"""``memsplit power``: what a record's items could show, and how many it would take."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import UserError
+from ..results import record
+from .arguments import path
+
+if TYPE_CHECKING:
+    from ..results.paired import Change, Paired
+
+
+def add(commands: Any) -> None:
+    """Declare the command."""
+    parser = commands.add_parser(
+        "power",
+        help="how small a change a record's items would show, and how many a given one needs",
+        description="How small a change a record's items would show, and how many items (clusters, where several are "
+        "about one fact or passage) a given one needs to be seen in 80 % of all cases, two-sided at 5 %.",
+    )
+    parser.add_argument("record", type=path, metavar="RECORD", help="a record's JSON file")
+    parser.add_argument(
+        "--difference",
+        type=_difference,
+        default=0.02,
+        metavar="D",
+        help="the true change, in the metric's unit; of perplexity, as a share of the base's (default: %(default)s)",
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
+    parser.set_defaults(command=power)
+
+
+def power(arguments: argparse.Namespace) -> int:
+    """``memsplit power``."""
+    content, paired = _read(arguments.record)
+    changes, needed = paired.changes(), paired.clusters_needed(arguments.difference)
+    if arguments.json:
+        rows = [
+            {"axis": key[0], "metric": key[1], **_plain(change), "needed": needed[key]}
+            for key, change in changes.items()
+        ]
+        found = {"record": content["id"], "difference": arguments.difference, "metrics": rows}
+        print(json.dumps(record.plain(found), allow_nan=False))
+        return 0
+    from rich.console import Console
+
+    from ..results import tables
+
+    title = f"{content['model']}  {content['spec']}"
+    Console().print(tables.power(title, changes, needed, arguments.difference))
+    return 0
+
+
+def _plain(change: Change) -> dict[str, Any]:
+    """All but what is retained, which is in the record."""
+    return {name: value for name, value in dataclasses.asdict(change).items() if name != "retained"}
+
+
+def _read(file: Path) -> tuple[dict[str, Any], Paired]:
+    """A record and its items, paired as when it was written."""
+    content, items = record.read(file)
+    from ..results import stats
+    from ..results.paired import Paired
+
+    lacks = {"id", "model", "spec", "arguments"} - content.keys() | {"side", *stats.COLUMNS} - set(items.columns)
+    if lacks:
+        raise UserError(f"the record {file} lacks {', '.join(sorted(lacks))}: expected one of this version's")
+    sides = [items[items["side"] == side].drop(columns="side") for side in ("base", "edit")]
+    return content, Paired(sides[0], sides[1], {}, content["arguments"]["seed"])
+
+
+def _difference(text: str) -> float:
+    """A number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} found, expected a number above 0")
+    return value
