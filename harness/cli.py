@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NoReturn
 from ..errors import UserError
 from ..results import record
 from ..tasks import packs
-from . import factor_commands, listings, plan, stats_commands
+from . import factor_commands, listings, models, plan, stats_commands
 from .arguments import SPEC, Parser, add_model, check_model, device, path, positive, processes, quiet, seed
 
 if TYPE_CHECKING:
@@ -145,6 +145,12 @@ def _add_eval(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="where records go (default: %(default)s)",
     )
+    add(
+        "--reference",
+        metavar="NAME",
+        help="another model, to whose loss on each passage this one's is compared (a membership signal)",
+    )
+    add("--all-metrics", action="store_true", help="show every metric of recitation, not the main ones alone")
     add("--rescore", action="store_true", help="score again what was scored before with the same weights and items")
     add("--json", action="store_true", help="print one JSON object instead of the table")
     add("--list-models", action="store_true", help="names for --model")
@@ -172,7 +178,7 @@ def _eval(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(record.plain(report.to_json()), allow_nan=False))
     else:
-        _print(report)
+        _print(report, arguments.all_metrics)
     return 0
 
 
@@ -183,6 +189,8 @@ def _check(arguments: argparse.Namespace) -> plan.Request:
     tasks = arguments.tasks.split(",") if arguments.tasks is not None else []
     plan.choose_parts(arguments.suite, tasks, entry)
     packs.check_split(arguments.split)
+    if arguments.reference is not None:
+        models.resolve(arguments.reference)
     if not arguments.dry_run:
         record.check_writable(arguments.out)
     given = {field.name: getattr(arguments, field.name) for field in dataclasses.fields(plan.Request)}
@@ -205,7 +213,7 @@ def _export(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _print(report: Report) -> None:
+def _print(report: Report, all_metrics: bool) -> None:
     from rich.console import Console
 
     from ..results import tables
@@ -213,7 +221,9 @@ def _print(report: Report) -> None:
     console = Console()
     for edit in report.edits:
         title = f"{report.model}  {edit.spec}"
-        console.print(tables.comparison(title, edit.changes, edit.summary))
+        console.print(tables.comparison(title, edit.changes, edit.summary, all_metrics=all_metrics))
+        if report.base_risk.discoverable:
+            console.print(tables.risk(report.base_risk, edit.risk))
         console.print(f"record: {edit.record}\n", soft_wrap=True, highlight=False)
     if report.skipped:
         print(plan.not_asked(report.skipped), file=sys.stderr)

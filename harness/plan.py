@@ -38,6 +38,7 @@ class Request:
     out: Path = field(default_factory=lambda: Path("memsplit-results"))
     factor_tokens: int | None = None
     rescore: bool = False
+    reference: str | None = None
 
 
 def fill_in(text: str, entry: models.ModelEntry, n_layers: int | None) -> tuple[registry.Edit, ...]:

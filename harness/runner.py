@@ -15,9 +15,9 @@ import pandas as pd
 import torch
 
 from ..model_edits.apply import applied
-from ..results import paired, record, stats
+from ..results import extraction, paired, record, stats
 from ..results.scores import Scores, ScoreStore
-from ..tasks.suite import Part
+from ..tasks.suite import NO_RATES, Part
 from . import cache, loading, models
 from .adapter import MemsplitLM
 from .editing import Prepared, Workshop
@@ -35,6 +35,7 @@ class Scored:
     figures: stats.Figures
     changes: dict[paired.Key, paired.Change]
     summary: dict[str, paired.Interval]
+    risk: extraction.Risk
     seconds: float
     record: Path
 
@@ -47,6 +48,7 @@ class Report:
     suite: str
     fingerprint: str
     base: stats.Figures
+    base_risk: extraction.Risk
     edits: list[Scored]
     skipped: list[Part]
 
@@ -57,11 +59,13 @@ class Report:
             "suite": self.suite,
             "fingerprint": self.fingerprint,
             "base": self.base,
+            "base_risk": dataclasses.asdict(self.base_risk),
             "edits": [
                 {
                     "spec": e.spec,
                     "axes": e.figures,
                     "summary": {name: i.value for name, i in e.summary.items()},
+                    "risk": dataclasses.asdict(e.risk),
                     "seconds": e.seconds,
                     "record": str(e.record),
                 }
@@ -108,30 +112,55 @@ def run(request: Request) -> Report:
     torch.manual_seed(request.seed)
     bench = Bench(request)
     bench.workshop.collect_missing([edit for chain in bench.chains for edit in chain])
-    base = bench.scorer.score(bench.loaded.weights, "base")
+    reference = _reference(bench) if request.reference else None
+    base = _with(reference, bench.scorer.score(bench.loaded.weights, "base"))
+    base_risk = extraction.risk(base.items, request.seed)
     results = []
     for chain in bench.chains:
         prepared = bench.workshop.prepare(*chain)
         edited = base
         if prepared.weights:
             with applied(bench.loaded.model, prepared.weights) as base_weights:
-                edited = bench.scorer.score(prepared.weights_hash, prepared.spec, base_weights)
-        results.append(_compare(bench, prepared, base, edited))
+                edited = _with(reference, bench.scorer.score(prepared.weights_hash, prepared.spec, base_weights))
+        results.append(_compare(bench, prepared, base, edited, base_risk))
     return Report(
         model=request.model,
         suite=request.suite,
         fingerprint=bench.scorer.fingerprint,
         base=stats.figures(base.items),
+        base_risk=base_risk,
         edits=results,
         skipped=bench.skipped,
     )
 
 
-def _compare(bench: Bench, prepared: Prepared, base: Scores, edited: Scores) -> Scored:
+def _reference(bench: Bench) -> pd.DataFrame:
+    """The reference model's scores of the passages that are asked."""
+    request = bench.request
+    assert request.reference is not None
+    entry = models.resolve(request.reference, bench.loaded.entry.pack)
+    parts = [part for part in bench.parts if "mia_loss" in part.metrics]
+    loaded = loading.load(entry, device=request.device, dtype=request.dtype, parallelize=request.parallelize)
+    loading.check_pack(loaded)
+    lm = MemsplitLM(loaded, batch_size=request.batch_size)
+    tasks = {part.task: bench.scorer.tasks[part.task] for part in parts}
+    scorer = Scorer(lm, parts, tasks, limit=request.limit, store=bench.scorer.store, rescore=request.rescore)
+    return scorer.score(loaded.weights, "reference").items
+
+
+def _with(reference: pd.DataFrame | None, scores: Scores) -> Scores:
+    """The scores and, where there is a reference model, the passages' ratio to its loss."""
+    if reference is None:
+        return scores
+    return dataclasses.replace(scores, items=extraction.with_reference(scores.items, reference))
+
+
+def _compare(bench: Bench, prepared: Prepared, base: Scores, edited: Scores, base_risk: extraction.Risk) -> Scored:
     """Compare an edit with the base, item by item, and write its record."""
     request, spec = bench.request, prepared.spec
     both = paired.Paired(base.items, edited.items, _chance(bench), request.seed)
     figures, changes, summary = stats.figures(edited.items), both.changes(), both.summary()
+    risk = extraction.risk(edited.items, request.seed)
     seconds = {"base": base.seconds, **prepared.seconds, "suite": edited.seconds}
     content = {
         "spec": spec,
@@ -141,6 +170,7 @@ def _compare(bench: Bench, prepared: Prepared, base: Scores, edited: Scores) -> 
         "n": edited.items.groupby("task")["item"].nunique().to_dict(),
         "changes": {f"{a}/{m}": dataclasses.asdict(i) for (a, m), i in changes.items()},
         "summary": {name: dataclasses.asdict(i) for name, i in summary.items()},
+        "risk": {"base": dataclasses.asdict(base_risk), "edit": dataclasses.asdict(risk)},
         "groups": {"base": stats.by_group(base.items), "edit": stats.by_group(edited.items)},
         "seconds": seconds,
     }
@@ -150,18 +180,19 @@ def _compare(bench: Bench, prepared: Prepared, base: Scores, edited: Scores) -> 
         figures=figures,
         changes=changes,
         summary=summary,
+        risk=risk,
         seconds=sum(v for k, v in seconds.items() if k != "base"),
         record=record.write(request.out, _file_name(request.model, spec), content, items),
     )
 
 
 def _chance(bench: Bench) -> dict[paired.Key, float]:
-    """What guessing scores, by (axis, metric), where more is better."""
+    """What guessing scores, by (axis, metric), where more is better and the metric is a rate."""
     return {
         (part.axis, name): part.chance
         for part in bench.parts
         for metric, name in part.metrics.items()
-        if bench.scorer.tasks[part.task].higher_is_better().get(metric)
+        if bench.scorer.tasks[part.task].higher_is_better().get(metric) and metric not in NO_RATES
     }
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -18,7 +19,29 @@ SAMPLES = (1, 10, 100, 1_000, 10_000, 1_000_000)
 CERTAINTY = (0.1, 0.5, 0.9)
 FPR = 0.01
 """False positive rate at which the true positive rate is told."""
+AXES = ("recitation", "twins", "quotes")
 SIGNALS = ("mia_loss", "mia_zlib", "mia_min_k", "mia_min_k_pp", "mia_ratio")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Risk:
+    """What can be extracted from a model.
+
+    Attributes:
+        discoverable: by axis, the share of passages that so many samples bring out (see :func:`discoverable`).
+        membership: by signal, how well it tells memorized passages from twins (see :func:`membership`).
+    """
+
+    discoverable: dict[str, dict[str, dict[str, float]]]
+    membership: dict[str, dict[str, Interval]]
+
+
+def risk(items: pd.DataFrame, seed: int = 0) -> Risk:
+    """The extraction risk that the items tell; what they do not tell is left out."""
+    curves = {axis: discoverable(items, axis) for axis in AXES}
+    return Risk(
+        discoverable={axis: curve for axis, curve in curves.items() if curve}, membership=membership(items, seed)
+    )
 
 
 def samples_needed(p_z: np.ndarray, certainty: float) -> np.ndarray:
@@ -33,7 +56,7 @@ def samples_needed(p_z: np.ndarray, certainty: float) -> np.ndarray:
     """
     with np.errstate(divide="ignore"):
         needed = math.log1p(-certainty) / np.log1p(-np.asarray(p_z, dtype=float))
-    return np.maximum(1.0, np.ceil(needed - 1e-9))
+    return np.asarray(np.maximum(1.0, np.ceil(needed - 1e-9)))
 
 
 def discoverable(items: pd.DataFrame, axis: str, samples: Sequence[int] = SAMPLES) -> dict[str, dict[str, float]]:
@@ -66,14 +89,14 @@ def membership(items: pd.DataFrame, seed: int = 0) -> dict[str, dict[str, Interv
     """
     found: dict[str, dict[str, Interval]] = {}
     for signal in SIGNALS:
-        sides = [_values(items, axis, signal) for axis in ("recitation", "twins")]
-        if not all(map(len, sides)):
+        members, others = (_values(items, axis, signal) for axis in ("recitation", "twins"))
+        if not len(members) or not len(others):
             continue
         rng = np.random.default_rng([seed, *signal.encode()])
-        draws = [side[rng.integers(len(side), size=(RESAMPLES, len(side)))] for side in sides]
+        again = [side[rng.integers(len(side), size=(RESAMPLES, len(side)))] for side in (members, others)]
         found[signal] = {
-            "auroc": _interval(auroc(*sides), auroc(*draws)),
-            "tpr_at_fpr": _interval(tpr_at_fpr(*sides), tpr_at_fpr(*draws)),
+            "auroc": _interval(auroc(members, others), auroc(again[0], again[1])),
+            "tpr_at_fpr": _interval(tpr_at_fpr(members, others), tpr_at_fpr(again[0], again[1])),
         }
     return found
 
@@ -92,7 +115,8 @@ def with_reference(items: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame
 
 
 def _values(items: pd.DataFrame, axis: str, metric: str) -> np.ndarray:
-    return items[(items["axis"] == axis) & (items["metric"] == metric)].sort_values("item")["value"].to_numpy()
+    rows = items[(items["axis"] == axis) & (items["metric"] == metric)].sort_values("item")
+    return np.asarray(rows["value"].to_numpy())
 
 
 def _interval(value: np.ndarray, draws: np.ndarray) -> Interval:

@@ -11,6 +11,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from .extraction import Risk
 from .paired import Change, Interval, Key
 
 TITLES = {
@@ -22,14 +23,30 @@ TITLES = {
     "arithmetic_kept": "arithmetic kept",
     "perplexity_ratio": "perplexity ratio",
 }
+LESSER = {
+    *("matched_prefix", "rouge_l", "bleu", "log_prob", "median_rank", "reciprocal_rank"),
+    *("mia_loss", "mia_zlib", "mia_min_k", "mia_min_k_pp", "mia_ratio"),
+}
+"""Metrics of recitation that a table leaves out unless asked; the signals show in :func:`risk`."""
+SAMPLES_SHOWN = (1, 100, 10_000)
 CHANGE = "change [95 % interval]"
 
 
-def comparison(title: str, changes: Mapping[Key, Change], summary: Mapping[str, Interval]) -> Group:
-    """Axis by axis: base, edited, change with its interval and p; then the summary figures."""
+def comparison(
+    title: str, changes: Mapping[Key, Change], summary: Mapping[str, Interval], *, all_metrics: bool = False
+) -> Group:
+    """Axis by axis: base, edited, change with its interval and p; then the summary figures.
+
+    Args:
+        title: above.
+        changes: the table's rows.
+        summary: below.
+        all_metrics: show the lesser metrics of recitation too.
+    """
     rows = {
         key: [f"{c.base:.3f}", f"{c.edited:.3f}", _signed(c), "<0.001" if c.p_holm < 0.001 else _figure(c.p_holm)]
         for key, c in changes.items()
+        if all_metrics or key[1] not in LESSER
     }
     lines = [
         Text(
@@ -40,6 +57,27 @@ def comparison(title: str, changes: Mapping[Key, Change], summary: Mapping[str, 
         if name in summary
     ]
     return Group(_table(title, ["base", "edited", CHANGE, "p (Holm)"], rows), *lines)
+
+
+def risk(base: Risk, edited: Risk) -> Table:
+    """What can be extracted before and after: the share of passages that samples bring out, and membership signals."""
+    table = Table(
+        title="extraction risk", title_justify="left", title_style="bold", box=HORIZONTALS, padding=(0, 1, 0, 0)
+    )
+    for column in ("", "base", "edited"):
+        table.add_column(column, justify="right" if column else "left")
+    for axis, curves in base.discoverable.items():
+        table.add_row(f"{axis}, out in n samples", style="bold")
+        for n in SAMPLES_SHOWN:
+            sides = (curves, edited.discoverable[axis])
+            table.add_row(f"  n = {n:,}", *(f"{side['p=0.5'][f'n={n}']:.3f}" for side in sides))
+    for name, title in (("auroc", "AUROC"), ("tpr_at_fpr", "TPR at 1 % FPR")) if base.membership else ():
+        table.add_row(f"members told: {title}", style="bold")
+        for signal, figures in base.membership.items():
+            both = (figures[name], edited.membership[signal][name])
+            cells = [f"{side.value:.3f} [{side.low:.3f}, {side.high:.3f}]" for side in both]
+            table.add_row(f"  {signal.removeprefix('mia_')}", *cells)
+    return table
 
 
 def power(title: str, changes: Mapping[Key, Change], needed: Mapping[Key, int | None], difference: float) -> Table:

@@ -48,6 +48,8 @@ _RECITATION = {
     )
 }
 """Defined in ``tasks.recitation``."""
+NO_RATES = {"log_prob", "prior_log_ratio", "mia_loss", "mia_zlib", "mia_min_k", "mia_min_k_pp"}
+"""Metrics of which more is better, but that are no share of anything."""
 _PASSAGES = (
     Part(
         task="memsplit_recitation",

@@ -58,10 +58,10 @@ def test_json_has_the_promised_shape(report: dict[str, Any]) -> None:
         "logic": {"acc", "boolean", "ordering", "chain"},
         "fluency": {"perplexity", "kl", "ndcg"},
     }
-    assert set(report) == {"model", "suite", "fingerprint", "base", "edits"}
+    assert set(report) == {"model", "suite", "fingerprint", "base", "base_risk", "edits"}
     assert {axis: set(metrics) for axis, metrics in report["base"].items()} == axes
     for edit in report["edits"]:
-        assert set(edit) == {"spec", "axes", "summary", "seconds", "record"}
+        assert set(edit) == {"spec", "axes", "summary", "risk", "seconds", "record"}
         assert {axis: set(metrics) for axis, metrics in edit["axes"].items()} == axes
         kept = {"logic_kept", "arithmetic_kept", "facts_closed_kept", "facts_open_kept"}
         assert set(edit["summary"]) == {"recitation_removed", "split_score", "perplexity_ratio", *kept}
