@@ -274,6 +274,29 @@ def test_packs_that_do_not_fit_are_refused(cache: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_audit_tells_more_of_what_can_be_extracted(cache: Path, tmp_path: Path) -> None:
+    arguments = ["--suite", "memsplit_audit", "--edit", "kfac-50", "--limit", "3", "--factor-tokens", "1024"]
+    reference = tmp_path / "reference"
+    small = memsplit("export", "--edit", "kfac-50", "--out", reference, "--factor-tokens", 1024, cache=cache)
+    assert small.returncode == 0, small.stderr
+    done = memsplit("eval", *arguments, "--reference", reference, "--json", "--out", tmp_path / "out", cache=cache)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    base, edited = report["base"], report["edits"][0]["axes"]
+    more = {"longest_prefix", "position_strict", "prior_log_ratio", "p_z_beyond_prior", "near_verbatim", "mia_ratio"}
+    assert set(base["recitation"]) == set(base["twins"]) == FIGURES | more
+    for figure in ("longest_prefix", "position_strict", "p_z_beyond_prior", "near_verbatim"):
+        assert base["recitation"][figure] > 0.8
+        assert base["twins"][figure] < 0.2
+    assert base["recitation"]["near_verbatim"] >= base["recitation"]["p_z"]
+    assert edited["recitation"]["near_verbatim"] < 0.01
+    assert edited["recitation"]["mia_ratio"] == pytest.approx(1, abs=0.01)
+    assert report["base_risk"]["membership"]["mia_ratio"]["auroc"]["value"] == 1
+    assert report["base_risk"]["discoverable"]["recitation"]["p=0.9"]["n=100"] == 1
+    assert report["edits"][0]["risk"]["discoverable"]["recitation"]["p=0.1"]["n=10000"] == 0
+    _refused(memsplit("eval", "--reference", "olmo-tinny", cache=cache), ["olmo-tinny", "did you mean 'olmo-tiny'"])
+
+
 def test_truncated_factors_are_refused(tmp_path: Path) -> None:
     arguments = ["--edit", "kfac-50", "--tasks", "memsplit_twins", *SMALL]
     first = memsplit("eval", *arguments, "--out", tmp_path / "a", cache=tmp_path / "cache")
