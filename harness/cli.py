@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NoReturn
 from ..errors import UserError
 from ..results import record
 from ..tasks import packs
-from . import factor_commands, listings, plan
+from . import factor_commands, listings, pack_commands, plan
 from .arguments import SPEC, Parser, add_model, check_model, device, path, positive, processes, quiet, seed
 
 if TYPE_CHECKING:
@@ -89,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
         )
     )
     factor_commands.add(commands)
+    pack_commands.add(commands)
     organism = commands.add_parser("organism", help="the embedded model")
     actions = organism.add_subparsers(required=True, parser_class=Parser, metavar="ACTION")
     train = actions.add_parser(
