@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memsplit.harness import cli
+from memsplit.errors import UserError
+from memsplit.harness import cli, models, plan
 from memsplit.tasks import packs
 from memsplit.tasks.overlap import RUN, Overlap, groups
 
@@ -246,6 +247,16 @@ def test_one_file_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert check(capsys, folder / "twins.jsonl")[0] == 1
     assert cli.main(["pack", "show", str(folder / "twins.jsonl")]) == 0
     assert " ".join(capsys.readouterr().out.split()) == "twins.jsonl 4 lines, 2 dev, 2 test"
+
+
+def test_an_edit_is_told_what_to_forget_and_what_to_keep(tmp_path: Path) -> None:
+    files = sound()
+    entry = models.resolve("olmo-tiny", str(write(tmp_path, files)))
+    assert plan.fill_in("finetune", entry, 4)
+    for kind in ("clean", "memorized"):
+        pack = write(tmp_path / kind, {name: rows for name, rows in files.items() if name != kind})
+        with pytest.raises(UserError, match=r"memorized\.jsonl, and what to keep by its clean\.jsonl: expected --pack"):
+            plan.fill_in("finetune", models.resolve("olmo-tiny", str(pack)), 4)
 
 
 @pytest.mark.parametrize("action", ["check", "show"])
