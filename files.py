@@ -60,6 +60,12 @@ def check_writable(folder: Path) -> None:
     tempfile.TemporaryFile(dir=parent).close()
 
 
+def sha256(path: Path) -> str:
+    """Of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def canonical(value: object) -> str:
     """The one JSON text of a value."""
     return json.dumps(value, sort_keys=True)

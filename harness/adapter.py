@@ -31,17 +31,19 @@ class Continuation(str):
     Attributes:
         ids: that the text was decoded from.
         gold: the suffix's.
+        passage: the text of prefix and suffix.
         reading: what one teacher-forced pass says of the passage.
     """
 
     ids: list[int]
     gold: list[int]
+    passage: str
     reading: Reading
 
-    def __new__(cls, text: str, ids: list[int], gold: list[int], reading: Reading) -> Continuation:
+    def __new__(cls, text: str, ids: list[int], gold: list[int], passage: str, reading: Reading) -> Continuation:
         """Text with what it was made from."""
         self = super().__new__(cls, text)
-        self.ids, self.gold, self.reading = ids, gold, reading
+        self.ids, self.gold, self.passage, self.reading = ids, gold, passage, reading
         return self
 
 
@@ -164,8 +166,8 @@ class MemsplitLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
                 self._decode(chunk, passages, found)
         found = [ids[: next((k for k, t in enumerate(ids) if t in ends), len(ids))] for ids in found]
         return [
-            Continuation(self.tok_decode(ids), ids, suffix, reading)
-            for ids, (_, suffix), reading in zip(found, passages, readings, strict=True)
+            Continuation(self.tok_decode(ids), ids, suffix, self.tok_decode(prefix + suffix), reading)
+            for ids, (prefix, suffix), reading in zip(found, passages, readings, strict=True)
         ]
 
     def _probe(self, docs: Sequence[Mapping[str, Any]]) -> list[Probed]:

@@ -39,7 +39,11 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="a name of --list-models, a folder, a GGUF file, or a hub id (default: %(default)s)",
     )
-    add("--pack", metavar="NAME", help="probe data: a shipped pack or a folder (default: the model's)")
+    add(
+        "--pack",
+        metavar="NAME",
+        help="probe data: a pack's name or a folder, or several joined by + (default: the model's)",
+    )
     add("--device", help="default: cuda if there is one, else cpu")
     add("--dtype", help=f"one of {', '.join(DTYPES)} (default: the model's; float32 on a CPU)")
     add("--parallelize", action="store_true", help="spread the model over all devices (device_map=auto)")

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NoReturn
 from ..errors import UserError
 from ..results import record
 from ..tasks import packs
-from . import factor_commands, listings, models, plan, stats_commands
+from . import download, factor_commands, listings, models, pack_commands, plan, stats_commands
 from .arguments import SPEC, Parser, add_model, check_model, device, path, positive, processes, quiet, seed
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """``memsplit``: returns the exit code, 2 for a user's mistake."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TQDM_DISABLE", "1")  # read when tqdm is imported; our own progress covers the whole run
+    if download.offline():  # one word for all that fetches
+        os.environ["HF_HUB_OFFLINE"] = "1"
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _terminated)
     try:
@@ -90,6 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     factor_commands.add(commands)
     stats_commands.add(commands)
+    pack_commands.add(commands)
     organism = commands.add_parser("organism", help="the embedded model")
     actions = organism.add_subparsers(required=True, parser_class=Parser, metavar="ACTION")
     train = actions.add_parser(

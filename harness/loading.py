@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import torch
 from huggingface_hub import try_to_load_from_cache
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
 from ..errors import UserError
 from ..files import digest
@@ -17,7 +18,7 @@ from ..model_edits.hashing import tensors_sha256
 from ..model_edits.pretrained import fetch, load_model
 from ..tasks import packs
 from .models import ModelEntry
-from .passages import passage_ids, text_ids
+from .passages import passage_ids, spell, text_ids
 
 OFFLINE_HINT = "; without a network, olmo-tiny and local folders work"
 
@@ -54,13 +55,10 @@ def load(entry: ModelEntry, *, device: str, dtype: str | None = None, paralleliz
         UserError: it cannot be fetched, is damaged, or is no causal language model; the message says which and the
             remedy.
     """
-    where: dict[str, Any] = {"revision": entry.revision} if entry.revision else {}
-    where |= {"gguf_file": entry.gguf_file} if entry.gguf_file else {}
+    where = _where(entry)
     spread = {"device_map": "auto"} if parallelize else {}
     dtype = dtype or ("float32" if torch.device(device).type == "cpu" else entry.dtype)
-    tokenizer = fetch(
-        entry.pretrained, "tokenizer", lambda: AutoTokenizer.from_pretrained(entry.pretrained, **where), OFFLINE_HINT
-    )
+    tokenizer = load_tokenizer(entry)
     model = load_model(entry.pretrained, hint=OFFLINE_HINT, dtype=dtype, **where, **spread)
     if entry.gguf_file:  # it is a plain model now, and can be saved as one
         model.hf_quantizer = None
@@ -73,6 +71,34 @@ def load(entry: ModelEntry, *, device: str, dtype: str | None = None, paralleliz
         weights=tensors_sha256(model.state_dict(), base=_settings_hash(model, tokenizer)),
         revision=_commit(entry),
     )
+
+
+def load_tokenizer(entry: ModelEntry) -> PreTrainedTokenizerBase:
+    """A model's tokenizer.
+
+    Raises:
+        UserError: as :func:`load`.
+    """
+    return _fetch(entry, "tokenizer", AutoTokenizer)
+
+
+def load_config(entry: ModelEntry) -> Any:
+    """A model's configuration, without its weights.
+
+    Raises:
+        UserError: as :func:`load`.
+    """
+    return _fetch(entry, "configuration", AutoConfig)
+
+
+def _fetch(entry: ModelEntry, part: str, auto: Any) -> Any:
+    load = functools.partial(auto.from_pretrained, entry.pretrained, **_where(entry))
+    return fetch(entry.pretrained, part, load, OFFLINE_HINT)
+
+
+def _where(entry: ModelEntry) -> dict[str, Any]:
+    """What names a model beside its hub id or folder, for transformers."""
+    return {name: value for name in ("revision", "gguf_file") if (value := getattr(entry, name))}
 
 
 def _settings_hash(model: Any, tokenizer: PreTrainedTokenizerBase) -> str:
@@ -95,8 +121,8 @@ def check_pack(loaded: LoadedModel) -> None:
     """Refuse a pack that does not fit the model.
 
     Raises:
-        UserError: an id is out of the vocabulary, the ids of the first memorized passage do not spell its text, or a
-            passage is longer than the model's context.
+        UserError: an id is out of the vocabulary, the ids of the first passage that has both do not spell its text, or
+            a passage is longer than the model's context.
     """
     pack = packs.find(loaded.entry.pack)
     rows = {kind: pack.rows(kind) for kind in (*packs.PASSAGES, "clean") if pack.has(kind)}
@@ -105,13 +131,11 @@ def check_pack(loaded: LoadedModel) -> None:
     context = getattr(loaded.model.config, "max_position_embeddings", None)
     texts = [prefix + suffix for prefix, suffix in (passage_ids(row, loaded.tokenizer) for row in passages)]
     texts += [text_ids(row, loaded.tokenizer) for row in rows.get("clean", ())]
-    by_ids = next((row for row in passages if "prefix_ids" in row), None)
-    if by_ids is not None:
-        in_range = max(map(max, texts)) < vocabulary
-        spelled = "".join(loaded.tokenizer.decode(by_ids["prefix_ids"]).split()) if in_range else None
-        if spelled != "".join(by_ids["prefix_text"].split()):
-            raise UserError(
-                f"the pack {pack.name!r} is of another tokenizer than {loaded.entry.name!r}: its ids spell other text"
-            )
+    both = next((row for row in passages if "prefix_ids" in row and row["prefix_text"]), None)
+    in_range = all(max(ids, default=0) < vocabulary for ids in texts)
+    if not in_range or (both and not spell(both["prefix_ids"], both["prefix_text"], loaded.tokenizer)):
+        raise UserError(
+            f"the pack {pack.name!r} is of another tokenizer than {loaded.entry.name!r}: its ids spell other text"
+        )
     if context is not None and any(len(ids) > context for ids in texts):
         raise UserError(f"the pack {pack.name!r} has passages of over {context} tokens, the context of the model")

@@ -14,8 +14,9 @@ from typing import Any
 
 from ..errors import UserError, unknown
 from ..tasks import packs
-from . import corpus
+from . import corpus, pack_source
 
+packs.MADE.update(pack_source.MAKERS)
 ORGANISM = Path(__file__).parent / "organism" / "olmo-tiny"
 
 
@@ -71,6 +72,7 @@ TABLE = (
     ModelEntry(
         name="olmo-1b",
         pretrained="allenai/OLMo-2-0425-1B",
+        pack="olmo-1b+world",
         corpus="allenai/dolmino-mix-1124:default:train:text",
         factor_tokens=20_000_000,
         dtype="bfloat16",
@@ -79,6 +81,7 @@ TABLE = (
     ModelEntry(
         name="olmo-7b",
         pretrained="allenai/OLMo-2-1124-7B",
+        pack="olmo-7b+world",
         corpus="allenai/dolmino-mix-1124:default:train:text",
         factor_tokens=20_000_000,
         dtype="bfloat16",

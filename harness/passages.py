@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 
@@ -18,6 +18,11 @@ def passage_ids(row: Mapping[str, Any], tokenizer: Any) -> tuple[list[int], list
     whole = _encode(prefix + row["prefix_text"][len(prefix) :] + row["suffix_text"], tokenizer)
     cut = len(_encode(prefix, tokenizer))
     return whole[:cut], whole[cut:]
+
+
+def spell(ids: Sequence[int], text: str, tokenizer: Any) -> bool:
+    """Whether the ids are of this text, but for white space."""
+    return "".join(tokenizer.decode(ids).split()) == "".join(text.split())
 
 
 def text_ids(row: Mapping[str, Any], tokenizer: Any) -> list[int]:

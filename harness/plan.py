@@ -56,9 +56,10 @@ def fill_in(text: str, entry: models.ModelEntry, n_layers: int | None) -> tuple[
 
 
 def _fill_in(edit: registry.Edit, entry: models.ModelEntry, n_layers: int | None) -> registry.Edit:
-    if edit.needs_passages and not packs.find(entry.pack).has("memorized"):
+    if edit.needs_passages and not all(map(packs.find(entry.pack).has, ("memorized", "clean"))):
         raise UserError(
-            f"{edit.name!r} is told what to forget by a pack's memorized.jsonl: expected --pack NAME or FOLDER"
+            f"{edit.name!r} is told what to forget by a pack's memorized.jsonl, and what to keep by its clean.jsonl: "
+            "expected --pack NAME or FOLDER"
         )
     if not edit.targeted:
         return edit

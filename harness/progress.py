@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -22,12 +23,29 @@ def track(items: Iterable[T], label: str, total: int, done: int = 0) -> Iterator
         total: how many items there are in all.
         done: how many of those were finished before (resumed work); they do not count towards the estimate.
     """
+    with meter(label, total, done) as advance:
+        for item in items:
+            yield item
+            advance(1)
+
+
+@contextmanager
+def meter(label: str, total: int | None, done: int = 0, *, in_bytes: bool = False) -> Iterator[Callable[[int], None]]:
+    """What is to be called with each advance; shows on stderr how far the work is.
+
+    Args:
+        label: what the work is called.
+        total: where it ends; ``None`` where that is not known, and so no estimate.
+        done: what was finished before (resumed work); it does not count towards the estimate.
+        in_bytes: whether bytes are counted.
+    """
     if not sys.stderr.isatty():
-        yield from _logged(items, label, total, done)
+        yield _logged(label, total, done)
         return
     from rich.console import Console
     from rich.progress import (
         BarColumn,
+        DownloadColumn,
         MofNCompleteColumn,
         Progress,
         TextColumn,
@@ -35,21 +53,27 @@ def track(items: Iterable[T], label: str, total: int, done: int = 0) -> Iterator
         TimeRemainingColumn,
     )
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn() if in_bytes else MofNCompleteColumn())
     times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
     with Progress(*columns, *times, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(label, total=total, completed=done)
-        for item in items:
-            yield item
-            progress.advance(task)
+        yield lambda n: progress.advance(task, n)
 
 
-def _logged(items: Iterable[T], label: str, total: int, done: int) -> Iterator[T]:
+def _logged(label: str, total: int | None, done: int) -> Callable[[int], None]:
     start = last = time.monotonic()
-    for n, item in enumerate(items, 1):
-        yield item
+    reached = done
+
+    def advance(n: int) -> None:
+        nonlocal last, reached
+        reached += n
         now = time.monotonic()
         if now - last >= LOG_EVERY_S:
             last = now
-            left = (now - start) / n * (total - done - n)
-            log.info("%s: %d of %d, %.0f s left", label, done + n, total, left)
+            if total is None:
+                log.info("%s: %d", label, reached)
+            else:
+                left = (now - start) / (reached - done) * (total - reached)
+                log.info("%s: %d of %d, %.0f s left", label, reached, total, left)
+
+    return advance

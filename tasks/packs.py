@@ -4,7 +4,8 @@
 file                     one line
 =======================  ================================================================================
 ``memorized.jsonl``      ``id, split, prefix_text, suffix_text``: what the model recites; for one model's
-                         tokenizer also ``prefix_ids, suffix_ids``, which are then what is asked
+                         tokenizer also ``prefix_ids, suffix_ids``, which are then what is asked, and
+                         whose texts may be empty where they are not known
 ``twins.jsonl``          the same fields: passages of the same kind that it never saw
 ``quotes.jsonl``         the same fields: short passages of any length
 ``clean.jsonl``          ``id, split, text`` and perhaps ``ids``: held-out text for perplexity
@@ -22,7 +23,7 @@ file                     one line
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -52,6 +53,8 @@ FIELDS: dict[str, dict[str, type]] = {
 _IDS = ("prefix_ids", "suffix_ids", "ids")
 PASSAGES = ("memorized", "twins", "quotes")
 """Files of passages that a model is asked to continue."""
+MADE: dict[str, Callable[[], Path]] = {}
+"""Packs that are made when they are first asked for, by name: what makes one, if need be, and gives its folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +106,7 @@ class Pack:
             UserError: no such file, none such line, or a line is broken; the message names the file and the line's
                 number.
         """
-        rows = [row for row in _read(self.path(kind), FIELDS[kind]) if split in (None, row.get("split"))]
+        rows = [row for row in _read(self.path(kind), kind) if split in (None, row.get("split"))]
         if not rows:
             raise UserError(f"the pack's {self.path(kind)} has no line" + (f" of the split {split!r}" if split else ""))
         return rows
@@ -128,10 +131,10 @@ class Pack:
 
 
 def find(name: str) -> Pack:
-    """A pack by its name among those shipped, or by its folder; several joined by ``+``, the first coming first.
+    """A pack by its name, shipped or :data:`MADE`, or by its folder; several joined by ``+``, the first coming first.
 
     Raises:
-        UserError: neither.
+        UserError: there is none of that name, or it could not be made.
     """
     whole = _folder(name)
     return Pack((whole,) if whole else tuple(_folder(part) or _none(part) for part in name.split("+")))
@@ -142,12 +145,12 @@ def _folder(name: str) -> Path | None:
     for folder in (SHIPPED / name, Path(name)):
         if name and any((folder / file).exists() for file in ("pack.json", *(f"{kind}.jsonl" for kind in FIELDS))):
             return folder
-    return None
+    return MADE[name]() if name in MADE else None
 
 
 def _none(name: str) -> NoReturn:
-    shipped = sorted(p.name for p in SHIPPED.iterdir() if p.is_dir()) if SHIPPED.exists() else []
-    raise unknown("pack", name, [*shipped, "a folder with a pack.json or memorized.jsonl"])
+    shipped = [p.name for p in SHIPPED.iterdir() if p.is_dir()] if SHIPPED.exists() else []
+    raise unknown("pack", name, [*shipped, *MADE, "a folder with a pack.json or memorized.jsonl"])
 
 
 def manifest(folder: Path) -> Manifest:
@@ -194,29 +197,49 @@ def check_split(split: str) -> str:
     return split
 
 
-def _read(path: Path, fields: dict[str, type]) -> Iterator[dict[str, Any]]:
+def lines(path: Path, kind: str) -> Iterator[tuple[int, dict[str, Any], list[str]]]:
+    """The number of each line of a pack's file, its row, and what is wrong with it; a line that is no object gives {}.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
     try:
-        lines = path.read_bytes().splitlines()
+        content = path.read_bytes().splitlines()
     except OSError as error:
         raise UserError(f"the pack's {path} cannot be read ({error.strerror})") from error
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(content, 1):
         try:
             row = json.loads(line)
         except ValueError as error:
-            raise UserError(f"{path}, line {number}: not JSON ({error})") from error
-        if not isinstance(row, dict):
-            raise UserError(f"{path}, line {number}: expected an object, found {type(row).__name__}")
-        for name, kind in fields.items():
-            if not isinstance(row.get(name), kind):
-                raise UserError(f"{path}, line {number}: expected a {kind.__name__} {name!r}")
-        for name in _IDS:
-            if name in row and not _are_ids(row[name]):
-                raise UserError(f"{path}, line {number}: {name!r} is not a list of token ids")
-        if ("prefix_ids" in row) != ("suffix_ids" in row):
-            raise UserError(f"{path}, line {number}: expected 'prefix_ids' and 'suffix_ids', or neither")
-        if "split" in fields and row["split"] not in SPLITS:
-            raise UserError(f"{path}, line {number}: {unknown('split', row['split'], SPLITS)}")
+            yield number, {}, [f"not JSON ({error})"]
+            continue
+        if isinstance(row, dict):
+            yield number, row, list(_faults(row, kind))
+        else:
+            yield number, {}, [f"expected an object, found {type(row).__name__}"]
+
+
+def _read(path: Path, kind: str) -> Iterator[dict[str, Any]]:
+    for number, row, faults in lines(path, kind):
+        if faults:
+            raise UserError(f"{path}, line {number}: {faults[0]}")
         yield row
+
+
+def _faults(row: Mapping[str, Any], kind: str) -> Iterator[str]:
+    fields = FIELDS[kind]
+    for name, expected in fields.items():
+        if not isinstance(row.get(name), expected):
+            yield f"expected a {expected.__name__} {name!r}"
+    for name in _IDS:
+        if name in row and not _are_ids(row[name]):
+            yield f"{name!r} is not a list of token ids"
+    if ("prefix_ids" in row) != ("suffix_ids" in row):
+        yield "expected 'prefix_ids' and 'suffix_ids', or neither"
+    if kind in PASSAGES and "prefix_ids" not in row and "" in (row.get("prefix_text"), row.get("suffix_text")):
+        yield "expected text in 'prefix_text' and 'suffix_text', or 'prefix_ids' and 'suffix_ids'"
+    if isinstance(row.get("split"), str) and "split" in fields and row["split"] not in SPLITS:
+        yield str(unknown("split", row["split"], SPLITS))
 
 
 def _are_ids(value: object) -> bool:

@@ -172,8 +172,8 @@ def _lowest(values: np.ndarray) -> float:
 def process_results(doc: Mapping[str, Any], results: Sequence[Any]) -> dict[str, float]:
     """lm-eval's hook for a recitation item: all figures that what was returned allows.
 
-    A continuation may carry its ``ids``, the suffix's (``gold``) and a ``reading``. Bare text is turned back into ids
-    by the pack's tokenizer.
+    A continuation may carry its ``ids``, the suffix's (``gold``), the ``passage`` and a ``reading``. Bare text is
+    turned back into ids by the pack's tokenizer.
 
     Raises:
         UserError: bare text, and the pack has no tokenizer.
@@ -184,8 +184,7 @@ def process_results(doc: Mapping[str, Any], results: Sequence[Any]) -> dict[str,
         gold = doc.get("suffix_ids") or pack.encode(doc["suffix_text"])
         return of_continuation(pack.encode(found)[: len(gold)], gold)
     figures = of_continuation(found.ids, found.gold)
-    text = doc["prefix_text"] + doc["suffix_text"]
-    return {**figures, **of_reading(found.reading), **membership(found.reading, text)}
+    return {**figures, **of_reading(found.reading), **membership(found.reading, found.passage)}
 
 
 def process_probe(doc: Mapping[str, Any], results: Sequence[Any]) -> dict[str, float]:

@@ -1,0 +1,135 @@
+"""``memsplit pack``: what a pack holds, and what is wrong with it."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..tasks import pack_check, packs
+from ..tasks.pack_check import Problem, Rows
+from . import models
+from .arguments import Parser, quiet
+from .passages import passage_ids, spell, text_ids
+
+_IDS = ("prefix_ids", "suffix_ids", "ids")
+
+
+def add(commands: Any) -> None:
+    """Declare the commands."""
+    pack = commands.add_parser("pack", help="probe data: show what a pack holds, check it")
+    actions = pack.add_subparsers(required=True, parser_class=Parser, metavar="ACTION")
+    for name, command, text in (
+        ("show", show, "what a pack holds, and where it is from"),
+        (
+            "check",
+            check,
+            "every line of a pack, and passages where they should not be; exit code 1 if anything is wrong",
+        ),
+    ):
+        parser = actions.add_parser(name, help=text, description=f"{text.capitalize()}.")
+        parser.add_argument(
+            "pack", metavar="PACK", help="a pack's name, its folder, several joined by +, or one .jsonl file of it"
+        )
+        parser.set_defaults(command=command)
+        if name == "show":
+            parser.add_argument("--json", action="store_true", help="print one JSON object")
+        else:
+            parser.add_argument(
+                "--model", metavar="NAME", help="also whether the ids spell the texts, and fit this model"
+            )
+
+
+def show(arguments: argparse.Namespace) -> int:
+    """``memsplit pack show``."""
+    folders, paths = _find(arguments.pack)
+    about: list[dict[str, Any]] = [
+        {"folder": str(folder), **dataclasses.asdict(packs.manifest(folder))} for folder in folders
+    ]
+    held = {kind: _held(kind, path) for kind, path in paths.items()}
+    if arguments.json:
+        print(json.dumps({"pack": arguments.pack, "folders": about, "files": held}, ensure_ascii=False))
+        return 0
+    for facts in about:
+        print(facts["folder"])
+        for name, value in facts.items():
+            if value and name not in ("folder", "provenance"):
+                print(f"    {name}: {value if isinstance(value, str) else ', '.join(value)}")
+        for name, value in facts["provenance"].items():
+            print(f"    {name}: {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}")
+    for kind, counts in held.items():
+        parts = [f"{counts['lines']} lines", *(f"{n} {split}" for split, n in counts["splits"].items())]
+        for name, (least, most) in counts["ids"].items():
+            parts.append(f"{least if least == most else f'{least} to {most}'} {name}")
+        if counts["without_text"]:
+            parts.append(f"{counts['without_text']} without text")
+        print(f"{kind + '.jsonl':<20}{', '.join(parts)}")
+    return 0
+
+
+def _held(kind: str, path: Path) -> dict[str, Any]:
+    rows = packs.Pack((path.parent,)).rows(kind)
+    lengths = {name: [len(row[name]) for row in rows if name in row] for name in _IDS}
+    splits = Counter(row["split"] for row in rows if "split" in row)
+    return {
+        "path": str(path),
+        "lines": len(rows),
+        "splits": {split: splits[split] for split in packs.SPLITS if splits[split]},
+        "ids": {name: [min(found), max(found)] for name, found in lengths.items() if found},
+        "without_text": sum(row.get("prefix_text") == "" for row in rows),
+    }
+
+
+def check(arguments: argparse.Namespace) -> int:
+    """``memsplit pack check``."""
+    entry = models.resolve(arguments.model) if arguments.model is not None else None
+    folders, paths = _find(arguments.pack)
+    good, found = pack_check.read(paths)
+    found += pack_check.problems(paths, good)
+    found += [problem for folder in folders for problem in pack_check.folder_problems(folder)]
+    if entry is not None:
+        quiet()
+        found += _misfits(entry, paths, good)
+    print("\n".join(map(str, sorted(found)) if found else _clean(good)))
+    return int(bool(found))
+
+
+def _clean(good: Mapping[str, Rows]) -> list[str]:
+    return [f"nothing is wrong with {sum(map(len, good.values()))} lines of {len(good)} files"]
+
+
+def _misfits(entry: models.ModelEntry, paths: Mapping[str, Path], good: Mapping[str, Rows]) -> Iterator[Problem]:
+    """Lines whose ids or length do not suit a model; of the model, its tokenizer and configuration are loaded."""
+    from . import loading
+
+    tokenizer, config = loading.load_tokenizer(entry), loading.load_config(entry).get_text_config()
+    vocabulary, context = config.vocab_size, getattr(config, "max_position_embeddings", None)
+    for kind in (*packs.PASSAGES, "clean"):
+        for number, row in good.get(kind, ()):
+            parts = passage_ids(row, tokenizer) if kind in packs.PASSAGES else (text_ids(row, tokenizer),)
+            ids = [i for part in parts for i in part]
+            faults = []
+            if not all(parts):
+                faults.append(f"has no token of its own in {'its suffix' if parts[0] else 'its text'}")
+            elif max(ids) >= vocabulary:
+                faults.append(f"has the id {max(ids)}: {entry.name} has {vocabulary}, from 0 on")
+            else:
+                for name in _IDS:
+                    text = row.get(name.replace("ids", "text"))
+                    if name in row and text and not spell(row[name], text, tokenizer):
+                        faults.append(f"its {name} spell another text under {entry.name}'s tokenizer")
+            if context is not None and len(ids) > context:
+                faults.append(f"has {len(ids)} tokens: the context of {entry.name} is {context}")
+            yield from (Problem(path=paths[kind], line=number, what=fault) for fault in faults)
+
+
+def _find(name: str) -> tuple[tuple[Path, ...], dict[str, Path]]:
+    """A pack's folders and its files by kind; of a file, no folder and itself."""
+    if Path(name).is_file():
+        return (), {pack_check.kind_of(Path(name)): Path(name)}
+    pack = packs.find(name)
+    return pack.folders, {kind: pack.path(kind) for kind in packs.FIELDS if pack.has(kind)}

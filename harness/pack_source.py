@@ -1,0 +1,134 @@
+"""Packs that are made on first use, from files that are fetched; they are kept in the cache folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import logging
+import os
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from ..errors import UserError
+from ..files import PARTIAL, replacing_folder, sha256
+from ..tasks import packs, reference
+from . import cache, download
+
+VARIABLE = "MEMSPLIT_PACKS_URL"
+Content = tuple[Mapping[str, Iterable[Mapping[str, Any]]], packs.Manifest]
+log = logging.getLogger("memsplit")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """What a pack is made of.
+
+    Attributes:
+        version: of what ``make`` makes; another one is made anew.
+        make: the pack's rows by kind, and its manifest; it is given a folder that is kept until the pack is whole.
+        fetched: whether it needs the network.
+    """
+
+    version: str
+    make: Callable[[Path], Content]
+    fetched: bool = False
+
+
+def _reference(name: str) -> Source:
+    """The source work's files on a model, from ``$MEMSPLIT_PACKS_URL`` in place of where they were published."""
+
+    def make(work: Path) -> Content:
+        data = reference.DATA_SETS[name]
+        url = os.environ.get(VARIABLE, "").rstrip("/") or reference.URL
+        if not _is_url(url):
+            raise UserError(f"bad {VARIABLE} {url!r}: expected http://HOST/… or https://HOST/…")
+        log.info("fetching the pack %r from %s", name, url)
+        for file, expected in data.files.items():
+            if not (work / file).exists():
+                download.fetch(f"{url}/{file}", work / file, expected)
+        return reference.pack(data, {file: (work / file).read_bytes() for file in data.files})
+
+    return Source(version=reference.VERSION, make=make, fetched=True)
+
+
+def _is_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # no port, no address
+        return False
+
+
+SOURCES: dict[str, Source] = {name: _reference(name) for name in reference.DATA_SETS}
+"""By the pack's name."""
+
+
+def locate(name: str) -> Path:
+    """The folder of a pack of :data:`SOURCES` in the cache; the pack is made where it is not there.
+
+    Raises:
+        UserError: it cannot be made, or its files are not those that were made.
+    """
+    source = SOURCES[name]
+    folder = cache.folder() / "packs" / f"{name}-{source.version}"
+    if not folder.exists():
+        variable = download.offline() if source.fetched else None
+        if variable:
+            raise UserError(
+                f"the pack {name!r} is not in {folder.parent}, and {variable} is set: fetch it once without "
+                f"('memsplit pack show {name}'), or name another by --pack"
+            )
+        _make(name, source, folder)
+    _check(folder)
+    return folder
+
+
+def _make(name: str, source: Source, folder: Path) -> None:
+    from filelock import FileLock, Timeout
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder.with_name(f".{folder.name}.lock"))
+    try:
+        held = lock.acquire(timeout=0)
+    except Timeout:
+        log.info("waiting for another process, which makes the pack %r", name)
+        held = lock.acquire()
+    with held:
+        if folder.exists():  # another process was faster
+            return
+        work = folder.with_name(f".{folder.name}{PARTIAL}")
+        try:
+            files, about = source.make(work)
+        except UserError as error:
+            raise UserError(f"the pack {name!r} cannot be made: {error}") from error
+        with replacing_folder(folder) as partial:
+            packs.write(partial, files, about)
+            hashes = {path.name: sha256(path) for path in sorted(partial.glob("*.jsonl"))}
+            packs.write(partial, {}, dataclasses.replace(about, provenance={**about.provenance, "sha256": hashes}))
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _check(folder: Path) -> None:
+    """Refuse a pack whose files are not those that were made."""
+    try:
+        hashes = packs.manifest(folder).provenance["sha256"]
+        damaged = [
+            name for name, sha in hashes.items() if _sha256(path := folder / name, path.stat().st_mtime_ns) != sha
+        ]
+    except (KeyError, OSError, UserError):
+        damaged = ["pack.json"]
+    if damaged:
+        raise UserError(f"{folder / damaged[0]} is damaged: delete {folder}, and the pack is made anew")
+
+
+@functools.lru_cache(maxsize=64)
+def _sha256(path: Path, _: int) -> str:
+    return sha256(path)
+
+
+MAKERS: dict[str, Callable[[], Path]] = {name: functools.partial(locate, name) for name in SOURCES}
+"""For :data:`memsplit.tasks.packs.MADE`."""
