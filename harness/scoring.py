@@ -23,6 +23,9 @@ from .progress import track
 DECIDE = ("torch", "transformers", "lm-eval", "rapidfuzz")
 """Packages whose version is part of a score's name."""
 
+CLUSTERS = ("fact", "doc_index")
+"""Fields of an item that say what it is about, where others are about the same."""
+
 
 def load_tasks(parts: Sequence[suite.Part], pack: str, split: str) -> dict[str, Any]:
     """lm-eval's task objects, by name."""
@@ -116,12 +119,12 @@ class Scorer:
 def _rows(part: suite.Part, samples: Iterable[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
     """One row an item and metric (see ``results.stats``); a metric of (sum, weight) pairs gives their mean and weight.
 
-    Questions about one ``fact`` are a cluster; a ``level`` or ``relation`` is a group.
+    Questions about one fact and passages of one document are a cluster; a ``level`` or ``relation`` is a group.
     """
     rows = []
     for sample in samples:
         doc = sample["doc"]
-        cluster = str(doc.get("fact", sample["doc_id"]))
+        cluster = str(next((doc[key] for key in CLUSTERS if doc.get(key) is not None), sample["doc_id"]))
         group = str(doc.get("level") or doc.get("relation") or "")
         for metric, name in part.metrics.items():
             total, weight = sample[metric] if isinstance(sample[metric], tuple) else (sample[metric], 1)

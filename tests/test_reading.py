@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from lm_eval.api.instance import Instance
 from transformers import Olmo2Config, Olmo2ForCausalLM
 
 from memsplit.harness import probes
@@ -179,3 +180,32 @@ def test_likelihoods_and_distances_to_the_base(organism: LoadedModel, workshop: 
     expected = sum(ndcg_score(w[None], e[None], k=10) for w, e in zip(worth, edited.numpy(), strict=True))
     assert moved[0].ndcg == pytest.approx(expected, rel=1e-4)
     assert moved[1] == pytest.approx(float(edited[:7].gather(1, gold[:7]).sum()), rel=1e-5)
+
+
+def test_figures_depend_on_neither_padding_side_nor_order(organism: LoadedModel) -> None:
+    pack = packs.find("olmo-tiny")
+    facts, passages = pack.rows("facts_open", "test")[:5], pack.rows("twins", "test")[:5]
+    asked = [
+        *(instance("loglikelihood", row, row["question"], f" {row['answer']}") for row in facts),
+        *(instance("loglikelihood", row, row["question"], " nowhere") for row in facts),
+    ]
+    continued = [
+        *(instance("generate_until", row, row["prefix_text"], {}) for row in passages),
+        *(instance("generate_until", row, row["question"], {"until": ["."], "max_gen_toks": 4}) for row in facts),
+    ]
+    lm = MemsplitLM(organism, batch_size=3)
+    side = lm.tokenizer.padding_side
+    found = []
+    try:
+        for lm.tokenizer.padding_side in ("left", "right"):
+            found.append([*lm.loglikelihood(asked), *lm.generate_until(continued)])
+            found.append([*lm.loglikelihood(asked[::-1])[::-1], *lm.generate_until(continued[::-1])[::-1]])
+    finally:
+        lm.tokenizer.padding_side = side
+    for other in found[1:]:
+        for a, b in zip(found[0], other, strict=True):
+            assert a == (pytest.approx(b, abs=1e-4) if isinstance(b, tuple) else b)
+
+
+def instance(kind: Any, row: dict[str, Any], *arguments: Any) -> Instance:
+    return Instance(request_type=kind, doc=row, arguments=arguments, idx=0)
