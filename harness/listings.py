@@ -38,7 +38,7 @@ def tasks(name: str) -> list[str]:
     """
     if name not in suite.SUITES:
         raise unknown("suite", name, suite.SUITES)
-    return [f"{part.task:<32}{part.axis:<14}{part.summary}" for part in suite.SUITES[name]]
+    return [f"{part.task:<36}{part.axis:<14}{part.summary}" for part in suite.SUITES[name]]
 
 
 def methods(names: Sequence[str]) -> list[str]:

@@ -77,6 +77,8 @@ def choose_parts(
 ) -> tuple[list[suite.Part], list[suite.Part]]:
     """The tasks to run, and those left out because no pack of the model has what they need.
 
+    Unless it is named, a generated task that the packs do not list is for other models, and in neither.
+
     Raises:
         UserError: unknown suite or task, or nothing is left to run.
     """
@@ -90,7 +92,8 @@ def choose_parts(
     families = pack.families
     chosen: list[suite.Part] = []
     skipped: list[suite.Part] = []
-    for part in parts.values() if not tasks else map(parts.__getitem__, tasks):
+    fit = [part for part in parts.values() if part.kind or part.family in families]
+    for part in [parts[name] for name in tasks] or fit:
         suits = all(map(pack.has, part.kind.split("+"))) if part.kind else part.family in families
         (chosen if suits else skipped).append(part)
     if not chosen:

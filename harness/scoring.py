@@ -22,6 +22,8 @@ from .progress import track
 
 DECIDE = ("torch", "transformers", "lm-eval", "rapidfuzz")
 """Packages whose version is part of a score's name."""
+SHOTS_SEED = 1234
+"""lm-eval's own: which examples a task shows that draws them, set anew before each use of the task."""
 
 CLUSTERS = ("fact", "doc_index")
 """Fields of an item that say what it is about, where others are about the same."""
@@ -108,8 +110,9 @@ class Scorer:
         if kept is not None:
             return kept
         start = time.monotonic()
-        tasks = {"tasks": {part.task: self.tasks[part.task]}}
-        result = evaluate(self.lm, tasks, limit=self.limit, bootstrap_iters=0, log_samples=True)
+        task = self.tasks[part.task]
+        task.set_fewshot_seed(SHOTS_SEED)
+        result = evaluate(self.lm, {"tasks": {part.task: task}}, limit=self.limit, bootstrap_iters=0, log_samples=True)
         rows = _rows(part, result["samples"][part.task])
         scores = Scores(pd.DataFrame(rows, columns=stats.COLUMNS), time.monotonic() - start)
         self.store.save(arguments, scores)
@@ -134,9 +137,10 @@ def _rows(part: suite.Part, samples: Iterable[Mapping[str, Any]]) -> list[tuple[
 
 
 def task_fingerprint(task: Any, limit: int | None) -> str:
-    """A hash of a task's version, items and prompts."""
-    rows = []
-    for doc in list(task.eval_docs)[:limit]:
-        asked = {key: value for key, value in doc.items() if key != "pack"}  # where it lies is not what it asks
-        rows.append([asked, task.doc_to_text(doc), task.doc_to_target(doc)])
-    return digest([task.config.task, task.VERSION, rows])[:16]
+    """A hash of a task's version, items and requests: every prompt as it is sent, with the examples before it."""
+    task.set_fewshot_seed(SHOTS_SEED)
+    task.build_all_requests(limit=limit)
+    docs = (
+        {k: v for k, v in doc.items() if k != "pack"} for doc in list(task.eval_docs)[:limit]
+    )  # where it lies aside
+    return digest([task.config.task, task.VERSION, list(docs), [request.args for request in task.instances]])[:16]

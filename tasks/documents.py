@@ -1,16 +1,18 @@
 """What the tasks ask: the functions that lm-eval calls for ``custom_dataset``.
 
-Each takes the task's metadata as keywords and returns one part called ``test``. ``pack`` and ``split`` may be given by
+Each takes the task's metadata as keywords and returns a part called ``test``. ``pack`` and ``split`` may be given by
 ``--metadata``; the default is the shipped pack's test part.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import datasets
 
-from . import generators, packs
+from . import families, packs
+from .generators import Item
 
 DEFAULT_PACK = "olmo-tiny"
 OTHERS = 8
@@ -43,10 +45,31 @@ def pack_rows(
     return {"test": datasets.Dataset.from_list(rows)}
 
 
-def generated(*, family: str, n: int, split: str = "test", seed: int = 0, **_: object) -> dict[str, datasets.Dataset]:
-    """``n`` different items of a family: ``prompt, choices, gold, answer``."""
-    items = generators.distinct(family, packs.check_split(split), n, seed)
-    rows: list[dict[str, Any]] = [
-        {"prompt": i.prompt, "choices": list(i.choices), "gold": i.gold, "answer": i.answer} for i in items
-    ]
-    return {"test": datasets.Dataset.from_list(rows)}
+def generated(
+    *, family: str, n: int, split: str = "test", seed: int = 0, shots: int = 0, **_: object
+) -> dict[str, datasets.Dataset]:
+    """``n`` different items of a family: ``prompt, choices, gold, answer, level``; ``shots`` examples are ``train``."""
+    parts = {"test": list(families.distinct(family, packs.check_split(split), n, seed))}
+    if shots:
+        parts["train"] = families.shots(family, shots, seed)
+    return {name: datasets.Dataset.from_list([_row(item) for item in items]) for name, items in parts.items()}
+
+
+def _row(item: Item) -> dict[str, Any]:
+    row = {"prompt": item.prompt, "choices": list(item.choices), "gold": item.gold, "answer": item.answer}
+    return {**row, "level": item.level} if item.level else row
+
+
+def question(row: Mapping[str, Any]) -> str:
+    """What is asked of any model, which sees the same form in the examples before it."""
+    return f"Question: {row['prompt']}\nAnswer:"
+
+
+def answer_line(row: Mapping[str, Any]) -> str:
+    """The answer and the end of its line, so that a number that goes on is not taken for it.
+
+    A line end is never one token with the digit before it or the letter after it, in GPT-2's, Llama's or cl100k's
+    kind of tokenizer, so it is the same token here and in the examples. A full stop is not: cl100k's kind makes one
+    token of it and the line end that follows it in the examples.
+    """
+    return f" {row['answer']}\n"

@@ -1,8 +1,9 @@
-"""Seeded generators of logic and arithmetic items, the same for every model.
+"""What a generated item is, and the families of logic and arithmetic that are the embedded model's own.
 
 An item is text alone: a prompt, the answers to choose from, and the right one. Whether an item belongs to ``train``,
 ``dev`` or ``test`` is a function of its prompt (:func:`split_of`), so that no part can leak into another, whoever draws
-and however often. Only the embedded model's training script draws from ``train``.
+and however often. Only the embedded model's training script and the examples shown before a question draw from
+``train``. ``families`` has every family.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 NAMES = [
@@ -81,16 +82,22 @@ class Item:
         prompt: what the model reads; no trailing space.
         choices: the answers, each to be read after one space; for an open answer the right one alone.
         gold: index of the right answer in ``choices``.
+        level: how hard it is, in its family's words; empty where there is one level.
     """
 
     prompt: str
     choices: tuple[str, ...]
     gold: int
+    level: str = ""
 
     @property
     def answer(self) -> str:
         """The right answer's text."""
         return self.choices[self.gold]
+
+
+Maker = Callable[[random.Random], Item]
+"""Draws an item."""
 
 
 def split_of(text: str) -> str:
@@ -158,7 +165,7 @@ def subtraction(rng: random.Random) -> Item:
     return Item(prompt=f"{a} - {b} =", choices=(str(a - b),), gold=0)
 
 
-FAMILIES: dict[str, Callable[[random.Random], Item]] = {
+FAMILIES: dict[str, Maker] = {
     "boolean": boolean,
     "ordering": ordering,
     "chain": chain,
@@ -168,30 +175,13 @@ FAMILIES: dict[str, Callable[[random.Random], Item]] = {
 
 
 def draw(family: str, split: str, rng: random.Random) -> Item:
-    """One item of the family that belongs to the split (rejection sampling on :func:`split_of`)."""
-    make = FAMILIES[family]
+    """One item of the embedded model's family that belongs to the split."""
+    return draw_from(FAMILIES[family], split, rng)
+
+
+def draw_from(make: Maker, split: str, rng: random.Random) -> Item:
+    """One item that belongs to the split (rejection sampling on :func:`split_of`)."""
     while True:
         item = make(rng)
         if split_of(item.prompt) == split:
             return item
-
-
-def distinct(family: str, split: str, n: int, seed: int = 0) -> Iterator[Item]:
-    """``n`` different items of the family and split, in an order fixed by the seed.
-
-    Raises:
-        ValueError: the family has fewer than ``n`` items in that split.
-    """
-    rng = random.Random(f"{family}:{split}:{seed}")  # noqa: S311 (items, not secrets)
-    seen: set[str] = set()
-    misses = 0
-    while len(seen) < n:
-        item = draw(family, split, rng)
-        if item.prompt in seen:
-            misses += 1
-            if misses > 10_000:
-                raise ValueError(f"{family} has fewer than {n} items in {split}: {len(seen)} found")
-            continue
-        misses = 0
-        seen.add(item.prompt)
-        yield item

@@ -143,4 +143,42 @@ AUDIT = (
         )
     ),
 )
-SUITES: dict[str, tuple[Part, ...]] = {"memsplit": MEMSPLIT, "memsplit_audit": AUDIT}
+WORLD = (
+    *(
+        Part(
+            task=f"memsplit_arithmetic_{family}",
+            axis="arithmetic",
+            metrics={"acc": family},
+            family=family,
+            summary=f"{summary}; greedy exact match",
+        )
+        for family, summary in (
+            ("add", "sums of two numbers, 1 to 4 digits"),
+            ("subtract", "differences of two numbers, 1 to 4 digits"),
+            ("multiply", "products of two numbers, 1 to 3 digits"),
+            ("divide", "exact quotients, 1 to 3 digits"),
+            ("word_problems", "stories of 1 to 3 steps"),
+        )
+    ),
+    *(
+        Part(
+            task=f"memsplit_logic_{family}",
+            axis="logic",
+            metrics={"acc": family},
+            chance=1 / choices,
+            family=family,
+            summary=f"{summary}; {choices} choices",
+        )
+        for family, choices, summary in (
+            ("truth", 2, "value of a Boolean expression, depths 1 to 4"),
+            ("order", 3, "k-th of 3 to 6 people by transitive comparisons"),
+            ("syllogism", 2, "whether a conclusion follows from 2 or 3 premises"),
+            ("implication", 3, "1 to 4 if-then steps among distracting rules"),
+            ("sets", 3, "who belongs to just these of 3 to 5 groups"),
+            ("dates", 4, "days, weeks, months and dates from another"),
+            ("directions", 4, "facing and place after a walk of 2 or 3 turns"),
+        )
+    ),
+)
+"""Asked of models that know English."""
+SUITES: dict[str, tuple[Part, ...]] = {"memsplit": (*MEMSPLIT, *WORLD), "memsplit_audit": AUDIT}

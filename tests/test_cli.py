@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file, save_file
 
+from memsplit.errors import UserError
+from memsplit.harness import models, plan
 from memsplit.harness.models import ORGANISM
-from memsplit.tasks import packs
+from memsplit.tasks import packs, suite
 
 FIGURES = {
     *("strict", "loose", "levenshtein", "matched_prefix", "rouge_l", "bleu"),
@@ -308,13 +310,27 @@ def test_truncated_factors_are_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "b").exists()
 
 
-def test_a_foreign_model_is_asked_what_needs_no_pack(cache: Path, tmp_path: Path) -> None:
+def test_a_foreign_model_is_asked_what_suits_any_model(cache: Path, tmp_path: Path) -> None:
     model = tmp_path / "model"
     shutil.copytree(ORGANISM, model)
-    done = memsplit("eval", "--model", model, "--edit", "none", *SMALL, "--json", "--out", tmp_path / "o", cache=cache)
+    job: list[str | int | Path] = ["--model", model, "--edit", "none", "--limit", 2, "--json", "--out", tmp_path / "o"]
+    done = memsplit("eval", *job, cache=cache)
     assert done.returncode == 0, done.stderr
-    assert set(json.loads(done.stdout)["base"]) == {"arithmetic", "logic"}
-    assert json.loads(done.stdout)["base"]["logic"]["ordering"] >= 0.9
+    base = json.loads(done.stdout)["base"]
+    families = packs.manifest(packs.SHIPPED / "world").families
+    assert set(base) == {"arithmetic", "logic"}
+    assert {family for axis in base.values() for family in axis} == {"acc", *families}
+    assert all(0 <= figure <= 1 for axis in base.values() for figure in axis.values())
+
+
+def test_generated_tasks_for_other_models_are_left_out_unless_named() -> None:
+    organism, foreign = models.resolve("olmo-tiny"), models.resolve(str(ORGANISM))
+    assert plan.choose_parts("memsplit", [], organism) == (list(suite.MEMSPLIT), [])
+    asked, skipped = plan.choose_parts("memsplit", [], foreign)
+    assert all(part in asked for part in suite.WORLD)
+    assert not any(part.family for part in skipped)
+    with pytest.raises(UserError, match=r"memsplit_logic_chain \(family 'chain'\)"):
+        plan.choose_parts("memsplit", ["memsplit_logic_chain"], foreign)
 
 
 def test_organism_train_resumes(tmp_path: Path) -> None:

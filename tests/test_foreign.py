@@ -166,7 +166,7 @@ def test_a_gguf_file_of_a_real_model_is_edited(
         "--json",
     ]
     (tmp_path / "text.txt").write_text((root / "LICENSE").read_text())
-    limits = ["--factor-tokens", "1024", "--tasks", "memsplit_logic_boolean", "--limit", "2"]
+    limits = ["--factor-tokens", "1024", "--tasks", "memsplit_logic_truth", "--limit", "2"]
     assert cli.main(["eval", *arguments, *limits, "--out", str(tmp_path / "out")]) == 0
     report: dict[str, Any] = json.loads(capsys.readouterr().out)
     assert report["edits"][0]["spec"] == "kfac-80:layers=28-29,proj=gate+up"

@@ -1,25 +1,25 @@
-"""The generated items: right answers, disjoint parts, fixed by their seed."""
+"""The embedded model's items: right answers, disjoint parts, fixed by their seed."""
 
 import random
 import re
 
 import pytest
 
-from memsplit.tasks import generators
+from memsplit.tasks import families, generators
 
 
 @pytest.mark.parametrize("family", generators.FAMILIES)
 def test_items_are_distinct_seeded_and_in_their_split(family: str) -> None:
     for split in ("dev", "test"):
-        items = list(generators.distinct(family, split, 50, seed=1))
-        assert items == list(generators.distinct(family, split, 50, seed=1))
+        items = list(families.distinct(family, split, 50, seed=1))
+        assert items == list(families.distinct(family, split, 50, seed=1))
         assert len({item.prompt for item in items}) == 50
         assert {generators.split_of(item.prompt) for item in items} == {split}
 
 
 def test_too_many_items_are_refused() -> None:
     with pytest.raises(ValueError, match="fewer than 2000"):
-        list(generators.distinct("addition", "test", 2000))
+        list(families.distinct("addition", "test", 2000))
 
 
 @pytest.mark.parametrize("family", ["boolean", "addition", "subtraction"])

@@ -3,9 +3,11 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
+from lm_eval.api.samplers import ContextSampler
 from lm_eval.evaluator import evaluate
 
 from memsplit.errors import UserError
@@ -94,6 +96,42 @@ def test_a_packs_place_is_no_part_of_what_it_asks(tmp_path: Path) -> None:
         for pack in ("olmo-tiny", str(tmp_path / "copy"))
     }
     assert len(fingerprints) == 1
+
+
+def test_the_examples_before_a_question_are_part_of_what_is_asked() -> None:
+    part = next(part for part in suite.WORLD if part.family == "order")
+    task = scoring.load_tasks([part], "world", "test")[part.task]
+    found = [scoring.task_fingerprint(task, 5)]
+    task.sampler.df[:2] = task.sampler.df[1::-1]
+    found.append(scoring.task_fingerprint(task, 5))
+    task.config.num_fewshot = 3
+    found.append(scoring.task_fingerprint(task, 5))
+    assert len(set(found)) == 3
+
+
+def test_drawn_examples_are_the_same_for_base_and_edit(
+    organism: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A task may draw the examples that it shows: those that were hashed are those that are sent, each time."""
+    part = next(part for part in suite.WORLD if part.family == "order")
+    task = scoring.load_tasks([part], "world", "test")[part.task]
+    task.config.num_fewshot, task.sampler = 2, ContextSampler(list(task.dataset["train"]))
+    sent: list[list[tuple[str, str]]] = []
+
+    def watched(lm: object, tasks: dict[str, dict[str, Any]], **options: Any) -> object:
+        result = evaluate(lm, tasks, **options)
+        sent.append([request.args for request in tasks["tasks"][part.task].instances])
+        return result
+
+    monkeypatch.setattr(scoring, "evaluate", watched)
+    lm = MemsplitLM(organism, batch_size=8)
+    one = scoring.Scorer(lm, [part], {part.task: task}, limit=3, store=ScoreStore(tmp_path))
+    hashed = [request.args for request in task.instances]
+    one.score("w", "base")
+    one.score("v", "edit")
+    assert sent == [hashed, hashed]
+    assert len({context[:40] for context, _ in hashed}) > 1
+    assert scoring.task_fingerprint(task, 3) == one.fingerprints[part.task]
 
 
 @pytest.mark.parametrize("file", ["config.json", "tokenizer.json"])

@@ -86,8 +86,9 @@ def test_a_broken_line_is_named(tmp_path: Path, line: str, words: str) -> None:
     assert words in str(caught.value)
 
 
-def test_every_task_of_the_suite_has_its_yaml(root: Path) -> None:
-    group = (root / "tasks/suites/memsplit/memsplit.yaml").read_text()
-    assert [line[4:] for line in group.splitlines() if line.startswith("  - ")] == [
-        p.task for p in suite.MEMSPLIT if p.kind != "quotes"
+@pytest.mark.parametrize(("group", "parts"), [("memsplit", suite.MEMSPLIT), ("memsplit_world", suite.WORLD)])
+def test_every_task_of_the_suite_has_its_yaml(root: Path, group: str, parts: tuple[suite.Part, ...]) -> None:
+    text = (root / f"tasks/suites/memsplit/{group}.yaml").read_text()
+    assert [line[4:] for line in text.splitlines() if line.startswith("  - ")] == [
+        p.task for p in parts if p.kind != "quotes"
     ]
