@@ -22,10 +22,12 @@ from .progress import track
 
 DECIDE = ("torch", "transformers", "lm-eval", "rapidfuzz")
 """Packages whose version is part of a score's name."""
+FEWSHOT_SEED = 1234
+"""What worked examples are drawn with: lm-eval's own default."""
 
 
 def load_tasks(parts: Sequence[suite.Part], pack: str, split: str) -> dict[str, Any]:
-    """lm-eval's task objects, by name."""
+    """lm-eval's objects of our own tasks, by name."""
     manager = TaskManager(
         include_path=str(suite.FOLDER), include_defaults=False, metadata={"split": split, "pack": pack}
     )
@@ -76,7 +78,7 @@ class Scorer:
 
     def arguments(self, weights: str, part: suite.Part) -> dict[str, Any]:
         """Everything that decides the scores of one task."""
-        task = {"task": part.task, "metrics": part.metrics, "axis": part.axis}
+        task = {"task": part.task, "metrics": part.metrics, "filter": part.filter, "axis": part.axis}
         return {"weights": weights, **task, "fingerprint": self.fingerprints[part.task], **self.settings}
 
     def missing(self, weights: str) -> list[suite.Part]:
@@ -103,7 +105,9 @@ class Scorer:
         if kept is not None:
             return kept
         start = time.monotonic()
-        tasks = {"tasks": {part.task: self.tasks[part.task]}}
+        task = self.tasks[part.task]
+        task.set_fewshot_seed(FEWSHOT_SEED)  # anew each time, so that base and edit are shown the same examples
+        tasks = {"tasks": {part.task: task}}
         result = evaluate(self.lm, tasks, limit=self.limit, bootstrap_iters=0, log_samples=True)
         rows = _rows(part, result["samples"][part.task])
         scores = Scores(pd.DataFrame(rows, columns=stats.COLUMNS), time.monotonic() - start)
@@ -114,10 +118,11 @@ class Scorer:
 def _rows(part: suite.Part, samples: Iterable[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
     """One row an item and metric (see ``results.stats``); a metric of (sum, weight) pairs gives their mean and weight.
 
-    Questions about one ``fact`` are a cluster; a ``level`` or ``relation`` is a group.
+    lm-eval logs an item once for each filter: those of the part's count. Questions about one ``fact`` are a cluster; a
+    ``level`` or ``relation`` is a group.
     """
     rows = []
-    for sample in samples:
+    for sample in (sample for sample in samples if sample["filter"] == part.filter):
         doc = sample["doc"]
         cluster = str(doc.get("fact", sample["doc_id"]))
         group = str(doc.get("level") or doc.get("relation") or "")
@@ -129,9 +134,12 @@ def _rows(part: suite.Part, samples: Iterable[Mapping[str, Any]]) -> list[tuple[
 
 
 def task_fingerprint(task: Any, limit: int | None) -> str:
-    """A hash of a task's version, items and prompts."""
+    """A hash of a task's version, items and prompts, worked examples included."""
+    task.set_fewshot_seed(FEWSHOT_SEED)
+    shots = task.config.num_fewshot or 0
     rows = []
     for doc in list(task.eval_docs)[:limit]:
         asked = {key: value for key, value in doc.items() if key != "pack"}  # where it lies is not what it asks
-        rows.append([asked, task.doc_to_text(doc), task.doc_to_target(doc)])
+        prompt = task.fewshot_context(doc, shots) if shots else task.doc_to_text(doc)
+        rows.append([asked, prompt, task.doc_to_target(doc)])
     return digest([task.config.task, task.VERSION, rows])[:16]

@@ -39,7 +39,7 @@ def figures(items: pd.DataFrame) -> Figures:
     return result
 
 
-FAMILIES = ("arithmetic", "logic")
+FAMILIES = ("facts_closed", "facts_open", "arithmetic", "logic", "commonsense")
 
 
 def _one(value: pd.Series, weight: pd.Series, metric: str) -> float:

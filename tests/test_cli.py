@@ -52,7 +52,8 @@ def test_json_has_the_promised_shape(report: dict[str, Any]) -> None:
         "logic": {"acc", "boolean", "ordering", "chain"},
         "fluency": {"perplexity"},
     }
-    assert set(report) == {"model", "suite", "fingerprint", "base", "edits"}
+    assert set(report) == {"model", "suite", "fingerprint", "skipped", "base", "edits"}
+    assert report["skipped"] == []
     assert {axis: set(metrics) for axis, metrics in report["base"].items()} == axes
     for edit in report["edits"]:
         assert set(edit) == {"spec", "axes", "summary", "seconds", "record"}
