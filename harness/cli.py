@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from ..errors import UserError
 from ..results import record
-from ..tasks import packs
+from ..tasks import packs, suite
 from . import download, factor_commands, listings, models, pack_commands, plan, stats_commands
 from .arguments import SPEC, Parser, add_model, check_model, device, path, positive, processes, quiet, seed
 
@@ -135,7 +135,7 @@ def _add_eval(parser: argparse.ArgumentParser) -> None:
         metavar="SPEC",
         help=f"{SPEC}; repeatable (default: kfac)",
     )
-    add("--suite", default="memsplit", metavar="NAME", help="default: %(default)s")
+    add("--suite", default="memsplit", metavar="NAME", help=f"one of {', '.join(suite.SUITES)} (default: %(default)s)")
     add("--tasks", metavar="A,B", help="only these tasks of the suite")
     add("--split", default="test", metavar="PART", help="the part of the items: dev or test (default: %(default)s)")
     add("--limit", type=positive, metavar="N", help="only the first N items of each task")
@@ -182,6 +182,8 @@ def _eval(arguments: argparse.Namespace) -> int:
         print(json.dumps(record.plain(report.to_json()), allow_nan=False))
     else:
         _print(report, arguments.all_metrics)
+    for line in plan.not_asked(report.skipped):
+        print(line, file=sys.stderr)
     return 0
 
 
@@ -228,8 +230,6 @@ def _print(report: Report, all_metrics: bool) -> None:
         if report.base_risk.discoverable:
             console.print(tables.risk(report.base_risk, edit.risk))
         console.print(f"record: {edit.record}\n", soft_wrap=True, highlight=False)
-    if report.skipped:
-        print(plan.not_asked(report.skipped), file=sys.stderr)
 
 
 def _edits(arguments: argparse.Namespace) -> int:

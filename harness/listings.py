@@ -38,7 +38,10 @@ def tasks(name: str) -> list[str]:
     """
     if name not in suite.SUITES:
         raise unknown("suite", name, suite.SUITES)
-    return [f"{part.task:<36}{part.axis:<14}{part.summary}" for part in suite.SUITES[name]]
+    parts = suite.SUITES[name]
+    width = max(len(part.task) for part in parts) + 2
+    notes = {part.task: f" (not asked: {part.note})" if part.note else "" for part in parts}
+    return [f"{part.task:<{width}}{part.axis:<14}{part.summary}{notes[part.task]}" for part in parts]
 
 
 def methods(names: Sequence[str]) -> list[str]:

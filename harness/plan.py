@@ -75,7 +75,7 @@ def _fill_in(edit: registry.Edit, entry: models.ModelEntry, n_layers: int | None
 def choose_parts(
     suite_name: str, tasks: Sequence[str], entry: models.ModelEntry
 ) -> tuple[list[suite.Part], list[suite.Part]]:
-    """The tasks to run, and those left out because no pack of the model has what they need.
+    """The tasks to run, and those left out: no pack of the model has what they need, or nobody has.
 
     Unless it is named, a generated task that the packs do not list is for other models, and in neither.
 
@@ -90,16 +90,27 @@ def choose_parts(
             raise unknown("task", name, parts)
     pack = packs.find(entry.pack)
     families = pack.families
-    chosen: list[suite.Part] = []
     skipped: list[suite.Part] = []
-    fit = [part for part in parts.values() if part.kind or part.family in families]
-    for part in [parts[name] for name in tasks] or fit:
-        suits = all(map(pack.has, part.kind.split("+"))) if part.kind else part.family in families
-        (chosen if suits else skipped).append(part)
-    if not chosen:
-        needs = ", ".join(f"{part.task} ({part.needs})" for part in skipped)
-        raise UserError(f"{entry.name!r} has no pack with what {needs} need: expected --pack NAME or FOLDER")
-    return chosen, skipped
+    asked = [parts[name] for name in tasks] or [p for p in parts.values() if not p.family or p.family in families]
+    for part in asked:
+        suits = part.hub or (all(map(pack.has, part.kind.split("+"))) if part.kind else part.family in families)
+        if part.note or not suits:
+            skipped.append(part)
+    return leave_out(asked, skipped), skipped
+
+
+def leave_out(parts: Sequence[suite.Part], skipped: Sequence[suite.Part]) -> list[suite.Part]:
+    """The parts that are not skipped.
+
+    Raises:
+        UserError: none is left.
+    """
+    names = {part.task for part in skipped}
+    left = [part for part in parts if part.task not in names]
+    if not left:
+        hint = "" if all(part.note for part in skipped) else ": expected --pack NAME or FOLDER"
+        raise UserError(f"no task is left to ask; {'; '.join(not_asked(skipped))}{hint}")
+    return left
 
 
 def describe(request: Request) -> list[str]:
@@ -123,8 +134,7 @@ def describe(request: Request) -> list[str]:
         f"tasks: {', '.join(part.task for part in bench.parts)}",
         f"base: {len(bench.parts) - len(missing)} of {len(bench.parts)} tasks scored before, about {base_s:.0f} s",
     ]
-    if bench.skipped:
-        lines.append(not_asked(bench.skipped))
+    lines += not_asked(bench.skipped)
     total_s = base_s
     counted: set[Path] = set()
     for chain in bench.chains:
@@ -149,9 +159,13 @@ def describe(request: Request) -> list[str]:
     return [*lines, f"in all: about {total_s:.0f} s, and loading"]
 
 
-def not_asked(skipped: Sequence[suite.Part]) -> str:
-    """One line on the tasks that were left out."""
-    return "not asked, for no pack has it: " + ", ".join(f"{part.task} ({part.needs})" for part in skipped)
+def not_asked(skipped: Sequence[suite.Part]) -> list[str]:
+    """One line a reason on the tasks that were left out."""
+    tasks: dict[str, list[str]] = {}
+    for part in skipped:
+        reason, name = (part.note, part.task) if part.note else ("no pack has it", f"{part.task} ({part.needs})")
+        tasks.setdefault(reason, []).append(name)
+    return [f"not asked, for {reason}: {', '.join(names)}" for reason, names in tasks.items()]
 
 
 def _tokens(bench: Bench, tasks: Mapping[str, Any]) -> int:
@@ -161,7 +175,8 @@ def _tokens(bench: Bench, tasks: Mapping[str, Any]) -> int:
         task.build_all_requests(limit=bench.request.limit)
         texts = ["".join(part for part in request.args if isinstance(part, str)) for request in task.instances]
         tokens += sum(map(len, bench.loaded.tokenizer(texts)["input_ids"]))
-        tokens += sum(r.args[1]["max_gen_toks"] for r in task.instances if r.request_type == "generate_until")
+        generated = [r.args[1] for r in task.instances if r.request_type == "generate_until"]
+        tokens += sum(kwargs.get("max_gen_toks", bench.scorer.lm.max_gen_toks) for kwargs in generated)
     return tokens
 
 

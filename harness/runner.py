@@ -18,10 +18,10 @@ from ..model_edits.apply import applied
 from ..results import extraction, paired, record, stats
 from ..results.scores import Scores, ScoreStore
 from ..tasks.suite import NO_RATES, Part
-from . import cache, loading, models
+from . import cache, hub_tasks, loading, models
 from .adapter import MemsplitLM
 from .editing import Prepared, Workshop
-from .plan import Request, choose_parts
+from .plan import Request, choose_parts, leave_out
 from .scoring import Scorer, load_tasks
 
 PACKAGES = ("memsplit", "torch", "transformers", "lm-eval", "datasets", "rapidfuzz", "pandas", "scipy", "safetensors")
@@ -58,6 +58,7 @@ class Report:
             "model": self.model,
             "suite": self.suite,
             "fingerprint": self.fingerprint,
+            "skipped": [{"task": part.task, "reason": part.reason} for part in self.skipped],
             "base": self.base,
             "base_risk": dataclasses.asdict(self.base_risk),
             "edits": [
@@ -88,15 +89,20 @@ class Bench:
         logging.getLogger("lm_eval").setLevel(logging.ERROR)
         self.request = request
         entry = models.resolve(request.model, request.pack, request.corpus)
-        self.parts, self.skipped = choose_parts(request.suite, request.tasks, entry)
+        parts, skipped = choose_parts(request.suite, request.tasks, entry)
         self.loaded = loading.load(entry, device=request.device, dtype=request.dtype, parallelize=request.parallelize)
         loading.check_pack(self.loaded)
         self.workshop = Workshop(self.loaded, request.factor_tokens)
         self.chains = [self.workshop.chain(text) for text in request.edits]
+        lm = MemsplitLM(self.loaded, batch_size=request.batch_size)
+        tasks, missing = hub_tasks.load([part for part in parts if part.hub], lm)
+        self.skipped = [*skipped, *missing]
+        self.parts = leave_out(parts, missing)
+        tasks |= load_tasks([part for part in parts if not part.hub], entry.pack, request.split)
         self.scorer = Scorer(
-            MemsplitLM(self.loaded, batch_size=request.batch_size),
+            lm,
             self.parts,
-            load_tasks(self.parts, entry.pack, request.split),
+            {part.task: tasks[part.task] for part in self.parts},
             limit=request.limit,
             store=ScoreStore(cache.folder() / "scores"),
             rescore=request.rescore,
@@ -210,6 +216,7 @@ def _context(bench: Bench, prepared: Prepared) -> dict[str, Any]:
         "matrices": [dataclasses.asdict(change) for change in prepared.changes],
         "suite": request.suite,
         "fingerprint": bench.scorer.fingerprint,
+        "skipped": [{"task": part.task, "reason": part.reason} for part in bench.skipped],
         "dtype": str(loaded.model.dtype).removeprefix("torch."),
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
         "created": datetime.now(UTC).isoformat(timespec="seconds"),

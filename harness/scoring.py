@@ -30,7 +30,7 @@ CLUSTERS = ("fact", "doc_index")
 
 
 def load_tasks(parts: Sequence[suite.Part], pack: str, split: str) -> dict[str, Any]:
-    """lm-eval's task objects, by name."""
+    """lm-eval's objects of our own tasks, by name."""
     manager = TaskManager(
         include_path=str(suite.FOLDER), include_defaults=False, metadata={"split": split, "pack": pack}
     )
@@ -81,7 +81,7 @@ class Scorer:
 
     def arguments(self, weights: str, part: suite.Part) -> dict[str, Any]:
         """Everything that decides the scores of one task."""
-        task = {"task": part.task, "metrics": part.metrics, "axis": part.axis}
+        task = {"task": part.task, "metrics": part.metrics, "filter": part.filter, "axis": part.axis}
         return {"weights": weights, **task, "fingerprint": self.fingerprints[part.task], **self.settings}
 
     def missing(self, weights: str) -> list[suite.Part]:
@@ -122,10 +122,11 @@ class Scorer:
 def _rows(part: suite.Part, samples: Iterable[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
     """One row an item and metric (see ``results.stats``); a metric of (sum, weight) pairs gives their mean and weight.
 
-    Questions about one fact and passages of one document are a cluster; a ``level`` or ``relation`` is a group.
+    lm-eval logs an item once for each filter: those of the part's count. Questions about one fact and passages of one
+    document are a cluster; a ``level`` or ``relation`` is a group.
     """
     rows = []
-    for sample in samples:
+    for sample in (sample for sample in samples if sample["filter"] == part.filter):
         doc = sample["doc"]
         cluster = str(next((doc[key] for key in CLUSTERS if doc.get(key) is not None), sample["doc_id"]))
         group = str(doc.get("level") or doc.get("relation") or "")

@@ -122,8 +122,8 @@ class Paired:
             found.update(_metrics(rows, np.random.default_rng([seed, *str(task).encode()]), chance))
         for axis in stats.FAMILIES:
             parts = [metric for (a, _), metric in found.items() if a == axis]
-            if parts:
-                found.setdefault((axis, "acc"), _mean_of(parts))
+            if parts and (axis, "acc") not in found:
+                found[axis, "acc"] = _mean_of(parts)
         self.metrics = {(a, m): found[a, m] for a, metrics in stats.figures(base).items() for m in metrics}
 
     def changes(self) -> dict[Key, Change]:

@@ -14,7 +14,8 @@ import pandas as pd
 Figures = dict[str, dict[str, float]]
 Groups = dict[str, dict[str, dict[str, dict[str, float]]]]
 COLUMNS = ["task", "axis", "metric", "item", "value", "weight", "cluster", "group"]
-FAMILIES = ("arithmetic", "logic")
+FAMILIES = ("facts_closed", "facts_open", "arithmetic", "logic", "commonsense")
+"""Axes whose ``acc`` is the mean over their tasks, where no task has an ``acc`` of its own."""
 
 
 def figures(items: pd.DataFrame) -> Figures:

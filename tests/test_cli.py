@@ -60,7 +60,8 @@ def test_json_has_the_promised_shape(report: dict[str, Any]) -> None:
         "logic": {"acc", "boolean", "ordering", "chain"},
         "fluency": {"perplexity", "kl", "ndcg"},
     }
-    assert set(report) == {"model", "suite", "fingerprint", "base", "base_risk", "edits"}
+    assert set(report) == {"model", "suite", "fingerprint", "skipped", "base", "base_risk", "edits"}
+    assert [part["task"] for part in report["skipped"]] == ["memsplit_quotes"]
     assert {axis: set(metrics) for axis, metrics in report["base"].items()} == axes
     for edit in report["edits"]:
         assert set(edit) == {"spec", "axes", "summary", "risk", "seconds", "record"}
