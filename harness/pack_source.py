@@ -1,4 +1,4 @@
-"""Packs that are made on first use, from files that are fetched; they are kept in the cache folder."""
+"""Packs that are made on first use, of files that are fetched or of installed packages; the cache folder keeps them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ..errors import UserError
-from ..files import PARTIAL, replacing_folder, sha256
-from ..tasks import packs, reference
+from ..files import PARTIAL, digest, replacing_folder, sha256
+from ..tasks import packs, quotes, reference
 from . import cache, download
 
 VARIABLE = "MEMSPLIT_PACKS_URL"
@@ -28,12 +28,12 @@ class Source:
     """What a pack is made of.
 
     Attributes:
-        version: of what ``make`` makes; another one is made anew.
+        version: says of what ``make`` makes; another one is made anew.
         make: the pack's rows by kind, and its manifest; it is given a folder that is kept until the pack is whole.
         fetched: whether it needs the network.
     """
 
-    version: str
+    version: Callable[[], str]
     make: Callable[[Path], Content]
     fetched: bool = False
 
@@ -52,7 +52,7 @@ def _reference(name: str) -> Source:
                 download.fetch(f"{url}/{file}", work / file, expected)
         return reference.pack(data, {file: (work / file).read_bytes() for file in data.files})
 
-    return Source(version=reference.VERSION, make=make, fetched=True)
+    return Source(version=lambda: reference.VERSION, make=make, fetched=True)
 
 
 def _is_url(text: str) -> bool:
@@ -63,7 +63,12 @@ def _is_url(text: str) -> bool:
         return False
 
 
-SOURCES: dict[str, Source] = {name: _reference(name) for name in reference.DATA_SETS}
+SOURCES: dict[str, Source] = {
+    **{name: _reference(name) for name in reference.DATA_SETS},
+    "quotes": Source(
+        version=lambda: digest(dataclasses.asdict(quotes.about()))[:8], make=lambda _: (quotes.build(), quotes.about())
+    ),
+}
 """By the pack's name."""
 
 
@@ -74,7 +79,7 @@ def locate(name: str) -> Path:
         UserError: it cannot be made, or its files are not those that were made.
     """
     source = SOURCES[name]
-    folder = cache.folder() / "packs" / f"{name}-{source.version}"
+    folder = cache.folder() / "packs" / f"{name}-{source.version()}"
     if not folder.exists():
         variable = download.offline() if source.fetched else None
         if variable:
