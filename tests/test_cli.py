@@ -11,16 +11,10 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file, save_file
 
-from memsplit.errors import UserError
-from memsplit.harness import models, plan
 from memsplit.harness.models import ORGANISM
-from memsplit.tasks import packs, suite
+from memsplit.tasks import packs
+from memsplit.tests.running import FIGURES, memsplit, refused
 
-FIGURES = {
-    *("strict", "loose", "levenshtein", "matched_prefix", "rouge_l", "bleu"),
-    *("token_accuracy", "extraction_strength", "log_prob", "median_rank", "reciprocal_rank", "p_z"),
-    *("mia_loss", "mia_zlib", "mia_min_k", "mia_min_k_pp"),
-}
 SMALL = ["--limit", "12", "--factor-tokens", "1024"]
 
 
@@ -29,19 +23,13 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
-def memsplit(*arguments: str | int | Path, cache: Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "MEMSPLIT_CACHE": str(cache), "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, "-m", "memsplit", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=cwd, check=False)
-
-
 @pytest.fixture(scope="module")
 def report(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     out = tmp_path_factory.mktemp("out")
     edits = ["--edit", "none", "--edit", "kfac-50", "--edit", "random:match=kfac-50"]
     done = memsplit("eval", *edits, *SMALL, "--json", "--out", out, cache=cache)
     assert done.returncode == 0, done.stderr
-    assert all("left" in line for line in done.stderr.splitlines()), done.stderr
+    assert all("left" in line or line.startswith("not asked") for line in done.stderr.splitlines()), done.stderr
     content: dict[str, Any] = json.loads(done.stdout)
     return content
 
@@ -168,7 +156,7 @@ def test_edits_are_told_with_their_keys(cache: Path) -> None:
     assert one.stdout in every.stdout
     for line in ("needs: curvature", "source: arXiv 2510.24256", "select=top|bottom [top]", "layers=0+2-3"):
         assert line in one.stdout
-    _refused(memsplit("edits", "kfca", cache=cache), ["unknown edit 'kfca'", "did you mean 'kfac'"])
+    refused(memsplit("edits", "kfca", cache=cache), ["unknown edit 'kfca'", "did you mean 'kfac'"])
 
 
 @pytest.mark.parametrize(
@@ -204,28 +192,19 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     arguments: list[str], words: list[str], cache: Path, tmp_path: Path
 ) -> None:
     done = memsplit("eval", "--out", tmp_path / "out", *arguments, cache=tmp_path / "cache", cwd=tmp_path)
-    _refused(done, words)
+    refused(done, words)
     assert list(tmp_path.iterdir()) == []
 
 
-def _refused(done: subprocess.CompletedProcess[str], words: list[str]) -> None:
-    assert done.returncode == 2, done.stderr
-    lines = done.stderr.splitlines()
-    assert len(lines) == 1, done.stderr
-    for word in words:
-        assert word in lines[0]
-    assert done.stdout == ""
-
-
-def test_damaged_files_are_refused(cache: Path, tmp_path: Path) -> None:
+def test_damaged_files_arerefused(cache: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    _refused(memsplit("eval", "--model", tmp_path / "empty", cache=cache), ["is no model", "config.json"])
+    refused(memsplit("eval", "--model", tmp_path / "empty", cache=cache), ["is no model", "config.json"])
     model = tmp_path / "model"
     shutil.copytree(ORGANISM, model)
     weights = (model / "model.safetensors").read_bytes()
     (model / "model.safetensors").write_bytes(weights[:-1000])
     done = memsplit("eval", "--model", model, "--edit", "none", "--out", tmp_path / "out", cache=cache)
-    _refused(done, ["damaged"])
+    refused(done, ["damaged"])
     assert not (tmp_path / "out").exists()
 
 
@@ -240,7 +219,7 @@ def test_damaged_files_are_refused(cache: Path, tmp_path: Path) -> None:
         ("model.safetensors", "a tensor less", ["lack model.layers.1.mlp.up_proj.weight", "1 tensor"]),
     ],
 )
-def test_broken_models_are_refused(tmp_path: Path, file: str, content: str | None, words: list[str]) -> None:
+def test_broken_models_arerefused(tmp_path: Path, file: str, content: str | None, words: list[str]) -> None:
     model = tmp_path / "model"
     shutil.copytree(ORGANISM, model)
     if content is None:
@@ -251,7 +230,7 @@ def test_broken_models_are_refused(tmp_path: Path, file: str, content: str | Non
         save_file(tensors, model / file, metadata={"format": "pt"})
     else:
         (model / file).write_text(content)
-    _refused(memsplit("eval", "--model", model, "--edit", "none", "--out", tmp_path / "o", cache=tmp_path / "c"), words)
+    refused(memsplit("eval", "--model", model, "--edit", "none", "--out", tmp_path / "o", cache=tmp_path / "c"), words)
     assert not (tmp_path / "o").exists()
 
 
@@ -261,77 +240,31 @@ def test_a_closed_pipe_is_no_error(cache: Path) -> None:
     assert done.stderr == ""
 
 
-def test_packs_that_do_not_fit_are_refused(cache: Path, tmp_path: Path) -> None:
+def test_packs_that_do_not_fit_arerefused(cache: Path, tmp_path: Path) -> None:
     pack = tmp_path / "pack"
     shutil.copytree(packs.SHIPPED / "olmo-tiny", pack)
     clean = (pack / "clean.jsonl").read_text()
     (pack / "clean.jsonl").write_text(clean.replace("\n", "\n{broken\n", 1))
     job: list[str | Path] = ["eval", "--pack", pack, "--edit", "none", *SMALL, "--out", tmp_path / "out"]
-    _refused(memsplit(*job, cache=cache), ["clean.jsonl, line 2", "not JSON"])
+    refused(memsplit(*job, cache=cache), ["clean.jsonl, line 2", "not JSON"])
     (pack / "clean.jsonl").write_text(clean)
     memorized = [json.loads(line) for line in (pack / "memorized.jsonl").read_text().splitlines()]
     for row in memorized:
         row["prefix_ids"] = row["prefix_ids"][::-1]
     (pack / "memorized.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in memorized))
-    _refused(memsplit(*job, cache=cache), ["another tokenizer"])
+    refused(memsplit(*job, cache=cache), ["another tokenizer"])
     assert not (tmp_path / "out").exists()
 
 
-def test_audit_tells_more_of_what_can_be_extracted(cache: Path, tmp_path: Path) -> None:
-    arguments = ["--suite", "memsplit_audit", "--edit", "kfac-50", "--limit", "3", "--factor-tokens", "1024"]
-    reference = tmp_path / "reference"
-    small = memsplit("export", "--edit", "kfac-50", "--out", reference, "--factor-tokens", 1024, cache=cache)
-    assert small.returncode == 0, small.stderr
-    done = memsplit("eval", *arguments, "--reference", reference, "--json", "--out", tmp_path / "out", cache=cache)
-    assert done.returncode == 0, done.stderr
-    report = json.loads(done.stdout)
-    base, edited = report["base"], report["edits"][0]["axes"]
-    more = {"longest_prefix", "position_strict", "prior_log_ratio", "p_z_beyond_prior", "near_verbatim", "mia_ratio"}
-    assert set(base["recitation"]) == set(base["twins"]) == FIGURES | more
-    for figure in ("longest_prefix", "position_strict", "p_z_beyond_prior", "near_verbatim"):
-        assert base["recitation"][figure] > 0.8
-        assert base["twins"][figure] < 0.2
-    assert base["recitation"]["near_verbatim"] >= base["recitation"]["p_z"]
-    assert edited["recitation"]["near_verbatim"] < 0.01
-    assert edited["recitation"]["mia_ratio"] == pytest.approx(1, abs=0.01)
-    assert report["base_risk"]["membership"]["mia_ratio"]["auroc"]["value"] == 1
-    assert report["base_risk"]["discoverable"]["recitation"]["p=0.9"]["n=100"] == 1
-    assert report["edits"][0]["risk"]["discoverable"]["recitation"]["p=0.1"]["n=10000"] == 0
-    _refused(memsplit("eval", "--reference", "olmo-tinny", cache=cache), ["olmo-tinny", "did you mean 'olmo-tiny'"])
-
-
-def test_truncated_factors_are_refused(tmp_path: Path) -> None:
+def test_truncated_factors_arerefused(tmp_path: Path) -> None:
     arguments = ["--edit", "kfac-50", "--tasks", "memsplit_twins", *SMALL]
     first = memsplit("eval", *arguments, "--out", tmp_path / "a", cache=tmp_path / "cache")
     assert first.returncode == 0, first.stderr
     file = next((tmp_path / "cache").rglob("*up_proj.safetensors"))
     file.write_bytes(file.read_bytes()[:-10])
     done = memsplit("eval", *arguments, "--out", tmp_path / "b", cache=tmp_path / "cache")
-    _refused(done, ["damaged", "delete the file"])
+    refused(done, ["damaged", "delete the file"])
     assert not (tmp_path / "b").exists()
-
-
-def test_a_foreign_model_is_asked_what_suits_any_model(cache: Path, tmp_path: Path) -> None:
-    model = tmp_path / "model"
-    shutil.copytree(ORGANISM, model)
-    job: list[str | int | Path] = ["--model", model, "--edit", "none", "--limit", 2, "--json", "--out", tmp_path / "o"]
-    done = memsplit("eval", *job, cache=cache)
-    assert done.returncode == 0, done.stderr
-    base = json.loads(done.stdout)["base"]
-    families = packs.manifest(packs.SHIPPED / "world").families
-    assert set(base) == {"arithmetic", "logic"}
-    assert {family for axis in base.values() for family in axis} == {"acc", *families}
-    assert all(0 <= figure <= 1 for axis in base.values() for figure in axis.values())
-
-
-def test_generated_tasks_for_other_models_are_left_out_unless_named() -> None:
-    organism, foreign = models.resolve("olmo-tiny"), models.resolve(str(ORGANISM))
-    assert plan.choose_parts("memsplit", [], organism) == (list(suite.MEMSPLIT), [])
-    asked, skipped = plan.choose_parts("memsplit", [], foreign)
-    assert all(part in asked for part in suite.WORLD)
-    assert not any(part.family for part in skipped)
-    with pytest.raises(UserError, match=r"memsplit_logic_chain \(family 'chain'\)"):
-        plan.choose_parts("memsplit", ["memsplit_logic_chain"], foreign)
 
 
 def test_organism_train_resumes(tmp_path: Path) -> None:

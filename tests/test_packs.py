@@ -200,16 +200,17 @@ def test_all_problems_are_told_in_their_order(tmp_path: Path, capsys: pytest.Cap
         "corpus.jsonl, line 5: expected an object, found list",
         "facts_closed.jsonl, line 5: asks the same as line 1",
         "gone.jsonl: pack.json has its sha256, and it is not there",
-        "pack.json: unknown family 'chian': expected one of addition, boo",
+        "pack.json: unknown family 'chian': expected one of add, addition",
         "twins.jsonl, line 2: its id 'twin-1' is that of line 1",
     ]
     (folder / "pack.json").write_text("{")
     assert any("pack.json: not JSON" in one for one in check(capsys, folder)[1])
 
 
-@pytest.mark.parametrize("name", sorted(p.name for p in packs.SHIPPED.iterdir()))
-def test_the_shipped_packs_are_sound(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    code, found = check(capsys, name, "--model", "olmo-tiny")
+@pytest.mark.parametrize("name", ["olmo-tiny", "world", "quotes"])
+def test_the_packs_are_sound(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    model = ["--model", "olmo-tiny"] if name == "olmo-tiny" else []
+    code, found = check(capsys, name, *model)
     assert code == 0, found
 
 

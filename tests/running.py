@@ -1,0 +1,27 @@
+"""The command run as a user runs it, for the tests."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+FIGURES = {
+    *("strict", "loose", "levenshtein", "matched_prefix", "rouge_l", "bleu"),
+    *("token_accuracy", "extraction_strength", "log_prob", "median_rank", "reciprocal_rank", "p_z"),
+    *("mia_loss", "mia_zlib", "mia_min_k", "mia_min_k_pp"),
+}
+
+
+def memsplit(*arguments: str | int | Path, cache: Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "MEMSPLIT_CACHE": str(cache), "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-m", "memsplit", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=cwd, check=False)
+
+
+def refused(done: subprocess.CompletedProcess[str], words: list[str]) -> None:
+    assert done.returncode == 2, done.stderr
+    lines = done.stderr.splitlines()
+    assert len(lines) == 1, done.stderr
+    for word in words:
+        assert word in lines[0]
+    assert done.stdout == ""
