@@ -154,7 +154,7 @@ AUDIT = (
         )
     ),
 )
-WORLD = (
+FACTS = (
     Part(
         task="memsplit_facts_choice",
         axis="facts_closed",
@@ -170,6 +170,9 @@ WORLD = (
         kind="facts_counterfactual",
         summary="facts of which the context says something else: whether what it says or the truth is given",
     ),
+)
+"""Asked beside closed and open book where a pack has facts to make such questions of."""
+WORLD = (
     *(
         Part(
             task=f"memsplit_arithmetic_{family}",
@@ -295,7 +298,7 @@ MEMSPLIT_PAPER = (
     _OURS["memsplit_fluency"],
 )
 SUITES: dict[str, tuple[Part, ...]] = {
-    "memsplit": (*MEMSPLIT, *WORLD),
+    "memsplit": (*MEMSPLIT, *FACTS, *WORLD),
     "memsplit_audit": AUDIT,
     "memsplit_paper": MEMSPLIT_PAPER,
 }

@@ -21,6 +21,7 @@ from lm_eval.tasks import TaskManager
 
 from memsplit.errors import UserError
 from memsplit.files import digest
+from memsplit.harness import cli
 from memsplit.tasks import documents, packs, scoring, world
 
 PACK = packs.find("world")
@@ -260,6 +261,16 @@ def test_a_broken_fact_is_named(tmp_path: Path, fact: Doc, words: str) -> None:
     with pytest.raises(UserError, match=r"facts\.jsonl, line 7") as caught:
         toy(tmp_path, [*lettered("abcdef"), fact]).rows("facts_open")
     assert words in str(caught.value)
+
+
+def test_pack_check_names_what_cannot_be_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    toy(tmp_path, [*lettered("abcdef"), {"id": "f6", "subject": "s0", "answer": "g"}])
+    assert cli.main(["pack", "check", str(tmp_path)]) == 1
+    assert capsys.readouterr().out == f"{tmp_path}/facts.jsonl, line 7: asks the same as line 1\n"
+    toy(tmp_path, lettered("abc"))
+    assert cli.main(["pack", "check", str(tmp_path)]) == 1
+    few = "line 1: expected 3 other answers of the type 't', found 2"
+    assert capsys.readouterr().out == f"{tmp_path}/facts.jsonl: {few}\n"
 
 
 def test_without_relations_the_facts_are_of_no_use(tmp_path: Path) -> None:

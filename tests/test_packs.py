@@ -200,7 +200,7 @@ def test_all_problems_are_told_in_their_order(tmp_path: Path, capsys: pytest.Cap
         "corpus.jsonl, line 5: expected an object, found list",
         "facts_closed.jsonl, line 5: asks the same as line 1",
         "gone.jsonl: pack.json has its sha256, and it is not there",
-        "pack.json: unknown family 'chian': expected one of addition, boo",
+        "pack.json: unknown family 'chian': expected one of add, addition",
         "twins.jsonl, line 2: its id 'twin-1' is that of line 1",
     ]
     (folder / "pack.json").write_text("{")
