@@ -132,4 +132,5 @@ def _find(name: str) -> tuple[tuple[Path, ...], dict[str, Path]]:
     if Path(name).is_file():
         return (), {pack_check.kind_of(Path(name)): Path(name)}
     pack = packs.find(name)
-    return pack.folders, {kind: pack.path(kind) for kind in packs.FIELDS if pack.has(kind)}
+    paths = {kind: pack.path(kind) for kind in packs.FIELDS if pack.has(kind)}
+    return pack.folders, {kind: path for kind, path in paths.items() if path.stem == kind}

@@ -1,7 +1,7 @@
 """What the tasks ask: the functions that lm-eval calls for ``custom_dataset``.
 
 Each takes the task's metadata as keywords and returns a part called ``test``. ``pack`` and ``split`` may be given by
-``--metadata``; the default is the shipped pack's test part.
+``--metadata``; the default is the shipped packs' test part, of the first that has what is asked for.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import datasets
 from . import families, packs
 from .generators import Item
 
-DEFAULT_PACK = "olmo-tiny"
+DEFAULT_PACK = "olmo-tiny+world"
 OTHERS = 8
 """Prefixes that a suffix's prior is the mean over."""
 
@@ -22,10 +22,10 @@ OTHERS = 8
 def pack_rows(
     *, kind: str, pack: str = DEFAULT_PACK, split: str = "test", probe: str = "", **_: object
 ) -> dict[str, datasets.Dataset]:
-    """The rows of one file of a pack, each with the pack's name.
+    """The rows of one kind of a pack, each with the pack's name, and with ``aliases`` where any has them.
 
     Args:
-        kind: the file.
+        kind: of the rows.
         pack: its pack.
         split: the part.
         probe: what is asked of a passage instead of its continuation (see ``harness.probes``); each row then names it.
@@ -36,6 +36,8 @@ def pack_rows(
     """
     found = packs.find(pack)
     rows = [{**row, "pack": pack} for row in found.rows(kind, packs.check_split(split))]
+    if any("aliases" in row for row in rows):
+        rows = [{"aliases": [], **row} for row in rows]  # a data set has the names of its first row
     if probe:
         rows = [{**row, "probe": probe} for row in rows]
     if probe == "prior":

@@ -11,7 +11,7 @@ from typing import Any
 
 from .. import files
 from ..errors import UserError, unknown
-from . import packs, suite
+from . import packs, suite, world
 from .overlap import NEAR, Overlap
 
 Rows = list[tuple[int, dict[str, Any]]]
@@ -95,7 +95,8 @@ def problems(paths: Mapping[str, Path], good: Mapping[str, Rows]) -> list[Proble
     """What is wrong with the lines of a pack's files together.
 
     An id twice; the same question, passage or text twice, which is worst in both splits; passages near to one of the
-    other split; memorized passages that stand, by half or more (see :mod:`.overlap`), in twins, clean text or corpus.
+    other split; memorized passages that stand, by half or more (see :mod:`.overlap`), in twins, clean text or corpus;
+    facts of which no questions can be made.
 
     Args:
         paths: the files by kind.
@@ -118,6 +119,8 @@ def problems(paths: Mapping[str, Path], good: Mapping[str, Rows]) -> list[Proble
             for number, first, share in _near_across(rows):
                 of = f"near to line {first}, which is in {splits[first]}: {share:.0%} of its runs of words or ids"
                 found.append(problem(number, of))
+    if (facts := good.get("facts")) and facts[-1][0] == len(facts):
+        found += _unaskable(paths["facts"], [row for _, row in facts])
     if memorized := good.get("memorized"):
         overlap = Overlap([row for _, row in memorized])
         for kind in WITHOUT_MEMORIZED:
@@ -127,6 +130,17 @@ def problems(paths: Mapping[str, Path], good: Mapping[str, Rows]) -> list[Proble
                         what = f"{share:.0%} of {paths['memorized'].name}, line {memorized[position][0]}, stands in it"
                         found.append(Problem(path=paths[kind], line=number, what=what))
     return found
+
+
+def _unaskable(path: Path, facts: list[dict[str, Any]]) -> Iterator[Problem]:
+    """What keeps facts from being asked: the first thing that is wrong with each kind of question."""
+    told = set()
+    for kind in world.KINDS:
+        try:
+            world.rows(kind, path, facts)
+        except UserError as error:
+            told.add(str(error).removeprefix(f"{path}, "))
+    return (Problem(path=path, what=what) for what in told)
 
 
 def _twice(rows: Rows, key: Callable[[Mapping[str, Any]], object]) -> Iterator[tuple[int, int, dict[str, Any]]]:
@@ -145,7 +159,7 @@ def _asked(row: Mapping[str, Any]) -> object:
     """What equal items have in common, however their texts are spaced."""
     if "prefix_ids" in row:
         return tuple(row["prefix_ids"]), tuple(row["suffix_ids"])
-    for names in ("prefix_text", "suffix_text"), ("question", "answer"), ("text",):
+    for names in ("prefix_text", "suffix_text"), ("question", "answer"), ("relation", "subject"), ("text",):
         if all(name in row for name in names):
             return tuple(" ".join(row[name].split()) for name in names)
     return json.dumps({name: value for name, value in row.items() if name not in ("id", "split")}, sort_keys=True)

@@ -12,10 +12,16 @@ file                     one line
 ``facts_closed.jsonl``   ``id, split, question, answer, relation`` and perhaps ``aliases``, other right
                          answers, and ``fact``, which questions of one fact share
 ``facts_open.jsonl``     the same fields; the question begins with its context
+``facts.jsonl``          ``id, split, relation, subject, answer`` and perhaps ``aliases``: with ``relations.json``
+                         it stands for the four files of questions about facts (see ``tasks.world``)
 ``corpus.jsonl``         ``text``: training-like text without any memorized passage, for curvature
 ``pack.json``            what the pack is: :class:`Manifest`
 ``tokenizer.json``       turns an answer's text back into ids where a harness hands out text alone
 =======================  ================================================================================
+
+Questions about facts may also be of two more kinds. ``facts_choice.jsonl`` has the fields of ``facts_closed``, and
+``choices`` with ``gold``, the index of the right one. ``facts_counterfactual.jsonl`` has those of ``facts_open``, but
+``answer`` is what the context says, which is false; ``truth`` is right, and ``recalled`` holds it and its aliases.
 
 ``split`` is ``dev`` or ``test``: choices are made on the first, figures reported on the second.
 """
@@ -30,6 +36,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ..errors import UserError, unknown
+from . import world
 
 SHIPPED = Path(__file__).parent / "packs"
 SPLITS = ("dev", "test")
@@ -47,10 +54,14 @@ FIELDS: dict[str, dict[str, type]] = {
     "clean": {"id": str, "split": str, "text": str},
     "facts_closed": _FACT,
     "facts_open": _FACT,
+    "facts_choice": {**_FACT, "choices": list, "gold": int},
+    "facts_counterfactual": {**_FACT, "truth": str, "recalled": list},
+    "facts": {"id": str, "split": str, "relation": str, "subject": str, "answer": str},
     "corpus": {"text": str},
 }
 """Fields that each file's lines must have, with their JSON types."""
 _IDS = ("prefix_ids", "suffix_ids", "ids")
+_TEXTS = ("aliases", "choices", "recalled")
 PASSAGES = ("memorized", "twins", "quotes")
 """Files of passages that a model is asked to continue."""
 MADE: dict[str, Callable[[], Path]] = {}
@@ -91,24 +102,30 @@ class Pack:
         return frozenset(family for folder in self.folders for family in manifest(folder).families)
 
     def has(self, kind: str) -> bool:
-        """Whether a folder has the file of that kind."""
+        """Whether a folder has the file of that kind, or the facts to make it of."""
         return self.path(kind).exists()
 
     def path(self, kind: str) -> Path:
-        """The file of that kind, in the first folder that has it."""
-        paths = [folder / f"{kind}.jsonl" for folder in self.folders]
+        """The file of that kind, or of the facts that it is made of, in the first folder that has either."""
+        names = [f"{kind}.jsonl", *([world.FACTS] if kind in world.KINDS else [])]
+        paths = [folder / name for folder in self.folders for name in names]
         return next((path for path in paths if path.exists()), paths[0])
 
     def rows(self, kind: str, split: str | None = None) -> list[dict[str, Any]]:
-        """The lines of one file, those of ``split`` alone where one is given.
+        """The lines of one file, or what is made of the facts, those of ``split`` alone where one is given.
 
         Raises:
-            UserError: no such file, none such line, or a line is broken; the message names the file and the line's
-                number.
+            UserError: no such file, none such line, or a line or relation is broken; the message names the file and
+                the line's number or the relation.
         """
-        rows = [row for row in _read(self.path(kind), kind) if split in (None, row.get("split"))]
+        path = self.path(kind)
+        if path.name == world.FACTS and kind in world.KINDS:
+            made = world.rows(kind, path, list(_read(path, "facts")))
+        else:
+            made = list(_read(path, kind))
+        rows = [row for row in made if split in (None, row.get("split"))]
         if not rows:
-            raise UserError(f"the pack's {self.path(kind)} has no line" + (f" of the split {split!r}" if split else ""))
+            raise UserError(f"the pack's {path} has no line" + (f" of the split {split!r}" if split else ""))
         return rows
 
     def encode(self, text: str) -> list[int]:
@@ -234,6 +251,12 @@ def _faults(row: Mapping[str, Any], kind: str) -> Iterator[str]:
     for name in _IDS:
         if name in row and not _are_ids(row[name]):
             yield f"{name!r} is not a list of token ids"
+    for name in _TEXTS:
+        if name in row and not _are_texts(row[name]):
+            yield f"{name!r} is not a list of texts"
+    gold, choices = row.get("gold"), row.get("choices")
+    if "gold" in fields and isinstance(gold, int) and isinstance(choices, list) and not 0 <= gold < len(choices):
+        yield "'gold' is not the index of one of the choices"
     if ("prefix_ids" in row) != ("suffix_ids" in row):
         yield "expected 'prefix_ids' and 'suffix_ids', or neither"
     if kind in PASSAGES and "prefix_ids" not in row and "" in (row.get("prefix_text"), row.get("suffix_text")):
@@ -244,3 +267,7 @@ def _faults(row: Mapping[str, Any], kind: str) -> Iterator[str]:
 
 def _are_ids(value: object) -> bool:
     return isinstance(value, list) and bool(value) and all(type(i) is int and i >= 0 for i in value)
+
+
+def _are_texts(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(text, str) for text in value)

@@ -9,6 +9,31 @@ from typing import Any
 from . import packs
 
 
+def accepted(doc: dict[str, Any]) -> list[str]:
+    """The answers of a question that count as right: its ``answer`` and the ``aliases``, if it has any."""
+    return [doc["answer"], *(doc.get("aliases") or [])]
+
+
+def exact(doc: dict[str, Any], results: Sequence[tuple[float, bool]]) -> dict[str, float]:
+    """``acc``: 1 where one of the accepted answers is the model's own greedy continuation, else 0.
+
+    An answer's end is not asked for: it is also given by a continuation that goes on with further tokens.
+    """
+    return {"acc": float(any(greedy for _, greedy in results))}
+
+
+def told_or_known(doc: dict[str, Any]) -> list[str]:
+    """The answers of a question whose context is false: the context's (:func:`accepted`), then those ``recalled``."""
+    return [*accepted(doc), *doc["recalled"]]
+
+
+def counterfactual(doc: dict[str, Any], results: Sequence[tuple[float, bool]]) -> dict[str, float]:
+    """``read``: 1 where what the context says is the greedy continuation. ``recalled``: 1 where the truth is it."""
+    greedy = [is_greedy for _, is_greedy in results]
+    told = len(accepted(doc))
+    return {"read": float(any(greedy[:told])), "recalled": float(any(greedy[told:]))}
+
+
 def perplexity(doc: dict[str, Any], results: Sequence[float]) -> dict[str, tuple[float, int]]:
     """An item's (sum, tokens) of each figure of held-out text.
 

@@ -19,7 +19,7 @@ class Part:
         metrics: lm-eval's name of each metric -> its name in the axis.
         filter: lm-eval's name of the filter that the answers go through before they are scored.
         chance: what guessing scores.
-        kind: the file of the model's pack that its items are from; ``a+b`` where it needs both.
+        kind: of the rows of the model's pack that its items are; ``a+b`` where it needs both.
         family: or the generator that makes them, which the pack must name.
         hub: or, for a task of lm-eval's own, the folder of ``lm_eval/tasks`` that defines it.
         note: why it is not asked, where it is not.
@@ -91,14 +91,14 @@ MEMSPLIT = (
         axis="facts_closed",
         metrics={"acc": "acc"},
         kind="facts_closed",
-        summary="facts of training, asked in a wording never used for them; greedy exact match",
+        summary="facts of training, no context; greedy exact match with one of the accepted answers",
     ),
     Part(
         task="memsplit_facts_open",
         axis="facts_open",
         metrics={"acc": "acc"},
         kind="facts_open",
-        summary="invented facts that stand in the context; greedy exact match",
+        summary="facts that stand in the context; greedy exact match with one of the accepted answers",
     ),
     *(
         Part(
@@ -154,6 +154,24 @@ AUDIT = (
         )
     ),
 )
+FACTS = (
+    Part(
+        task="memsplit_facts_choice",
+        axis="facts_closed",
+        metrics={"acc": "choice"},
+        chance=1 / 4,
+        kind="facts_choice",
+        summary="facts by the likelihood of the answer among others of its type; 4 choices",
+    ),
+    Part(
+        task="memsplit_facts_counterfactual",
+        axis="facts_open",
+        metrics={"read": "read_counterfactual", "recalled": "recalled_counterfactual"},
+        kind="facts_counterfactual",
+        summary="facts of which the context says something else: whether what it says or the truth is given",
+    ),
+)
+"""Asked beside closed and open book where a pack has facts to make such questions of."""
 WORLD = (
     *(
         Part(
@@ -280,7 +298,7 @@ MEMSPLIT_PAPER = (
     _OURS["memsplit_fluency"],
 )
 SUITES: dict[str, tuple[Part, ...]] = {
-    "memsplit": (*MEMSPLIT, *WORLD),
+    "memsplit": (*MEMSPLIT, *FACTS, *WORLD),
     "memsplit_audit": AUDIT,
     "memsplit_paper": MEMSPLIT_PAPER,
 }
