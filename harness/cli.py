@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NoReturn
 from ..errors import UserError
 from ..results import record
 from ..tasks import packs
-from . import factor_commands, listings, plan
+from . import factor_commands, listings, mine_command, plan
 from .arguments import SPEC, Parser, add_model, check_model, device, path, positive, processes, quiet, seed
 
 if TYPE_CHECKING:
@@ -34,8 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = _parser().parse_args(argv)
         logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
         logging.getLogger("memsplit").setLevel(logging.INFO)
-        if processes() > 1 and arguments.command is not factor_commands.collect:
-            raise UserError("several processes can only run 'memsplit factors collect': run the rest in one")
+        if processes() > 1 and arguments.command not in (factor_commands.collect, mine_command.mine):
+            raise UserError("several processes can only run 'memsplit factors collect' and 'mine': run the rest in one")
         code = int(arguments.command(arguments))
         if sys.stdout is not None:
             sys.stdout.flush()
@@ -89,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
         )
     )
     factor_commands.add(commands)
+    mine_command.add(commands)
     organism = commands.add_parser("organism", help="the embedded model")
     actions = organism.add_subparsers(required=True, parser_class=Parser, metavar="ACTION")
     train = actions.add_parser(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -13,17 +13,20 @@ log = logging.getLogger("memsplit")
 LOG_EVERY_S = 15.0
 
 
-def track(items: Iterable[T], label: str, total: int, done: int = 0) -> Iterator[T]:
+def track(
+    items: Iterable[T], label: str, total: int, done: int = 0, size: Callable[[T], int] = lambda _: 1
+) -> Iterator[T]:
     """Yield ``items`` and show on stderr how far they are.
 
     Args:
         items: what is worked through.
         label: what the work is called.
-        total: how many items there are in all.
+        total: how many items there are in all, by ``size``.
         done: how many of those were finished before (resumed work); they do not count towards the estimate.
+        size: how many an item counts for.
     """
     if not sys.stderr.isatty():
-        yield from _logged(items, label, total, done)
+        yield from _logged(items, label, total, done, size)
         return
     from rich.console import Console
     from rich.progress import (
@@ -41,13 +44,15 @@ def track(items: Iterable[T], label: str, total: int, done: int = 0) -> Iterator
         task = progress.add_task(label, total=total, completed=done)
         for item in items:
             yield item
-            progress.advance(task)
+            progress.advance(task, size(item))
 
 
-def _logged(items: Iterable[T], label: str, total: int, done: int) -> Iterator[T]:
+def _logged(items: Iterable[T], label: str, total: int, done: int, size: Callable[[T], int]) -> Iterator[T]:
     start = last = time.monotonic()
-    for n, item in enumerate(items, 1):
+    n = 0
+    for item in items:
         yield item
+        n += size(item)
         now = time.monotonic()
         if now - last >= LOG_EVERY_S:
             last = now
