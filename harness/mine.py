@@ -118,7 +118,7 @@ def mine(request: Request) -> Report | None:
         pending = track(pending, "mining", total or 0, work.documents_done(), size=lambda s: len(s.documents))
     kept = Kept(request.jaccard, request.max_passages)
     for shard in pending:
-        if request.max_passages and work.is_enough(kept):
+        if request.max_passages and work.fill(kept):
             break
         if shard.number % world == rank:
             work.write(shard.number, find(search, shard, request))
@@ -226,8 +226,8 @@ class Work:
         """How many documents the finished shards hold."""
         return sum(_json(path)["counts"]["documents"] for path in self.folder.glob("shard-*.json"))
 
-    def is_enough(self, kept: Kept) -> bool:
-        """Whether the shards done without a gap fill ``kept``, which is given what it has not seen yet."""
+    def fill(self, kept: Kept) -> bool:
+        """Add the shards that ``kept`` has not seen, up to the first that is not done; whether it is full."""
         for part in self.parts(kept.shards):
             if kept.is_full:
                 break
@@ -246,7 +246,7 @@ class Work:
 
 def _finish(request: Request, work: Work, search: Search, entry: models.ModelEntry) -> Report:
     kept = Kept(request.jaccard, request.max_passages)
-    work.is_enough(kept)
+    work.fill(kept)
     if not kept.rows:
         work.remove()
         return Report(model=request.model, pack=None, with_pack="", counts=kept.summary(), lacking=[])
