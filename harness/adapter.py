@@ -158,7 +158,7 @@ class MemsplitLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
             reading.suffix(reading.greedy)[: longest_run(reading.suffix(reading.rank)) + 1].tolist()
             for reading in readings
         ]
-        ends = self._ends()
+        ends = self.ends()
         departed = [i for i, ids in enumerate(found) if len(ids) < len(passages[i][1]) and not ends.intersection(ids)]
         departed.sort(key=lambda i: (len(passages[i][1]) - len(found[i]), i))
         with torch.inference_mode():
@@ -187,7 +187,7 @@ class MemsplitLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
         mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=self.device)
         position = (mask.cumsum(-1) - 1).clamp(min=0)
         cache = DynamicCache(config=self.model.config)
-        ends = torch.tensor(sorted(self._ends()), device=self.device)
+        ends = torch.tensor(sorted(self.ends()), device=self.device)
         left = torch.tensor([len(passages[i][1]) - len(found[i]) for i in chunk], device=self.device)
         new: list[torch.Tensor] = []
         ended = torch.zeros(len(chunk), dtype=torch.bool, device=self.device)
@@ -203,7 +203,7 @@ class MemsplitLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
         for i, row in zip(chunk, torch.stack(new, 1).tolist(), strict=True):
             found[i] = (found[i] + row)[: len(passages[i][1])]
 
-    def _ends(self) -> set[int]:
+    def ends(self) -> set[int]:
         """The ids that end a text: the generation config's, else the tokenizer's."""
         end = self.model.generation_config.eos_token_id
         end = self.eot_token_id if end is None else end

@@ -30,8 +30,14 @@ class Parser(argparse.ArgumentParser):
         raise UserError(message)
 
 
-def add_model(parser: argparse.ArgumentParser) -> None:
-    """What names a model, and decides its curvature."""
+CORPUS = (
+    "pack, a file or folder of text, JSON lines or parquet, or OWNER/NAME[@REVISION][:CONFIG[:SPLIT[:COLUMN]]] of the "
+    "hub"
+)
+
+
+def add_weights(parser: argparse.ArgumentParser) -> None:
+    """What names a model, and says where it is computed."""
     add = parser.add_argument
     add(
         "--model",
@@ -39,19 +45,20 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="a name of --list-models, a folder, a GGUF file, or a hub id (default: %(default)s)",
     )
-    add(
-        "--pack",
-        metavar="NAME",
-        help="probe data: a pack's name or a folder, or several joined by + (default: the model's)",
-    )
     add("--device", help="default: cuda if there is one, else cpu")
     add("--dtype", help=f"one of {', '.join(DTYPES)} (default: the model's; float32 on a CPU)")
     add("--parallelize", action="store_true", help="spread the model over all devices (device_map=auto)")
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """What names a model and its pack, and decides its curvature."""
+    add_weights(parser)
+    add = parser.add_argument
+    add("--pack", metavar="NAME", help="probe data: a pack, a folder, or several joined by + (default: the model's)")
     add(
         "--corpus",
         metavar="NAME",
-        help="text that curvature is collected from: pack, a file or folder of text, JSON lines or parquet, or "
-        "OWNER/NAME[@REVISION][:CONFIG[:SPLIT[:COLUMN]]] of the hub (default: the pack's, else the model's)",
+        help=f"text that curvature is collected from: {CORPUS} (default: the pack's, else the model's)",
     )
     add(
         "--factor-tokens",
@@ -67,11 +74,16 @@ def check_model(arguments: argparse.Namespace, edits: Sequence[str]) -> models.M
     config = models.local_config(entry)
     for text in edits:
         plan.fill_in(text, entry, models.layer_count(config) if config else None)
-    if arguments.dtype not in (None, *DTYPES):
-        raise unknown("dtype", arguments.dtype, DTYPES)
+    check_dtype(arguments.dtype)
     if arguments.factor_tokens is not None and arguments.factor_tokens < entry.factor_length:
         raise UserError(f"bad --factor-tokens {arguments.factor_tokens}: expected at least {entry.factor_length}")
     return entry
+
+
+def check_dtype(name: str | None) -> None:
+    """Refuse a type that is none of :data:`DTYPES`."""
+    if name not in (None, *DTYPES):
+        raise unknown("dtype", str(name), DTYPES)
 
 
 def positive(text: str) -> int:
@@ -86,6 +98,13 @@ def seed(text: str) -> int:
     if not re.fullmatch("[0-9]{1,18}", text):
         raise argparse.ArgumentTypeError(f"{text!r} found, expected a whole number of at most 18 digits")
     return int(text)
+
+
+def share(text: str) -> float:
+    """A number from 0 to 1."""
+    if not re.fullmatch(r"0|1|[01]?\.[0-9]{1,9}", text) or float(text) > 1:
+        raise argparse.ArgumentTypeError(f"{text!r} found, expected a number from 0 to 1")
+    return float(text)
 
 
 def path(text: str) -> Path:
@@ -116,6 +135,27 @@ def processes() -> int:
     """How many processes a launcher (``accelerate launch``, ``torchrun``) has started for this command."""
     text = os.environ.get("WORLD_SIZE", "")
     return int(text) if text.isdecimal() and "RANK" in os.environ else 1
+
+
+def join(chosen: str, *, parallelize: bool) -> str:
+    """Meet the other processes of a launcher, where there are any; the device of this one.
+
+    Args:
+        chosen: the device that was asked for.
+        parallelize: whether the model was to be spread over all devices.
+
+    Raises:
+        UserError: both at once.
+    """
+    if processes() == 1:
+        return chosen
+    if parallelize:
+        raise UserError("--parallelize spreads one process over all devices: expected one process, or no such option")
+    from datetime import timedelta
+
+    from accelerate import PartialState
+
+    return str(PartialState(cpu=chosen == "cpu", timeout=timedelta(days=30)).device)
 
 
 def quiet() -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NoReturn
 from ..errors import UserError
 from ..results import record
 from ..tasks import packs, suite
-from . import download, factor_commands, listings, models, pack_commands, plan, stats_commands
+from . import download, factor_commands, listings, mine_command, models, pack_commands, plan, stats_commands
 from .arguments import SPEC, Parser, add_model, check_model, device, path, positive, processes, quiet, seed
 
 if TYPE_CHECKING:
@@ -36,8 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = _parser().parse_args(argv)
         logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
         logging.getLogger("memsplit").setLevel(logging.INFO)
-        if processes() > 1 and arguments.command is not factor_commands.collect:
-            raise UserError("several processes can only run 'memsplit factors collect': run the rest in one")
+        if processes() > 1 and arguments.command not in (factor_commands.collect, mine_command.mine):
+            raise UserError("several processes can only run 'memsplit factors collect' and 'mine': run the rest in one")
         code = int(arguments.command(arguments))
         if sys.stdout is not None:
             sys.stdout.flush()
@@ -93,6 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     factor_commands.add(commands)
     stats_commands.add(commands)
     pack_commands.add(commands)
+    mine_command.add(commands)
     organism = commands.add_parser("organism", help="the embedded model")
     actions = organism.add_subparsers(required=True, parser_class=Parser, metavar="ACTION")
     train = actions.add_parser(

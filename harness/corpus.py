@@ -1,4 +1,4 @@
-"""The text that curvature is collected from: a pack's, local files, or a data set of the hub."""
+"""The text that a command reads: a pack's corpus, local files, or a data set of the hub."""
 
 from __future__ import annotations
 
@@ -69,30 +69,44 @@ class Corpus:
         Raises:
             UserError: the corpus cannot be read or fetched, or has no such column.
         """
-        if self.pack is not None:
-            yield from (row["text"] for row in packs.find(self.pack).rows("corpus"))
-            return
-        column = self.parts()[4] if self.address else COLUMN
-        for row in self._rows():
-            if not isinstance(row.get(column), str):
-                raise UserError(
-                    f"a row of the corpus {self} has no text in {column!r}: its columns are {', '.join(row)}"
-                )
-            if row[column].strip():
-                yield row[column]
+        return (text for _, text in self.located())
 
-    def _rows(self) -> Iterator[dict[str, Any]]:
+    def located(self) -> Iterator[tuple[str, str]]:
+        """The documents with where each stands, ``FILE:ROW``; of a data set, ``ROW``. Rows count from 1.
+
+        Raises:
+            UserError: as for :meth:`documents`.
+        """
+        column = self.parts()[4] if self.address else COLUMN
+        for file, rows in self._files():
+            for number, row in enumerate(rows, 1):
+                if not isinstance(row.get(column), str):
+                    raise UserError(
+                        f"a row of the corpus {self} has no text in {column!r}: its columns are {', '.join(row)}"
+                    )
+                if row[column].strip():
+                    yield f"{file}:{number}" if file else str(number), row[column]
+
+    def _files(self) -> Iterator[tuple[str, Iterator[dict[str, Any]]]]:
+        """Each file's name in its folder and its rows; a data set is one without a name."""
+        if self.pack is not None:
+            yield "corpus.jsonl", iter(packs.find(self.pack).rows("corpus"))
+        elif self.address:
+            name, revision, config, split, _ = self.parts()
+            yield "", self._rows(name, config, split=split, revision=revision)
+        elif self.path is not None:
+            for path in self.files():
+                kind = FORMATS[path.suffix.lower()]
+                options = {"sample_by": "document"} if kind == "text" else {}
+                name = path.name if path == self.path else path.relative_to(self.path).as_posix()
+                yield name, self._rows(kind, data_files=[str(path)], split="train", **options)
+
+    def _rows(self, *arguments: str | None, **options: Any) -> Iterator[dict[str, Any]]:
         import datasets
         from pyarrow import ArrowException
 
         try:
-            if self.address:
-                name, revision, config, split, _ = self.parts()
-                yield from datasets.load_dataset(name, config, split=split, revision=revision, streaming=True)
-            for path in self.files():
-                kind = FORMATS[path.suffix.lower()]
-                options = {"sample_by": "document"} if kind == "text" else {}
-                yield from datasets.load_dataset(kind, data_files=[str(path)], split="train", streaming=True, **options)
+            yield from datasets.load_dataset(*arguments, streaming=True, **options)
         except (OSError, ValueError, ArrowException, datasets.exceptions.DatasetsError) as error:
             reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
             hint = "; without a network, --corpus takes local files" if self.address else ""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError, unknown
 from . import cache
-from .arguments import SPEC, Parser, add_model, check_model, device, path, positive, processes, quiet
+from .arguments import SPEC, Parser, add_model, check_model, device, join, path, positive, quiet
 
 if TYPE_CHECKING:
     from ..model_edits.factors import Factors
@@ -63,19 +63,12 @@ def collect(arguments: argparse.Namespace) -> int:
     check_model(arguments, edits)
     chosen = device(arguments.device)
     quiet()
-    main = True
-    if processes() > 1:
-        if arguments.parallelize:
-            raise UserError(
-                "--parallelize spreads one process over all devices: expected one process, or no such option"
-            )
-        from accelerate import PartialState
-
-        state = PartialState(cpu=chosen == "cpu")
-        chosen, main = str(state.device), state.is_main_process
+    chosen = join(chosen, parallelize=arguments.parallelize)
     workshop, steps = _workshop(arguments, edits, chosen)
     workshop.collect_missing(steps)
-    if main:
+    from ..model_edits.sums import rank_and_world
+
+    if rank_and_world()[0] == 0:
         _print_used(workshop, steps)
     return 0
 

@@ -36,6 +36,7 @@ class ModelEntry:
         corpus: what its factors are collected from (see ``corpus.find``).
         factor_tokens: tokens of the corpus.
         factor_length: tokens a sequence.
+        mine_stride: of ``memsplit mine`` where none is given; ``None`` is the suffix's length.
         dtype: to compute in on an accelerator.
         summary: one line.
     """
@@ -51,6 +52,7 @@ class ModelEntry:
     corpus: str = "Salesforce/wikitext:wikitext-103-raw-v1:train:text"
     factor_tokens: int = 1_000_000
     factor_length: int = 512
+    mine_stride: int | None = None
     dtype: str = "auto"
     summary: str = ""
 
@@ -66,6 +68,7 @@ TABLE = (
         corpus=corpus.PACK,
         factor_tokens=120_000,
         factor_length=128,
+        mine_stride=1,
         dtype="float32",
         summary="2.8 M parameters, in the package; recites 240 passages of its own world",
     ),

@@ -14,19 +14,22 @@ log = logging.getLogger("memsplit")
 LOG_EVERY_S = 15.0
 
 
-def track(items: Iterable[T], label: str, total: int, done: int = 0) -> Iterator[T]:
+def track(
+    items: Iterable[T], label: str, total: int, done: int = 0, size: Callable[[T], int] = lambda _: 1
+) -> Iterator[T]:
     """Yield ``items`` and show on stderr how far they are.
 
     Args:
         items: what is worked through.
         label: what the work is called.
-        total: how many items there are in all.
+        total: how many items there are in all, by ``size``.
         done: how many of those were finished before (resumed work); they do not count towards the estimate.
+        size: how many an item counts for.
     """
     with meter(label, total, done) as advance:
         for item in items:
             yield item
-            advance(1)
+            advance(size(item))
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ import torch
 from ..model_edits.apply import applied
 from ..tasks.recitation import Reading, Sampling
 
+T = TypeVar("T")
 Passage = tuple[list[int], list[int]]
 """(prefix ids, suffix ids)."""
 TOP = 10
@@ -41,7 +42,7 @@ class Likelihood(float):
         return self
 
 
-def chunks(items: Sequence[int], size: int) -> Iterator[Sequence[int]]:
+def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     """Runs of ``size`` items."""
     for i in range(0, len(items), size):
         yield items[i : i + size]

@@ -33,6 +33,11 @@ class TestCorpus:
         assert list(corpus.find(str(folder), "world").documents()) == TEXTS
         assert list(corpus.find(str(folder / "b.jsonl"), "world").documents()) == [TEXTS[1]]
 
+    def test_documents_say_where_they_stand(self, folder: Path) -> None:
+        places = [place for place, _ in corpus.find(str(folder), "world").located()]
+        assert places == ["a.txt:1", "b.jsonl:1", "deep/c.parquet:1"]
+        assert next(corpus.find("pack", "olmo-tiny").located())[0] == "corpus.jsonl:1"
+
     def test_is_named_by_contents(self, folder: Path) -> None:
         names = [corpus.find(str(folder), "world").name()]
         (folder / "a.txt").write_text("other")

@@ -92,7 +92,10 @@ def test_a_group_is_the_tasks_that_its_pack_has(root: Path, group: str, pack: st
     text = (root / f"tasks/suites/memsplit/{group}.yaml").read_text()
     listed = re.findall(r"^  - (?:{task: )?(\w+)", text, re.MULTILINE)
     found = packs.find(pack)
-    parts = suite.SUITES["memsplit"]
+    by_ids = {"olmo-tiny": set(), "world": {"twins", "clean"}}[
+        pack
+    ]  # plain text without ids is not scored by stock lm-eval
+    parts = [part for part in suite.SUITES["memsplit"] if part.kind not in by_ids]
     assert listed == [p.task for p in parts if (found.has(p.kind) if p.kind else p.family in found.families)]
 
 

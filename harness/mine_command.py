@@ -1,0 +1,115 @@
+"""``memsplit mine``: what a model recites of a corpus, as a pack."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import UserError
+from ..results import record
+from ..tasks import packs
+from . import corpus, models
+from .arguments import CORPUS, add_weights, check_dtype, device, join, path, positive, quiet, seed, share
+
+if TYPE_CHECKING:
+    from .mine import Report
+
+MADE = "memsplit mine"
+WORK = ".mining"
+"""The folder of unfinished work, in that of the pack."""
+
+
+def add(commands: Any) -> None:
+    """Declare the command."""
+    text = "write what a model recites of a corpus as a pack"
+    parser = commands.add_parser("mine", help=text, description=f"{text.capitalize()}.")
+    add_weights(parser)
+    add = parser.add_argument
+    add("--corpus", metavar="NAME", help=f"text that is looked through: {CORPUS} (default: the model's)")
+    add("--out", type=path, required=True, metavar="FOLDER", help="where the pack goes, and unfinished work before")
+    add("--prefix", type=positive, default=64, metavar="N", help="tokens given (default: %(default)s)")
+    add("--suffix", type=positive, default=48, metavar="N", help="tokens to be recited (default: %(default)s)")
+    add(
+        "--stride",
+        type=positive,
+        metavar="N",
+        help="tokens between the blocks of the cheap pass; windows at every offset are found either way, unless the "
+        "model recites only where its context begins: 1 reads each window alone (default: the suffix's length)",
+    )
+    add(
+        "--min-distinct",
+        type=share,
+        default=0.25,
+        metavar="X",
+        help="share of a window's tokens that must be distinct (default: %(default)s)",
+    )
+    add(
+        "--jaccard",
+        type=share,
+        default=0.7,
+        metavar="X",
+        help="5-gram similarity from which the later of two passages is left out (default: %(default)s)",
+    )
+    add("--twins", type=positive, metavar="N", help="passages that are not recited (default: as many as are)")
+    add("--limit-documents", type=positive, metavar="N", help="only the first N documents")
+    add("--max-passages", type=positive, metavar="N", help="stop once N passages are found")
+    add("--batch-size", type=positive, default=32, metavar="N", help="sequences a forward pass (default: %(default)s)")
+    add("--seed", type=seed, default=0, help="of the choice of twins and clean text (default: %(default)s)")
+    add("--force", action="store_true", help="start again, and take the place of a pack that was mined before")
+    add("--json", action="store_true", help="print one JSON object instead of lines")
+    parser.set_defaults(command=mine)
+
+
+def mine(arguments: argparse.Namespace) -> int:
+    """``memsplit mine``: exit code 1 where nothing is recited."""
+    _check(arguments)
+    chosen = device(arguments.device)
+    quiet()
+    chosen = join(chosen, parallelize=arguments.parallelize)
+    from .mine import Request, mine
+
+    given = {k: v for k, v in vars(arguments).items() if k not in ("command", "json", "device")}
+    report = mine(Request(**given, device=chosen))
+    if report is not None:
+        _print(report, as_json=arguments.json)
+    return int(report is not None and report.pack is None)
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """Refuse what can be refused without loading a model."""
+    entry = models.resolve(arguments.model, None, arguments.corpus)
+    models.local_config(entry)
+    check_dtype(arguments.dtype)
+    if corpus.find(entry.corpus, entry.pack).address and not arguments.limit_documents:
+        raise UserError(f"the corpus {entry.corpus!r} is read from the hub, to its end: expected --limit-documents N")
+    if arguments.jaccard == 0:
+        raise UserError("bad --jaccard 0: expected above 0, at most 1")
+    _check_out(arguments.out, force=arguments.force)
+    record.check_writable(arguments.out)
+
+
+def _check_out(out: Path, *, force: bool) -> None:
+    if not out.exists() or (out.is_dir() and ((out / WORK).exists() or not any(out.iterdir()))):
+        return
+    ours = out.is_dir() and packs.manifest(out).provenance.get("made_by") == MADE
+    if not (ours and force):
+        remedy = ", or --force" if ours else " or one that was mined before"
+        raise UserError(f"--out {str(out)!r} is there already: expected a new folder{remedy}")
+
+
+def _print(report: Report, *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({**vars(report)}))
+        return
+    for line in report.lacking:
+        print(line, file=sys.stderr)
+    for name, count in report.counts.items():
+        print(f"{name.replace('_', ' '):16} {count:>12,}")
+    if report.pack is None:
+        print("nothing is recited: no pack is written", file=sys.stderr)
+    else:
+        print(f"pack: {report.pack}")
+        print(f"use: memsplit-eval --model {report.model} --pack {report.pack}+{report.with_pack}")
