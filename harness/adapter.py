@@ -143,7 +143,7 @@ class MemsplitLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
     def passage(self, row: Mapping[str, Any]) -> Passage:
         """(prefix ids, suffix ids) of a pack's row; a text begins with the start token where the model wants one."""
         prefix, suffix = passage_ids(row, self.tokenizer)
-        begin = self.add_bos_token and "prefix_ids" not in row
+        begin = self.add_bos_token and not row.get("prefix_ids")
         return ([self.prefix_token_id] if begin else []) + prefix, suffix
 
     def continuations(self, passages: Sequence[Passage]) -> list[Continuation]:

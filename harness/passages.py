@@ -12,7 +12,7 @@ def passage_ids(row: Mapping[str, Any], tokenizer: Any) -> tuple[list[int], list
     A text is cut as lm-eval cuts context and continuation: the whole is encoded, and what the prefix alone takes up is
     the prefix; spaces at the prefix's end go to the suffix.
     """
-    if "prefix_ids" in row:
+    if row.get("prefix_ids"):
         return list(row["prefix_ids"]), list(row["suffix_ids"])
     prefix = row["prefix_text"].rstrip()
     whole = _encode(prefix + row["prefix_text"][len(prefix) :] + row["suffix_text"], tokenizer)
@@ -27,7 +27,7 @@ def spell(ids: Sequence[int], text: str, tokenizer: Any) -> bool:
 
 def text_ids(row: Mapping[str, Any], tokenizer: Any) -> list[int]:
     """The ids of a row of clean text."""
-    return list(row["ids"]) if "ids" in row else _encode(row["text"], tokenizer)
+    return list(row["ids"]) if row.get("ids") else _encode(row["text"], tokenizer)
 
 
 def _encode(text: str, tokenizer: Any) -> list[int]:

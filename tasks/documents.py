@@ -22,7 +22,7 @@ OTHERS = 8
 def pack_rows(
     *, kind: str, pack: str = DEFAULT_PACK, split: str = "test", probe: str = "", **_: object
 ) -> dict[str, datasets.Dataset]:
-    """The rows of one kind of a pack, each with the pack's name, and with ``aliases`` where any has them.
+    """The rows of one kind of a pack, each with the pack's name; what a row has not and another has is ``None``.
 
     Args:
         kind: of the rows.
@@ -35,11 +35,12 @@ def pack_rows(
         UserError: no such pack, or a broken line.
     """
     found = packs.find(pack)
-    rows = [{**row, "pack": pack} for row in found.rows(kind, packs.check_split(split))]
-    if any("aliases" in row for row in rows):
-        rows = [{"aliases": [], **row} for row in rows]  # a data set has the names of its first row
-    if probe:
-        rows = [{**row, "probe": probe} for row in rows]
+    given = found.rows(kind, packs.check_split(split))
+    common = {
+        **dict.fromkeys(name for row in given for name in row),
+        "pack": pack,
+    }  # a data set has its first row's names
+    rows = [{**common, **row, **({"probe": probe} if probe else {})} for row in given]
     if probe == "prior":
         twins = found.rows("twins", split)
         for i, row in enumerate(rows):
