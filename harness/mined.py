@@ -162,11 +162,9 @@ def write_pack(
     if backend is not None:
         backend.save(str(folder / "tokenizer.json"))
     lacking = [f"only {len(twins)} twins of {wanted}: the corpus has no more text"] if len(twins) < wanted else []
-    lacking += [] if clean else ["no clean text: every document holds something recited, or is a twin"]
-    for name, of in rows.items():
-        lacking += [
-            f"no {name} row in the part {part!r}" for part in packs.SPLITS if part not in {r["split"] for r in of}
-        ]
+    for name, found in rows.items():
+        there = {row["split"] for row in found}
+        lacking += [f"no row of {name}.jsonl in the part {part!r}" for part in packs.SPLITS if part not in there]
     return lacking
 
 
