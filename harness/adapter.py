@@ -10,6 +10,7 @@ A spec with commas needs ``model_args`` as a dictionary.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -140,11 +141,18 @@ class MemsplitLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
         )
         return [next(found[kind]) for kind in kinds]
 
+    @cached_property
+    def start(self) -> list[int]:
+        """The start token, where the model wants one before any text: as its tokenizer has it, or ``add_bos_token``."""
+        token = [self.prefix_token_id]
+        wanted = self.add_bos_token
+        return token if (self.tokenizer("")["input_ids"][:1] == token if wanted is None else wanted) else []
+
     def passage(self, row: Mapping[str, Any]) -> Passage:
-        """(prefix ids, suffix ids) of a pack's row; a text begins with the start token where the model wants one."""
+        """(prefix ids, suffix ids) of a pack's row, after the start token where the model wants one."""
         prefix, suffix = passage_ids(row, self.tokenizer)
-        begin = self.add_bos_token and not row.get("prefix_ids")
-        return ([self.prefix_token_id] if begin else []) + prefix, suffix
+        start = [] if prefix[:1] == self.start else self.start
+        return start + prefix, suffix
 
     def continuations(self, passages: Sequence[Passage]) -> list[Continuation]:
         """Each prefix's greedy continuation, as long as its suffix or up to the model's end token.

@@ -107,6 +107,8 @@ class Corpus:
 
         try:
             yield from datasets.load_dataset(*arguments, streaming=True, **options)
+        except StopIteration:  # what the library says of an empty file
+            return
         except (OSError, ValueError, ArrowException, datasets.exceptions.DatasetsError) as error:
             reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
             hint = "; without a network, --corpus takes local files" if self.address else ""

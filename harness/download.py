@@ -45,6 +45,7 @@ def fetch(url: str, path: Path, expected: str) -> None:
     """
     partial = path.with_name(path.name + PARTIAL)
     kept, came, fruitless = partial.exists(), False, 0
+    most = partial.stat().st_size if kept else 0
     while not (partial.exists() and sha256(partial) == expected):
         if came:
             found = sha256(partial)
@@ -61,8 +62,9 @@ def fetch(url: str, path: Path, expected: str) -> None:
             came = True
         except _Broken as error:
             came = False
-            more = partial.exists() and partial.stat().st_size > held
-            fruitless = 1 if more else fruitless + 1
+            now = partial.stat().st_size if partial.exists() else 0
+            fruitless = 1 if now > most else fruitless + 1
+            most = max(most, now)
             if fruitless == TRIES:
                 hint = "; what came is kept, and another try goes on from there" if partial.exists() else ""
                 raise UserError(f"{url} could not be fetched: {error}{hint}") from error

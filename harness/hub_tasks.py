@@ -13,13 +13,17 @@ from typing import Any
 import datasets
 import huggingface_hub
 import lm_eval.tasks
+from datasets.exceptions import DatasetsError
 from huggingface_hub import get_session
+from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # the client's, httpx or its successor
 from lm_eval.tasks import TaskManager
 
 from ..tasks.suite import Part
 from .adapter import MemsplitLM
 from .progress import track
 
+UNAVAILABLE = (OSError, ValueError, RuntimeError, ImportError, DatasetsError, HTTPError)
+"""What datasets, the hub's client, its HTTP library and a data set's own code raise where the data cannot be had."""
 PROBE_S = 10.0
 """Seconds that the hub has to answer before what is in the cache must do."""
 
@@ -75,7 +79,7 @@ def _load(manager: TaskManager, part: Part, offline: str) -> tuple[Any, str]:
     """lm-eval's task, and why there is none, in one line, or ``""``."""
     try:
         return manager.load([part.task])["tasks"][part.task], ""
-    except Exception as error:  # datasets, the hub's client, its HTTP library and the data itself share no other base
+    except UNAVAILABLE as error:
         if offline and isinstance(error, ConnectionError):
             return None, f"{offline} and the data set is not in the cache"
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
@@ -94,7 +98,7 @@ def _reachable_or_offline() -> Iterator[str]:
     if not why:
         try:
             get_session().head(constants.ENDPOINT, timeout=PROBE_S)
-        except Exception:  # as above
+        except UNAVAILABLE:
             why = f"{constants.ENDPOINT} does not answer"
     try:
         config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE = (bool(why),) * 2

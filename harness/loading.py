@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from ..model_edits.hashing import tensors_sha256
 from ..model_edits.pretrained import fetch, load_model
 from ..tasks import packs
 from .models import ModelEntry
-from .passages import passage_ids, spell, text_ids
+from .passages import length, misfits
 
 OFFLINE_HINT = "; without a network, olmo-tiny and local folders work"
 
@@ -117,25 +118,28 @@ def _commit(entry: ModelEntry) -> str | None:
     return Path(path).parent.name if isinstance(path, str) else None
 
 
-def check_pack(loaded: LoadedModel) -> None:
-    """Refuse a pack that does not fit the model.
+def check_pack(loaded: LoadedModel, kinds: Iterable[str]) -> dict[str, str]:
+    """Refuse a pack that does not fit the model; what the model's context has no room for is to be left out.
+
+    Args:
+        loaded: the model.
+        kinds: the files of its pack that are asked.
+
+    Returns:
+        By kind, why it cannot be asked.
 
     Raises:
-        UserError: an id is out of the vocabulary, the ids of the first passage that has both do not spell its text, or
-            a passage is longer than the model's context.
+        UserError: a passage or text that is of another tokenizer, or of no token (see ``passages.misfits``).
     """
     pack = packs.find(loaded.entry.pack)
-    rows = {kind: pack.rows(kind) for kind in (*packs.PASSAGES, "clean") if pack.has(kind)}
-    passages = [row for kind in packs.PASSAGES for row in rows.get(kind, ())]
     vocabulary = loaded.model.get_input_embeddings().num_embeddings
-    context = getattr(loaded.model.config, "max_position_embeddings", None)
-    texts = [prefix + suffix for prefix, suffix in (passage_ids(row, loaded.tokenizer) for row in passages)]
-    texts += [text_ids(row, loaded.tokenizer) for row in rows.get("clean", ())]
-    both = next((row for row in passages if "prefix_ids" in row and row["prefix_text"]), None)
-    in_range = all(max(ids, default=0) < vocabulary for ids in texts)
-    if not in_range or (both and not spell(both["prefix_ids"], both["prefix_text"], loaded.tokenizer)):
-        raise UserError(
-            f"the pack {pack.name!r} is of another tokenizer than {loaded.entry.name!r}: its ids spell other text"
-        )
-    if context is not None and any(len(ids) > context for ids in texts):
-        raise UserError(f"the pack {pack.name!r} has passages of over {context} tokens, the context of the model")
+    context = getattr(loaded.model.config.get_text_config(), "max_position_embeddings", None)
+    long: dict[str, str] = {}
+    for kind in (kind for kind in dict.fromkeys(kinds) if kind in (*packs.PASSAGES, "clean")):
+        for row in pack.rows(kind):
+            for fault in misfits(row, kind, loaded.entry.name, loaded.tokenizer, vocabulary):
+                raise UserError(f"the pack {pack.name!r} does not fit: {pack.path(kind)}, {row['id']!r} {fault}")
+            tokens = length(row, kind, loaded.tokenizer)
+            if context is not None and tokens >= context:
+                long[kind] = f"it has {tokens} tokens in {row['id']!r}, and the model's context is {context}"
+    return long

@@ -102,6 +102,9 @@ def mine(request: Request) -> Report | None:
     loaded = loading.load(entry, device=request.device, dtype=request.dtype, parallelize=request.parallelize)
     rule = _rule(request, loaded)
     rank, world = rank_and_world()
+    total = (request.limit_documents if source.address else _count(source, request.limit_documents)) or 0
+    if not total:
+        raise UserError(f"the corpus {source} holds no text")
     work = Work(request.out, _arguments(request, rule, loaded, source))
     if not request.force:
         work.check()
@@ -114,8 +117,7 @@ def mine(request: Request) -> Report | None:
     pending: Iterator[Shard]
     pending = (shard for shard in shards(source, request.limit_documents) if not work.has(shard.number))
     if rank == 0:
-        total = request.limit_documents if source.address else _count(source, request.limit_documents)
-        pending = track(pending, "mining", total or 0, work.documents_done(), size=lambda s: len(s.documents))
+        pending = track(pending, "mining", total, work.documents_done(), size=lambda s: len(s.documents))
     kept = Kept(request.jaccard, request.max_passages)
     for shard in pending:
         if request.max_passages and work.fill(kept):
@@ -193,7 +195,7 @@ class Work:
         for name in sorted({*there, *self.arguments}):
             if there.get(name) != self.arguments.get(name):
                 raise UserError(
-                    f"the unfinished work in {str(self.out)!r} is of {name} {there.get(name)!r}, not "
+                    f"the unfinished work in {str(self.out)!r} is of {name.replace('_is', ' of contents')} {there.get(name)!r}, not "
                     f"{self.arguments.get(name)!r}: expected the same command, or --force to start again"
                 )
 
@@ -249,6 +251,10 @@ def _finish(request: Request, work: Work, search: Search, entry: models.ModelEnt
     work.fill(kept)
     if not kept.rows:
         work.remove()
+        if not kept.summary()["windows"]:
+            raise UserError(
+                f"every document is shorter than {search.rule.length} tokens, --prefix and --suffix together"
+            )
         return Report(model=request.model, pack=None, with_pack="", counts=kept.summary(), lacking=[])
     spare = (window for part in itertools.islice(work.parts(), kept.shards) for window in part.spare)
     with replacing_folder(request.out) as folder:

@@ -37,7 +37,8 @@ def add(commands: Any) -> None:
         type=positive,
         metavar="N",
         help="tokens between the blocks of the cheap pass; windows at every offset are found either way, unless the "
-        "model recites only where its context begins: 1 reads each window alone (default: the suffix's length)",
+        "model recites only where its context begins: 1 reads each window alone (default: 1 for olmo-tiny, else the "
+        "suffix's length)",
     )
     add(
         "--min-distinct",

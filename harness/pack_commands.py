@@ -14,7 +14,7 @@ from ..tasks import pack_check, packs
 from ..tasks.pack_check import Problem, Rows
 from . import models
 from .arguments import Parser, quiet
-from .passages import passage_ids, spell, text_ids
+from .passages import length, misfits
 
 _IDS = ("prefix_ids", "suffix_ids", "ids")
 
@@ -110,20 +110,10 @@ def _misfits(entry: models.ModelEntry, paths: Mapping[str, Path], good: Mapping[
     vocabulary, context = config.vocab_size, getattr(config, "max_position_embeddings", None)
     for kind in (*packs.PASSAGES, "clean"):
         for number, row in good.get(kind, ()):
-            parts = passage_ids(row, tokenizer) if kind in packs.PASSAGES else (text_ids(row, tokenizer),)
-            ids = [i for part in parts for i in part]
-            faults = []
-            if not all(parts):
-                faults.append(f"has no token of its own in {'its suffix' if parts[0] else 'its text'}")
-            elif max(ids) >= vocabulary:
-                faults.append(f"has the id {max(ids)}: {entry.name} has {vocabulary}, from 0 on")
-            else:
-                for name in _IDS:
-                    text = row.get(name.replace("ids", "text"))
-                    if name in row and text and not spell(row[name], text, tokenizer):
-                        faults.append(f"its {name} spell another text under {entry.name}'s tokenizer")
-            if context is not None and len(ids) > context:
-                faults.append(f"has {len(ids)} tokens: the context of {entry.name} is {context}")
+            faults = list(misfits(row, kind, entry.name, tokenizer, vocabulary))
+            tokens = length(row, kind, tokenizer)
+            if context is not None and tokens >= context:
+                faults.append(f"has {tokens} tokens: the context of {entry.name} is {context}, with a start token")
             yield from (Problem(path=paths[kind], line=number, what=fault) for fault in faults)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+from ..tasks import packs
 
 
 def passage_ids(row: Mapping[str, Any], tokenizer: Any) -> tuple[list[int], list[int]]:
@@ -18,6 +20,42 @@ def passage_ids(row: Mapping[str, Any], tokenizer: Any) -> tuple[list[int], list
     whole = _encode(prefix + row["prefix_text"][len(prefix) :] + row["suffix_text"], tokenizer)
     cut = len(_encode(prefix, tokenizer))
     return whole[:cut], whole[cut:]
+
+
+def _parts(row: Mapping[str, Any], kind: str, tokenizer: Any) -> dict[str, list[int]]:
+    """The ids of a row of a pack's file of that kind, by what they are."""
+    if kind in packs.PASSAGES:
+        return dict(zip(("prefix", "suffix"), passage_ids(row, tokenizer), strict=True))
+    return {"text": text_ids(row, tokenizer)}
+
+
+def length(row: Mapping[str, Any], kind: str, tokenizer: Any) -> int:
+    """How many tokens a row of passages or clean text has."""
+    return sum(map(len, _parts(row, kind, tokenizer).values()))
+
+
+def misfits(row: Mapping[str, Any], kind: str, model: str, tokenizer: Any, vocabulary: int) -> Iterator[str]:
+    """What keeps a row of a pack's file from being asked of a model, its length aside.
+
+    Args:
+        row: of passages or of clean text.
+        kind: its file.
+        model: its name, for the words.
+        tokenizer: its own.
+        vocabulary: how many ids it has.
+    """
+    parts = _parts(row, kind, tokenizer)
+    empty = [name for name, ids in parts.items() if not ids]
+    most = max((i for ids in parts.values() for i in ids), default=0)
+    if empty:
+        yield f"has no token of its own in its {empty[0]}"
+    elif most >= vocabulary:
+        yield f"has the id {most}: {model} has {vocabulary}, from 0 on"
+    else:
+        for name in ("prefix_ids", "suffix_ids", "ids"):
+            text = row.get(name.replace("ids", "text"))
+            if row.get(name) and text and not spell(row[name], text, tokenizer):
+                yield f"its {name} spell another text under {model}'s tokenizer"
 
 
 def spell(ids: Sequence[int], text: str, tokenizer: Any) -> bool:

@@ -6,7 +6,7 @@ Each takes rows of a pack (``documents.pack_rows`` says what a probe's rows carr
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,8 +35,10 @@ def position(lm: MemsplitLM, rows: Sequence[Row]) -> list[Figures]:
     over all prompts, over the suffix's length. ``position_strict``: 1 where some prompt brings the suffix whole.
     """
     passages = [lm.passage(row) for row in rows]
-    cuts = [(i, last) for i, (prefix, _) in enumerate(passages) for last in range(min(SHIFT, len(prefix)), len(prefix))]
-    shifted = [(passages[i][0][-last:], passages[i][1]) for i, last in cuts]
+    begin = len(lm.start)
+    lengths = [len(prefix) - begin for prefix, _ in passages]
+    cuts = [(i, last) for i, n in enumerate(lengths) for last in range(min(SHIFT, n), n)]
+    shifted = [(lm.start + passages[i][0][-last:], passages[i][1]) for i, last in cuts]
     best = [0] * len(passages)
     for i, reading in enumerate(read(lm.model, passages, batch=lm.batch)):
         rank = reading.suffix(reading.rank)
@@ -89,13 +91,15 @@ def near_verbatim(lm: MemsplitLM, rows: Sequence[Row]) -> list[Figures]:
         alike.setdefault((len(passages[i][0]), len(passages[i][1])), []).append(i)
     for group in alike.values():
         for chunk in chunks(group, max(1, lm.batch * 2 // BEAMS)):
-            bounds = beam_bound(lm.model, [passages[i] for i in chunk], BEAMS, DISTANCE, Sampling())
+            bounds = beam_bound(lm.model, [passages[i] for i in chunk], BEAMS, DISTANCE, Sampling(), lm.ends())
             found.update(zip(chunk, bounds, strict=True))
     return [{"near_verbatim": found[i]} for i in range(len(rows))]
 
 
 @torch.inference_mode()
-def beam_bound(model: Any, passages: Sequence[Passage], beams: int, distance: int, sampling: Sampling) -> list[float]:
+def beam_bound(
+    model: Any, passages: Sequence[Passage], beams: int, distance: int, sampling: Sampling, ends: Iterable[int] = ()
+) -> list[float]:
     """Summed sampling probability of what a distance-constrained beam search finds, by passage.
 
     Every step keeps the ``beams`` likeliest partial continuations that can still end within ``distance`` edits of the
@@ -107,13 +111,15 @@ def beam_bound(model: Any, passages: Sequence[Passage], beams: int, distance: in
         beams: how many partial continuations are kept a passage.
         distance: the most edits.
         sampling: the distribution that is sampled from.
+        ends: tokens at which sampling stops: what goes on after one, where the suffix has none, is never emitted.
     """
     device = model.device
     gold = torch.tensor([suffix for _, suffix in passages], device=device)
     n, length = gold.shape
     ids = torch.tensor([prefix for prefix, _ in passages], device=device)
     cache = DynamicCache(config=model.config)
-    log_q = torch.zeros(n, 1, dtype=torch.float64, device=device)
+    log_q = torch.zeros(n, 1, device=device)
+    stops = torch.tensor(sorted(ends), dtype=torch.long, device=device)
     edits = torch.arange(length + 1, device=device).expand(n, 1, -1)  # edit distance to each prefix of the suffix
     is_gold = torch.ones(n, 1, dtype=torch.bool, device=device)
     for step in range(length):
@@ -125,6 +131,7 @@ def beam_bound(model: Any, passages: Sequence[Passage], beams: int, distance: in
         new_edits = _next_edits(edits[:, :, None], tokens[..., None] != gold[:, None, None])
         ahead = (torch.arange(length + 1, device=device) - (step + 1)).abs()
         possible = (new_edits + ahead).amin(-1) <= distance
+        possible &= ~torch.isin(tokens, stops) | (tokens == gold[:, step, None, None])
         total = total.masked_fill(~possible, -torch.inf).flatten(1)
         golden = (is_gold[..., None] & (tokens == gold[:, step, None, None])).flatten(1)
         first = torch.where(golden, torch.inf, total)  # the suffix itself is kept, whatever its rank
@@ -135,14 +142,14 @@ def beam_bound(model: Any, passages: Sequence[Passage], beams: int, distance: in
         parents = chosen // drawn.shape[2] + torch.arange(n, device=device)[:, None] * width
         cache.batch_select_indices(parents.flatten())
     near = edits[..., -1] <= distance
-    bounds: list[float] = log_q.masked_fill(~near, -torch.inf).logsumexp(1).exp().tolist()
+    bounds: list[float] = log_q.masked_fill(~near, -torch.inf).cpu().double().logsumexp(1).exp().tolist()
     return bounds
 
 
 def _drawn(logits: torch.Tensor, sampling: Sampling) -> tuple[torch.Tensor, torch.Tensor]:
     """Log-probabilities [b, k] of the tokens that sampling may draw, and the tokens."""
     k = min(sampling.top_k or logits.shape[1], logits.shape[1])
-    values, tokens = (logits.double() / sampling.temperature).topk(k, dim=1)
+    values, tokens = (logits.float() / sampling.temperature).topk(k, dim=1)
     return values.log_softmax(1), tokens
 
 

@@ -61,7 +61,7 @@ def read(model: Any, passages: Sequence[Passage], *, batch: int, sampling: Sampl
     readings: dict[int, Reading] = {}
     rows = [prefix + suffix for prefix, suffix in passages]
     for chunk, ids in batches(rows, batch, model.device):
-        for i, logits in zip(chunk, model(ids).logits, strict=True):
+        for i, logits in zip(chunk, model(ids, use_cache=False).logits, strict=True):
             readings[i] = _reading(logits[: len(rows[i]) - 1], rows[i], len(passages[i][0]), sampling or Sampling())
     return [readings[i] for i in range(len(passages))]
 
@@ -81,9 +81,10 @@ def _reading(logits: torch.Tensor, row: list[int], start: int, sampling: Samplin
     gold = torch.tensor(row[1:], device=logits.device)
     size = max(1, _AT_ONCE // logits.shape[1])
     parts = [_figures(*pair, sampling) for pair in zip(torch.split(logits, size), torch.split(gold, size), strict=True)]
-    columns = [torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True)]
+    columns = [torch.cat(column).cpu() for column in zip(*parts, strict=True)]
     names = ("greedy", "rank", "log_p", "log_q", "mean", "deviation")
-    return Reading(start=start, ids=np.array(row), **dict(zip(names, columns, strict=True)))
+    wide = [(column.double() if column.is_floating_point() else column).numpy() for column in columns]
+    return Reading(start=start, ids=np.array(row), **dict(zip(names, wide, strict=True)))
 
 
 def _figures(logits: torch.Tensor, gold: torch.Tensor, sampling: Sampling) -> tuple[torch.Tensor, ...]:
@@ -97,12 +98,12 @@ def _figures(logits: torch.Tensor, gold: torch.Tensor, sampling: Sampling) -> tu
     known = log_p.clamp(min=torch.finfo(log_p.dtype).min)  # 0 · -inf is 0 here
     mean = (p * known).sum(1)
     variance = (p * (known - mean[:, None]).square()).sum(1)
-    sampled = (logits / sampling.temperature).double()
+    sampled = logits / sampling.temperature
     drawn = sampled if sampling.top_k == 0 else sampled.topk(min(sampling.top_k, logits.shape[1]), dim=1).values
     log_q = sampled.gather(1, gold[:, None])[:, 0] - drawn.logsumexp(1)
     if sampling.top_k:
         log_q[rank >= sampling.top_k] = -torch.inf
-    return logits.argmax(1), rank, log_p.gather(1, gold[:, None])[:, 0].double(), log_q, mean, variance.sqrt()
+    return logits.argmax(1), rank, log_p.gather(1, gold[:, None])[:, 0], log_q, mean, variance.sqrt()
 
 
 @torch.inference_mode()
@@ -119,26 +120,31 @@ def likelihoods(
     """
     found: dict[int, Likelihood] = {}
     for chunk, ids in batches(texts, batch, model.device):
-        edited = model(ids).logits
-        before = None
+        edited = model(ids, use_cache=False).logits
+        before = edited
         if base:
             with applied(model, base):
-                before = model(ids).logits
+                before = model(ids, use_cache=False).logits
+        size = max(1, _AT_ONCE // edited.shape[2])
         for row, i in enumerate(chunk):
             n = len(texts[i]) - 1
-            log_p = edited[row, :n].float().log_softmax(1)
-            nats = log_p.gather(1, ids[row, 1 : n + 1, None]).double().sum()
-            moved = (0.0, float(n)) if before is None else _moved(log_p, before[row, :n].float().log_softmax(1))
-            found[i] = Likelihood(float(nats), n, *moved)
+            sums = np.zeros(3)
+            for at in range(0, n, size):
+                part = slice(at, min(at + size, n))
+                log_p = edited[row, part].float().log_softmax(1)
+                nats = log_p.gather(1, ids[row, part.start + 1 : part.stop + 1, None])
+                moved = _moved(log_p, before[row, part].float().log_softmax(1)) if base else (nats * 0, nats * 0 + 1)
+                sums += [float(column.cpu().double().sum()) for column in (nats, *moved)]
+            found[i] = Likelihood(sums[0], n, sums[1], sums[2])
     return [found[i] for i in range(len(texts))]
 
 
-def _moved(edited: torch.Tensor, base: torch.Tensor) -> tuple[float, float]:
-    """Summed KL(base ‖ edited) and nDCG@10 of log-probabilities [n, vocabulary]."""
-    kl = torch.nn.functional.kl_div(edited, base, log_target=True, reduction="none").double().sum()
+def _moved(edited: torch.Tensor, base: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """KL(base ‖ edited) and nDCG@10, each [n], of log-probabilities [n, vocabulary]."""
+    kl = (base.exp() * (base - edited)).nan_to_num(nan=0.0).sum(1)  # 0 · (-inf - -inf) is 0
     k = min(TOP, base.shape[1])
     worth = torch.arange(k, 0, -1.0, device=base.device)
     by_token = torch.zeros_like(base).scatter_(1, base.topk(k, dim=1).indices, worth.expand(len(base), k))
     discount = 1 / torch.log2(torch.arange(2.0, k + 2, device=base.device))
     gained = (by_token.gather(1, edited.topk(k, dim=1).indices) * discount).sum(1)
-    return float(kl), float((gained / (worth * discount).sum()).double().sum())
+    return kl, gained / (worth * discount).sum()

@@ -6,6 +6,7 @@ import dataclasses
 import importlib.metadata
 import logging
 import platform
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 import pandas as pd
 import torch
 
+from ..errors import UserError
 from ..model_edits.apply import applied
 from ..results import extraction, paired, record, stats
 from ..results.scores import Scores, ScoreStore
@@ -88,15 +90,20 @@ class Bench:
     def __init__(self, request: Request) -> None:
         logging.getLogger("lm_eval").setLevel(logging.ERROR)
         self.request = request
+        self.reference: dict[str, Any] | None = None
         entry = models.resolve(request.model, request.pack, request.corpus)
         parts, skipped = choose_parts(request.suite, request.tasks, entry)
         self.loaded = loading.load(entry, device=request.device, dtype=request.dtype, parallelize=request.parallelize)
-        loading.check_pack(self.loaded)
+        long = loading.check_pack(self.loaded, _kinds(parts))
+        too_long = [
+            dataclasses.replace(part, note=long[kind]) for part in parts for kind in _kinds([part])[:1] if kind in long
+        ]
+        parts = leave_out(parts, too_long)
         self.workshop = Workshop(self.loaded, request.factor_tokens)
         self.chains = [self.workshop.chain(text) for text in request.edits]
         lm = MemsplitLM(self.loaded, batch_size=request.batch_size)
         tasks, missing = hub_tasks.load([part for part in parts if part.hub], lm)
-        self.skipped = [*skipped, *missing]
+        self.skipped = [*skipped, *too_long, *missing]
         self.parts = leave_out(parts, missing)
         tasks |= load_tasks([part for part in parts if not part.hub], entry.pack, request.split)
         self.scorer = Scorer(
@@ -109,6 +116,11 @@ class Bench:
         )
 
 
+def _kinds(parts: Iterable[Part]) -> list[str]:
+    """The files of the pack that the parts need."""
+    return [kind for part in parts if part.kind for kind in part.kind.split("+")]
+
+
 def run(request: Request) -> Report:
     """Run a request and write its records.
 
@@ -118,7 +130,9 @@ def run(request: Request) -> Report:
     torch.manual_seed(request.seed)
     bench = Bench(request)
     bench.workshop.collect_missing([edit for chain in bench.chains for edit in chain])
-    reference = _reference(bench) if request.reference else None
+    reference = None
+    if request.reference:
+        reference, bench.reference = _reference(bench)
     base = _with(reference, bench.scorer.score(bench.loaded.weights, "base"))
     base_risk = extraction.risk(base.items, request.seed)
     results = []
@@ -140,18 +154,20 @@ def run(request: Request) -> Report:
     )
 
 
-def _reference(bench: Bench) -> pd.DataFrame:
-    """The reference model's scores of the passages that are asked."""
+def _reference(bench: Bench) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """The reference model's scores of the passages that are asked, and what it is."""
     request = bench.request
     assert request.reference is not None
     entry = models.resolve(request.reference, bench.loaded.entry.pack)
     parts = [part for part in bench.parts if "mia_loss" in part.metrics]
     loaded = loading.load(entry, device=request.device, dtype=request.dtype, parallelize=request.parallelize)
-    loading.check_pack(loaded)
+    for reason in loading.check_pack(loaded, _kinds(parts)).values():
+        raise UserError(f"the reference model {request.reference!r} cannot be asked: {reason}")
     lm = MemsplitLM(loaded, batch_size=request.batch_size)
     tasks = {part.task: bench.scorer.tasks[part.task] for part in parts}
     scorer = Scorer(lm, parts, tasks, limit=request.limit, store=bench.scorer.store, rescore=request.rescore)
-    return scorer.score(loaded.weights, "reference").items
+    about = {"model": request.reference, "weights": loaded.weights, "revision": loaded.revision}
+    return scorer.score(loaded.weights, "reference").items, about
 
 
 def _with(reference: pd.DataFrame | None, scores: Scores) -> Scores:
@@ -214,6 +230,7 @@ def _context(bench: Bench, prepared: Prepared) -> dict[str, Any]:
         "steps": [{"name": step.name, **dataclasses.asdict(step)} for step in prepared.steps],
         "factors": prepared.factors,
         "matrices": [dataclasses.asdict(change) for change in prepared.changes],
+        "reference": bench.reference,
         "suite": request.suite,
         "fingerprint": bench.scorer.fingerprint,
         "skipped": [{"task": part.task, "reason": part.reason} for part in bench.skipped],

@@ -20,13 +20,10 @@ from . import cache
 from .adapter import MemsplitLM
 from .progress import track
 
-DECIDE = ("torch", "transformers", "lm-eval", "rapidfuzz")
+DECIDE = ("torch", "transformers", "lm-eval", "numpy", "rapidfuzz", "sacrebleu")
 """Packages whose version is part of a score's name."""
 SHOTS_SEED = 1234
 """lm-eval's own: which examples a task shows that draws them, set anew before each use of the task."""
-
-CLUSTERS = ("fact", "doc_index")
-"""Fields of an item that say what it is about, where others are about the same."""
 
 
 def load_tasks(parts: Sequence[suite.Part], pack: str, split: str) -> dict[str, Any]:
@@ -128,13 +125,21 @@ def _rows(part: suite.Part, samples: Iterable[Mapping[str, Any]]) -> list[tuple[
     rows = []
     for sample in (sample for sample in samples if sample["filter"] == part.filter):
         doc = sample["doc"]
-        cluster = str(next((doc[key] for key in CLUSTERS if doc.get(key) is not None), sample["doc_id"]))
+        cluster = _cluster(doc) or str(sample["doc_id"])
         group = str(doc.get("level") or doc.get("relation") or "")
         for metric, name in part.metrics.items():
             total, weight = sample[metric] if isinstance(sample[metric], tuple) else (sample[metric], 1)
             value = float(total) / weight
             rows.append((part.task, part.axis, name, sample["doc_id"], value, weight, cluster, group))
     return rows
+
+
+def _cluster(doc: Mapping[str, Any]) -> str:
+    """What others are about too: the item's fact, or its document in its corpus; ``""`` where it stands alone."""
+    if doc.get("fact") is not None:
+        return f"fact {doc['fact']}"
+    places = (doc[key] for key in ("doc_index", "document") if doc.get(key) is not None)
+    return next((f"document {place} of {doc.get('corpus') or ''}" for place in places), "")
 
 
 def task_fingerprint(task: Any, limit: int | None) -> str:

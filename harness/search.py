@@ -71,7 +71,7 @@ class Search:
     def __init__(self, lm: MemsplitLM, rule: Rule) -> None:
         self.lm = lm
         self.rule = rule
-        self.begin: Ids = [lm.prefix_token_id] if lm.add_bos_token else []
+        self.begin: Ids = lm.start
         self.counts: Counter[str] = Counter()
         self._special = sorted({*lm.tokenizer.all_special_ids, *lm.ends()})
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.stats import rankdata
 
 from .paired import LEVEL, RESAMPLES, Interval
 
@@ -61,42 +60,60 @@ def samples_needed(p_z: np.ndarray, certainty: float) -> np.ndarray:
 
 def discoverable(items: pd.DataFrame, axis: str, samples: Sequence[int] = SAMPLES) -> dict[str, dict[str, float]]:
     """The share of the axis's passages that are (n, p)-discoverable: ``{"p=0.5": {"n=100": share, …}, …}``."""
-    p_z = _values(items, axis, "p_z")
+    p_z = np.asarray(_rows(items, axis, "p_z")["value"])
     if not len(p_z):
         return {}
     needed = {p: samples_needed(p_z, p) for p in CERTAINTY}
     return {f"p={p:g}": {f"n={n}": float(np.mean(needed[p] <= n)) for n in samples} for p in CERTAINTY}
 
 
-def auroc(members: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """The probability that a member's signal is above another's, ties counting half; over the last axis."""
-    m, n = members.shape[-1], others.shape[-1]
-    ranks = rankdata(np.concatenate([members, others], axis=-1), axis=-1)[..., :m]
-    return np.asarray((ranks.sum(-1) - m * (m + 1) / 2) / (m * n))
+def auroc(members: np.ndarray, others: np.ndarray, times_m: np.ndarray, times_n: np.ndarray) -> np.ndarray:
+    """The probability that a member's signal is above another's, ties counting half.
+
+    Args:
+        members: [m] signals.
+        others: [n] signals.
+        times_m: [draws, m] how often each member counts.
+        times_n: [draws, n] how often each of the others does.
+    """
+    above = (members[:, None] > others) + (members[:, None] == others) / 2
+    return np.asarray(((times_m @ above) * times_n).sum(1) / (times_m.sum(1) * times_n.sum(1)))
 
 
-def tpr_at_fpr(members: np.ndarray, others: np.ndarray, fpr: float = FPR) -> np.ndarray:
-    """The largest share of members above a threshold that at most that share of others is above; over the last axis."""
-    allowed = int(fpr * others.shape[-1] + 1e-9)
-    threshold = -np.sort(-others, axis=-1)[..., min(allowed, others.shape[-1] - 1), None]
-    return np.asarray(np.mean(members > threshold, axis=-1))
+def tpr_at_fpr(
+    members: np.ndarray, others: np.ndarray, times_m: np.ndarray, times_n: np.ndarray, fpr: float = FPR
+) -> np.ndarray:
+    """The largest share of members above a threshold that at most that share of the others is above.
+
+    Args:
+        members: [m] signals.
+        others: [n] signals.
+        times_m: [draws, m] how often each member counts.
+        times_n: [draws, n] how often each of the others does.
+        fpr: the others' share.
+    """
+    order = np.argsort(-others)
+    too_many = times_n[:, order].cumsum(1) > fpr * times_n.sum(1, keepdims=True) + 1e-9
+    threshold = others[order][too_many.argmax(1)]
+    return np.asarray((times_m * (members > threshold[:, None])).sum(1) / times_m.sum(1))
 
 
 def membership(items: pd.DataFrame, seed: int = 0) -> dict[str, dict[str, Interval]]:
     """``auroc`` and ``tpr_at_fpr`` of every signal between memorized passages and twins, with bootstrap intervals.
 
-    Each side is resampled by itself, ``RESAMPLES`` times.
+    Each side is resampled by itself, ``RESAMPLES`` times, its clusters whole.
     """
     found: dict[str, dict[str, Interval]] = {}
     for signal in SIGNALS:
-        members, others = (_values(items, axis, signal) for axis in ("recitation", "twins"))
-        if not len(members) or not len(others):
+        sides = [_rows(items, axis, signal) for axis in ("recitation", "twins")]
+        if not all(map(len, sides)):
             continue
         rng = np.random.default_rng([seed, *signal.encode()])
-        again = [side[rng.integers(len(side), size=(RESAMPLES, len(side)))] for side in (members, others)]
+        members, others = (np.asarray(rows["value"]) for rows in sides)
+        times_m, times_n = (_times(rows["cluster"], rng) for rows in sides)
         found[signal] = {
-            "auroc": _interval(auroc(members, others), auroc(again[0], again[1])),
-            "tpr_at_fpr": _interval(tpr_at_fpr(members, others), tpr_at_fpr(again[0], again[1])),
+            "auroc": _interval(auroc(members, others, times_m, times_n)),
+            "tpr_at_fpr": _interval(tpr_at_fpr(members, others, times_m, times_n)),
         }
     return found
 
@@ -114,12 +131,19 @@ def with_reference(items: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame
     return pd.concat([items, rows], ignore_index=True)
 
 
-def _values(items: pd.DataFrame, axis: str, metric: str) -> np.ndarray:
-    rows = items[(items["axis"] == axis) & (items["metric"] == metric)].sort_values("item")
-    return np.asarray(rows["value"].to_numpy())
+def _rows(items: pd.DataFrame, axis: str, metric: str) -> pd.DataFrame:
+    return items[(items["axis"] == axis) & (items["metric"] == metric)].sort_values("item")
 
 
-def _interval(value: np.ndarray, draws: np.ndarray) -> Interval:
+def _times(cluster: pd.Series, rng: np.random.Generator) -> np.ndarray:
+    """How often each item counts, [1 + RESAMPLES, items]: once, and then as often as its cluster is drawn."""
+    codes, names = pd.factorize(cluster)
+    drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=RESAMPLES)
+    return np.concatenate([np.ones((1, len(names))), drawn])[:, codes]
+
+
+def _interval(draws: np.ndarray) -> Interval:
+    """The first draw is the sample itself."""
     tail = (1 - LEVEL) / 2 * 100
-    low, high = np.percentile(draws, [tail, 100 - tail])
-    return Interval(value=float(value), low=float(low), high=float(high))
+    low, high = np.percentile(draws[1:], [tail, 100 - tail])
+    return Interval(value=float(draws[0]), low=float(low), high=float(high))

@@ -12,6 +12,8 @@ from . import power, significance, stats
 
 Key = tuple[str, str]
 RESAMPLES, LEVEL = 2000, 0.95
+ONE_SIDED = ("kl", "ndcg")
+"""Distances from the base itself: any edit moves them one way, so that no test says anything."""
 KEPT = ("logic", "arithmetic", "facts_closed", "facts_open")
 """Axes of whose ``acc`` a summary figure says what is kept."""
 
@@ -37,7 +39,8 @@ class Change(Interval):
         retained: (edited - chance) / (base - chance), the share that is left of what is above guessing, nan where the
             base is no better than that; ``None`` for a metric that has no such share. ``acc`` over families takes the
             mean of (acc - chance) / (1 - chance) on either side.
-        p: two-sided, of such a change where the edit makes no difference; nan where an item's score is not finite.
+        p: two-sided, of such a change where the edit makes no difference; nan where an item's score is not finite, and
+            of a distance from the base.
         p_holm: the same by Holm's correction over all metrics of the comparison.
         test: ``mcnemar`` where scores are 0 or 1, every item a cluster of its own; else ``sign-flip``, on the clusters'
             sums (perplexity: on nats).
@@ -120,15 +123,18 @@ class Paired:
         found: dict[Key, _Metric] = {}
         for task, rows in both.groupby("task", sort=True):
             found.update(_metrics(rows, np.random.default_rng([seed, *str(task).encode()]), chance))
-        for axis in stats.FAMILIES:
-            parts = [metric for (a, _), metric in found.items() if a == axis]
-            if parts and (axis, "acc") not in found:
-                found[axis, "acc"] = _mean_of(parts)
-        self.metrics = {(a, m): found[a, m] for a, metrics in stats.figures(base).items() for m in metrics}
+        figures = stats.figures(base)
+        for axis, metrics in figures.items():
+            if "acc" in metrics and (axis, "acc") not in found:
+                found[axis, "acc"] = _mean_of([metric for (a, _), metric in found.items() if a == axis])
+        self.metrics = {(a, m): found[a, m] for a, metrics in figures.items() for m in metrics}
 
     def changes(self) -> dict[Key, Change]:
         """Every metric's change, in the order of ``stats.figures``."""
-        ps = [m.p(np.random.default_rng([self.seed, *"/".join(key).encode()])) for key, m in self.metrics.items()]
+        ps = [
+            np.nan if key[1] in ONE_SIDED else m.p(np.random.default_rng([self.seed, *"/".join(key).encode()]))
+            for key, m in self.metrics.items()
+        ]
         found = {}
         for (key, metric), p, p_holm in zip(self.metrics.items(), ps, significance.holm(ps), strict=True):
             base, edited = metric.draws

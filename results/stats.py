@@ -23,8 +23,10 @@ def figures(items: pd.DataFrame) -> Figures:
     result: Figures = {}
     for (axis, metric), rows in items.groupby(["axis", "metric"], sort=False):
         result.setdefault(str(axis), {})[str(metric)] = _figure(_mean(rows), str(metric))
+    asked = items[["axis", "task", "metric"]].drop_duplicates().groupby("axis")
+    alone = {str(axis) for axis, rows in asked if rows["task"].is_unique}  # each task asks for one thing
     for axis, metrics in result.items():
-        if "acc" not in metrics and axis in FAMILIES:
+        if "acc" not in metrics and axis in FAMILIES and axis in alone:
             result[axis] = {"acc": float(np.mean(list(metrics.values()))), **metrics}
     return result
 

@@ -50,7 +50,7 @@ def comparison(
     }
     lines = [
         Text(
-            f"{text:<20}{summary[name].value:.3f}  [{summary[name].low:.3f}, {summary[name].high:.3f}]",
+            f"{text:<20}" + _interval(summary[name]),
             style="bold" if name == "split_score" else "",
         )
         for name, text in TITLES.items()
@@ -104,6 +104,12 @@ def _table(title: str, columns: Sequence[str], rows: Mapping[Key, Sequence[str]]
         for (_, metric), cells in of_axis:
             table.add_row(f"  {metric}", *cells)
     return table
+
+
+def _interval(found: Interval) -> str:
+    if math.isnan(found.value):
+        return "-  (the base is no better than guessing)"
+    return f"{found.value:.3f}  [{found.low:.3f}, {found.high:.3f}]"
 
 
 def _signed(change: Change) -> str:

@@ -29,7 +29,7 @@ def pack_rows(
         pack: its pack.
         split: the part.
         probe: what is asked of a passage instead of its continuation (see ``harness.probes``); each row then names it.
-            Of ``prior`` each has ``others``, the next eight of the pack's twins.
+            Of ``prior`` each has ``others``, the next eight of the pack's twins, never itself.
 
     Raises:
         UserError: no such pack, or a broken line.
@@ -44,7 +44,7 @@ def pack_rows(
     if probe == "prior":
         twins = found.rows("twins", split)
         for i, row in enumerate(rows):
-            row["others"] = [twins[(i + j) % len(twins)] for j in range(1, OTHERS + 1)]
+            row["others"] = [twins[(i + j) % len(twins)] for j in range(1, min(OTHERS, len(twins) - 1) + 1)]
     return {"test": datasets.Dataset.from_list(rows)}
 
 

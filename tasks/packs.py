@@ -259,10 +259,21 @@ def _faults(row: Mapping[str, Any], kind: str) -> Iterator[str]:
         yield "'gold' is not the index of one of the choices"
     if ("prefix_ids" in row) != ("suffix_ids" in row):
         yield "expected 'prefix_ids' and 'suffix_ids', or neither"
-    if kind in PASSAGES and "prefix_ids" not in row and "" in (row.get("prefix_text"), row.get("suffix_text")):
+    if (
+        kind in PASSAGES
+        and "prefix_ids" not in row
+        and not (_has_text(row, "prefix_text") and _has_text(row, "suffix_text"))
+    ):
         yield "expected text in 'prefix_text' and 'suffix_text', or 'prefix_ids' and 'suffix_ids'"
+    if kind == "clean" and "ids" not in row and not _has_text(row, "text"):
+        yield "expected text in 'text', or 'ids'"
     if isinstance(row.get("split"), str) and "split" in fields and row["split"] not in SPLITS:
         yield str(unknown("split", row["split"], SPLITS))
+
+
+def _has_text(row: Mapping[str, Any], name: str) -> bool:
+    """Whether the field is more than white space; what is no text is another fault."""
+    return not isinstance(row.get(name), str) or bool(row[name].strip())
 
 
 def _are_ids(value: object) -> bool:

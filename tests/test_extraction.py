@@ -44,11 +44,15 @@ signals = st.lists(st.integers(0, 6).map(float), min_size=2, max_size=30)
 @given(signals, signals)
 def test_auroc_and_tpr_equal_sklearns(members: list[float], others: list[float]) -> None:
     labels, values = [1] * len(members) + [0] * len(others), members + others
-    assert extraction.auroc(np.array(members), np.array(others)) == pytest.approx(roc_auc_score(labels, values))
+    sides = np.array(members), np.array(others), np.ones((1, len(members))), np.ones((1, len(others)))
+    assert extraction.auroc(*sides)[0] == pytest.approx(roc_auc_score(labels, values))
     fpr, tpr, _ = roc_curve(labels, values, drop_intermediate=False)
     for limit in (0.01, 0.3):
         expected = tpr[fpr <= limit].max()
-        assert extraction.tpr_at_fpr(np.array(members), np.array(others), limit) == pytest.approx(expected)
+        assert extraction.tpr_at_fpr(*sides, limit)[0] == pytest.approx(expected)
+    often = [2, *[1] * (len(members) - 1)]  # an item that counts twice is two items
+    twice = extraction.auroc(*sides[:2], np.array([often]), sides[3])[0]
+    assert twice == pytest.approx(roc_auc_score([1, *labels], [members[0], *values]))
 
 
 def test_membership_has_an_interval_around_its_value() -> None:
@@ -71,6 +75,10 @@ def test_membership_has_an_interval_around_its_value() -> None:
     deviation = math.sqrt((a * (1 - a) + 99 * (q1 - a**2) + 99 * (q2 - a**2)) / 100**2)
     assert (area.high - area.low) / 2 / 1.96 == pytest.approx(deviation, rel=0.2)
     assert found == extraction.membership(items.sample(frac=1, random_state=3))
+    paired = items.assign(cluster=(items["item"] // 10).astype(str))
+    wide = extraction.membership(paired)["mia_loss"]["auroc"]
+    assert wide.value == area.value
+    assert wide != area
 
 
 def test_the_ratio_is_to_the_reference_models_loss() -> None:

@@ -1,5 +1,6 @@
 """Readings, likelihoods and probes against plain loops, brute force and other implementations."""
 
+import dataclasses
 import functools
 import itertools
 import math
@@ -117,6 +118,36 @@ def test_the_near_verbatim_bound_is_exact_with_beams_enough_and_below_with_fewer
         assert math.exp(reading.log_pz) - 1e-9 <= low <= exact + 1e-9
 
 
+def test_nothing_is_sampled_after_an_end_token(small: Any) -> None:
+    sampling, suffix = Sampling(top_k=0), (2, 3, 3)
+    bound = probes.beam_bound(small, [([3, 2], list(suffix))], VOCABULARY**3, 1, sampling, ends=[0])[0]
+    probable = continuations(small, [3, 2], 3, Sampling(top_k=VOCABULARY))
+    emitted = {tokens: q for tokens, q in probable.items() if 0 not in tokens[:-1]}
+    exact = sum(q for tokens, q in emitted.items() if tokens[-1] != 0 and distance(tokens, suffix) <= 1)
+    assert bound == pytest.approx(exact, abs=1e-7)
+    assert bound < probes.beam_bound(small, [([3, 2], list(suffix))], VOCABULARY**3, 1, sampling)[0]
+
+
+def test_a_passage_begins_with_the_start_token_that_the_tokenizer_gives(organism: LoadedModel) -> None:
+    from tokenizers.processors import TemplateProcessing
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(organism.entry.pretrained)
+    row = packs.find("olmo-tiny").rows("memorized", "test")[0]
+    plain = MemsplitLM(organism)
+    assert plain.start == []
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single=f"{tokenizer.eos_token} $A", special_tokens=[(tokenizer.eos_token, tokenizer.eos_token_id)]
+    )
+    lm = MemsplitLM(dataclasses.replace(organism, tokenizer=tokenizer))
+    assert lm.start == [tokenizer.eos_token_id]
+    assert lm.passage(row) == (lm.start + row["prefix_ids"], row["suffix_ids"])
+    text = {"prefix_text": row["prefix_text"], "suffix_text": row["suffix_text"]}
+    assert lm.passage(text)[0][:2] == [*lm.start, row["prefix_ids"][0]]
+    shifted = probes.position(lm, [{**row, "prefix_ids": row["prefix_ids"][-22:]}])
+    assert set(shifted[0]) == {"longest_prefix", "position_strict"}
+
+
 def test_position_stress_is_the_best_of_all_prompts(organism: LoadedModel, workshop: Workshop) -> None:
     rows = packs.find("olmo-tiny").rows("memorized", "test")[:2] + packs.find("olmo-tiny").rows("twins", "test")[:1]
     rows = [{**row, "prefix_ids": row["prefix_ids"][-23:], "suffix_ids": row["suffix_ids"][:22]} for row in rows]
@@ -182,9 +213,13 @@ def test_likelihoods_and_distances_to_the_base(organism: LoadedModel, workshop: 
     assert moved[1] == pytest.approx(float(edited[:7].gather(1, gold[:7]).sum()), rel=1e-5)
 
 
-def test_figures_depend_on_neither_padding_side_nor_order(organism: LoadedModel) -> None:
+def test_figures_depend_on_neither_batch_nor_order(organism: LoadedModel) -> None:
     pack = packs.find("olmo-tiny")
-    facts, passages = pack.rows("facts_open", "test")[:5], pack.rows("twins", "test")[:5]
+    facts = pack.rows("facts_open", "test")[:5]
+    passages = [  # of unequal lengths, so that batches are padded on either side
+        {**row, "prefix_ids": row["prefix_ids"][3 * i :], "suffix_ids": row["suffix_ids"][: 20 + i]}
+        for i, row in enumerate(pack.rows("twins", "test")[:5])
+    ]
     asked = [
         *(instance("loglikelihood", row, row["question"], f" {row['answer']}") for row in facts),
         *(instance("loglikelihood", row, row["question"], " nowhere") for row in facts),
@@ -193,15 +228,11 @@ def test_figures_depend_on_neither_padding_side_nor_order(organism: LoadedModel)
         *(instance("generate_until", row, row["prefix_text"], {}) for row in passages),
         *(instance("generate_until", row, row["question"], {"until": ["."], "max_gen_toks": 4}) for row in facts),
     ]
-    lm = MemsplitLM(organism, batch_size=3)
-    side = lm.tokenizer.padding_side
     found = []
-    try:
-        for lm.tokenizer.padding_side in ("left", "right"):
-            found.append([*lm.loglikelihood(asked), *lm.generate_until(continued)])
-            found.append([*lm.loglikelihood(asked[::-1])[::-1], *lm.generate_until(continued[::-1])[::-1]])
-    finally:
-        lm.tokenizer.padding_side = side
+    for batch in (1, 3):
+        lm = MemsplitLM(organism, batch_size=batch)
+        found.append([*lm.loglikelihood(asked), *lm.generate_until(continued)])
+        found.append([*lm.loglikelihood(asked[::-1])[::-1], *lm.generate_until(continued[::-1])[::-1]])
     for other in found[1:]:
         for a, b in zip(found[0], other, strict=True):
             assert a == (pytest.approx(b, abs=1e-4) if isinstance(b, tuple) else b)

@@ -57,6 +57,30 @@ def test_a_foreign_model_is_asked_what_suits_any_model(cache: Path, tmp_path: Pa
         assert all(0 <= figure <= 1 for figure in base[axis].values())
 
 
+def test_what_the_context_has_no_room_for_is_left_out_with_a_word(cache: Path, tmp_path: Path) -> None:
+    tasks = "memsplit_twins,memsplit_fluency,memsplit_facts_open"
+    job = [
+        "eval",
+        "--pack",
+        "world",
+        "--tasks",
+        tasks,
+        "--edit",
+        "none",
+        "--limit",
+        2,
+        "--json",
+        "--out",
+        tmp_path / "o",
+    ]
+    done = memsplit(*job, cache=cache)
+    assert done.returncode == 0, done.stderr
+    assert set(json.loads(done.stdout)["base"]) == {"facts_open"}
+    assert "memsplit_fluency" in done.stderr
+    assert "the model's context is 256" in done.stderr
+    refused(memsplit(*job[:4], "memsplit_twins", cache=cache), ["memsplit_twins", "context is 256"])
+
+
 def test_generated_tasks_for_other_models_are_left_out_unless_named() -> None:
     organism, foreign = models.resolve("olmo-tiny"), models.resolve(str(ORGANISM))
     asked, skipped = plan.choose_parts("memsplit", [], organism)
