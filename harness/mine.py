@@ -195,8 +195,9 @@ class Work:
         for name in sorted({*there, *self.arguments}):
             if there.get(name) != self.arguments.get(name):
                 raise UserError(
-                    f"the unfinished work in {str(self.out)!r} is of {name.replace('_is', ' of contents')} {there.get(name)!r}, not "
-                    f"{self.arguments.get(name)!r}: expected the same command, or --force to start again"
+                    f"the unfinished work in {str(self.out)!r} is of {name.replace('_is', ' with contents')} "
+                    f"{there.get(name)!r}, not {self.arguments.get(name)!r}: "
+                    "expected the same command, or --force to start again"
                 )
 
     def begin(self, *, anew: bool) -> None:
