@@ -59,7 +59,7 @@ def test_a_foreign_model_is_asked_what_suits_any_model(cache: Path, tmp_path: Pa
 
 def test_what_the_context_has_no_room_for_is_left_out_with_a_word(cache: Path, tmp_path: Path) -> None:
     tasks = "memsplit_twins,memsplit_fluency,memsplit_facts_open"
-    job = [
+    job: list[str | int | Path] = [
         "eval",
         "--pack",
         "world",
