@@ -49,7 +49,8 @@ def test_json_has_the_promised_shape(report: dict[str, Any]) -> None:
         "fluency": {"perplexity", "kl", "ndcg"},
     }
     assert set(report) == {"model", "suite", "fingerprint", "skipped", "base", "base_risk", "edits"}
-    assert [part["task"] for part in report["skipped"]] == ["memsplit_quotes"]
+    left_out = ["memsplit_quotes", "memsplit_facts_choice", "memsplit_facts_counterfactual"]
+    assert [part["task"] for part in report["skipped"]] == left_out
     assert {axis: set(metrics) for axis, metrics in report["base"].items()} == axes
     for edit in report["edits"]:
         assert set(edit) == {"spec", "axes", "summary", "risk", "seconds", "record"}
@@ -72,13 +73,14 @@ def test_a_record_says_what_changed_and_whether_it_could_be_chance(report: dict[
     content = json.loads(Path(report["edits"][1]["record"]).read_text())
     changes = content["changes"]
     assert set(changes) == {f"{axis}/{metric}" for axis, metrics in content["base"].items() for metric in metrics}
-    less_is_better = {"recitation/levenshtein", "fluency/perplexity"}
-    assert {name for name, change in changes.items() if change["retained"] is None} == less_is_better
-    assert {name for name, change in changes.items() if change["test"] == "sign-flip"} == {
-        *less_is_better,
-        "arithmetic/acc",
-        "logic/acc",
-    }
+    no_rates = {"levenshtein", "median_rank", "log_prob", *(name for name in FIGURES if name.startswith("mia_"))}
+    unkept = {f"{axis}/{name}" for axis in ("recitation", "twins") for name in no_rates}
+    unkept |= {"fluency/perplexity", "fluency/kl"}
+    assert {name for name, change in changes.items() if change["retained"] is None} == unkept
+    assert {name for name, change in changes.items() if change["p"] is None} == {"fluency/kl", "fluency/ndcg"}
+    flipped = {name for name, change in changes.items() if change["test"] == "sign-flip"}
+    assert flipped > {*unkept, "arithmetic/acc", "logic/acc"}
+    assert not flipped & {"recitation/strict", "twins/loose", "facts_closed/acc", "logic/boolean"}
     strict = changes["recitation/strict"]
     assert (strict["base"], strict["edited"], strict["retained"]["value"]) == (1, 0, 0)
     assert strict["p"] == pytest.approx(2 / 2**12)
