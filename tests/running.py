@@ -10,6 +10,11 @@ FIGURES = {
     *("token_accuracy", "extraction_strength", "log_prob", "median_rank", "reciprocal_rank", "p_z"),
     *("mia_loss", "mia_zlib", "mia_min_k", "mia_min_k_pp"),
 }
+OF_A_READING = {
+    *("token_accuracy", "extraction_strength", "log_prob", "median_rank", "reciprocal_rank", "p_z", "kl", "ndcg"),
+    *("mia_loss", "mia_zlib", "mia_min_k", "mia_min_k_pp"),
+}
+"""What text alone does not give."""
 
 
 def memsplit(*arguments: str | int | Path, cache: Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:

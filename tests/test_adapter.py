@@ -14,12 +14,8 @@ from memsplit.harness.editing import Workshop
 from memsplit.harness.loading import LoadedModel
 from memsplit.model_edits.apply import applied
 from memsplit.tasks import packs, suite
+from memsplit.tests.running import OF_A_READING
 
-OF_A_READING = {
-    *("token_accuracy", "extraction_strength", "log_prob", "median_rank", "reciprocal_rank", "p_z", "kl", "ndcg"),
-    *("mia_loss", "mia_zlib", "mia_min_k", "mia_min_k_pp"),
-}
-"""What text alone does not give."""
 STRENGTHS = ["none", "kfac-80", "kfac-99:layers=0-3", "kfac-95:layers=1"]
 
 

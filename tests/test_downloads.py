@@ -233,7 +233,7 @@ class TestCommands:
         chosen, skipped = plan.choose_parts("memsplit", [], models.resolve("olmo-1b"))
         assert "memsplit_recitation" in [part.task for part in chosen]
         assert "memsplit_twins" in [part.task for part in chosen]  # from the second pack
-        assert skipped
+        assert not skipped
         assert len(server.asked) == 3
 
     def test_a_refusal_is_one_line_and_leaves_nothing(

@@ -14,6 +14,7 @@ from memsplit.files import replacing_folder
 from memsplit.harness import cli
 from memsplit.results import record
 from memsplit.tasks import suite
+from memsplit.tests.running import OF_A_READING
 
 LIMIT = 10
 JOB = ["--edit", "kfac-80+svd-95", "--factor-tokens", "1024"]
@@ -44,13 +45,15 @@ def test_stock_lm_eval_scores_every_item_the_same(scored: Path, root: Path) -> N
     found = evaluate(lm, tasks, limit=LIMIT, bootstrap_iters=0, log_samples=True)["samples"]
     items = edited_items(scored)
     compared = 0
-    for part in suite.MEMSPLIT:
+    for part in (part for part in suite.MEMSPLIT if part.task in found):
         for sample in found[part.task]:
             for metric, name in part.metrics.items():
+                if metric in OF_A_READING:
+                    continue
                 value = sample[metric][0] / sample[metric][1] if isinstance(sample[metric], tuple) else sample[metric]
                 assert value == pytest.approx(items[part.task, name, sample["doc_id"]], rel=1e-5)
                 compared += 1
-    assert compared == len(items)
+    assert compared == sum(name not in OF_A_READING for _, name, _ in items.keys())
 
 
 def test_the_card_names_the_edit_and_its_figures(scored: Path) -> None:

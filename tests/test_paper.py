@@ -208,7 +208,7 @@ def test_offline_the_rest_is_scored(tmp_path: Path) -> None:
         "HF_HUB_OFFLINE is set and the data set is not in the cache",
         *(f"an answer may take {n} tokens and the model's context is 256" for n in (256, 1024, 2048)),
     }
-    assert list(report["base"]) == ["recitation", "fluency"]
+    assert list(report["base"]) == ["recitation", "twins", "fluency"]
     ours = [part for part in ASKED if not part.hub]
     tasks = scoring.load_tasks(ours, "olmo-tiny", "test")
     fingerprint = digest(sorted((name, scoring.task_fingerprint(task, 2)) for name, task in tasks.items()))
