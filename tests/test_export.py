@@ -53,7 +53,7 @@ def test_stock_lm_eval_scores_every_item_the_same(scored: Path, root: Path) -> N
                 value = sample[metric][0] / sample[metric][1] if isinstance(sample[metric], tuple) else sample[metric]
                 assert value == pytest.approx(items[part.task, name, sample["doc_id"]], rel=1e-5)
                 compared += 1
-    assert compared == sum(name not in OF_A_READING for _, name, _ in items.keys())
+    assert compared == sum(name not in OF_A_READING for _, name, _ in items.index)
 
 
 def test_the_card_names_the_edit_and_its_figures(scored: Path) -> None:
