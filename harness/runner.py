@@ -96,7 +96,9 @@ class Bench:
         self.loaded = loading.load(entry, device=request.device, dtype=request.dtype, parallelize=request.parallelize)
         long = loading.check_pack(self.loaded, _kinds(parts))
         too_long = [
-            dataclasses.replace(part, note=long[kind]) for part in parts for kind in _kinds([part])[:1] if kind in long
+            dataclasses.replace(part, note=reasons[0])
+            for part in parts
+            if (reasons := [long[kind] for kind in _kinds([part]) if kind in long])
         ]
         parts = leave_out(parts, too_long)
         self.workshop = Workshop(self.loaded, request.factor_tokens)
@@ -129,10 +131,10 @@ def run(request: Request) -> Report:
     """
     torch.manual_seed(request.seed)
     bench = Bench(request)
-    bench.workshop.collect_missing([edit for chain in bench.chains for edit in chain])
     reference = None
     if request.reference:
         reference, bench.reference = _reference(bench)
+    bench.workshop.collect_missing([edit for chain in bench.chains for edit in chain])
     base = _with(reference, bench.scorer.score(bench.loaded.weights, "base"))
     base_risk = extraction.risk(base.items, request.seed)
     results = []
@@ -160,6 +162,8 @@ def _reference(bench: Bench) -> tuple[pd.DataFrame, dict[str, Any]]:
     assert request.reference is not None
     entry = models.resolve(request.reference, bench.loaded.entry.pack)
     parts = [part for part in bench.parts if "mia_loss" in part.metrics]
+    if not parts:
+        raise UserError(f"--reference {request.reference!r} is compared on passages, and no task that is asked has any")
     loaded = loading.load(entry, device=request.device, dtype=request.dtype, parallelize=request.parallelize)
     for reason in loading.check_pack(loaded, _kinds(parts)).values():
         raise UserError(f"the reference model {request.reference!r} cannot be asked: {reason}")

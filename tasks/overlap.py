@@ -7,6 +7,8 @@ from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from .neighbours import Groups
+
 RUN = 5
 NEAR = 0.5
 """A passage of which so much stands in another text is called near to it."""
@@ -60,25 +62,18 @@ def groups(rows: Sequence[Mapping[str, Any]], shared: Sequence[Iterable[Hashable
         rows: of a pack's file of passages.
         shared: the keys of each row.
     """
-    root = list(range(len(rows)))
-
-    def find(position: int) -> int:
-        while root[position] != position:
-            root[position] = root[root[position]]
-            position = root[position]
-        return position
-
+    joined = Groups()
     overlap = Overlap(rows)
     first: dict[Hashable, int] = {}
     for position, (row, keys) in enumerate(zip(rows, shared, strict=True)):
         for key in keys:
-            root[find(position)] = find(first.setdefault(key, position))
+            joined.join(position, first.setdefault(key, position))
         for other, share in overlap.shares(row).items():
             if share >= NEAR:
-                root[find(position)] = find(other)
+                joined.join(position, other)
     together: dict[int, list[int]] = defaultdict(list)
     for position in range(len(rows)):
-        together[find(position)].append(position)
+        together[joined.lowest(position)].append(position)
     return list(together.values())
 
 

@@ -38,6 +38,19 @@ def test_audit_tells_more_of_what_can_be_extracted(cache: Path, tmp_path: Path) 
     assert report["base_risk"]["membership"]["mia_ratio"]["auroc"]["value"] == 1
     assert report["base_risk"]["discoverable"]["recitation"]["p=0.9"]["n=100"] == 1
     assert report["edits"][0]["risk"]["discoverable"]["recitation"]["p=0.1"]["n=10000"] == 0
+    boolean = [
+        "eval",
+        "--tasks",
+        "memsplit_logic_boolean",
+        "--edit",
+        "none",
+        "--reference",
+        "olmo-tiny",
+        "--limit",
+        "1",
+    ]
+    refused(memsplit(*boolean, "--out", tmp_path / "none", cache=cache), ["--reference 'olmo-tiny'", "no task"])
+    assert not (tmp_path / "none").exists()
     refused(memsplit("eval", "--reference", "olmo-tinny", cache=cache), ["olmo-tinny", "did you mean 'olmo-tiny'"])
 
 
