@@ -9,7 +9,7 @@ A spec with commas needs ``model_args`` as a dictionary.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -21,6 +21,7 @@ from transformers import DynamicCache
 
 from ..tasks.recitation import Reading, longest_run
 from . import models, probes
+from .answers import Said, is_open, pieces
 from .loading import LoadedModel, load
 from .passages import passage_ids, text_ids
 from .reading import Passage, chunks, likelihoods, read
@@ -34,17 +35,26 @@ class Continuation(str):
         gold: the suffix's.
         passage: the text of prefix and suffix.
         reading: what one teacher-forced pass says of the passage.
+        pieces: the text, token by token.
+        gold_pieces: the suffix's.
     """
 
     ids: list[int]
     gold: list[int]
     passage: str
     reading: Reading
+    pieces: list[str]
+    gold_pieces: list[str]
 
-    def __new__(cls, text: str, ids: list[int], gold: list[int], passage: str, reading: Reading) -> Continuation:
-        """Text with what it was made from."""
-        self = super().__new__(cls, text)
-        self.ids, self.gold, self.passage, self.reading = ids, gold, passage, reading
+    def __new__(
+        cls, decode: Callable[[Sequence[int]], str], ids: list[int], passage: Passage, reading: Reading
+    ) -> Continuation:
+        """The text of ``ids`` with what it was made from."""
+        prefix, suffix = passage
+        self = super().__new__(cls, decode(ids))
+        self.ids, self.gold, self.passage, self.reading = ids, suffix, decode(prefix + suffix), reading
+        self.gold_pieces = pieces(suffix, decode)
+        self.pieces = self.gold_pieces if ids == suffix else pieces(ids, decode)
         return self
 
 
@@ -104,9 +114,9 @@ class MemsplitLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
             loaded.model.get_parameter(name).data = weight
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = True) -> list[tuple[float, bool]]:
-        """As ``HFLM``, without its progress bar."""
+        """As ``HFLM``, without its progress bar; what is not greedy carries what the model says instead."""
         scores: list[tuple[float, bool]] = super().loglikelihood(requests, disable_tqdm=True)
-        return scores
+        return self._said(requests, scores)
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = True) -> list[float]:
         """As ``HFLM``, without its progress bar; a pack's text is scored on its ids, and against :attr:`base`."""
@@ -174,9 +184,26 @@ class MemsplitLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
                 self._decode(chunk, passages, found)
         found = [ids[: next((k for k, t in enumerate(ids) if t in ends), len(ids))] for ids in found]
         return [
-            Continuation(self.tok_decode(ids), ids, suffix, self.tok_decode(prefix + suffix), reading)
-            for ids, (prefix, suffix), reading in zip(found, passages, readings, strict=True)
+            Continuation(self.tok_decode, ids, passage, reading)
+            for ids, passage, reading in zip(found, passages, readings, strict=True)
         ]
+
+    def _said(self, requests: Sequence[Instance], scores: Sequence[tuple[float, bool]]) -> list[tuple[float, bool]]:
+        """The scores; an item's first carries what the model says, where the item is open and no answer is its own."""
+        found = list(scores)
+        by_item: dict[int, list[int]] = {}
+        for i, request in enumerate(requests):
+            if is_open(request.doc):
+                by_item.setdefault(id(request.doc), []).append(i)
+        asked = [places[0] for places in by_item.values() if not any(scores[i][1] for i in places)]
+        passages: list[Passage] = [self._encode_pair(*requests[i].args) for i in asked]
+        answers: list[list[int]] = [[] for _ in asked]
+        with torch.inference_mode():
+            for chunk in chunks(range(len(asked)), self.batch):
+                self._decode(chunk, passages, answers)
+        for i, (_, gold), ids in zip(asked, passages, answers, strict=True):
+            found[i] = Said(scores[i], pieces(gold, self.tok_decode), pieces(ids, self.tok_decode))
+        return found
 
     def _probe(self, docs: Sequence[Mapping[str, Any]]) -> list[Probed]:
         """What the probes of these rows find, each kind of probe for all its rows at once."""

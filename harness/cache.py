@@ -13,7 +13,7 @@ _PACKAGE = Path(__file__).parents[1]
 _SCORING = (
     "tasks/*.py",
     "tasks/suites/**/*.yaml",
-    *(f"harness/{name}.py" for name in ("adapter", "passages", "probes", "reading", "scoring")),
+    *(f"harness/{name}.py" for name in ("adapter", "answers", "passages", "probes", "reading", "scoring")),
 )
 
 

@@ -156,6 +156,7 @@ def _add_eval(parser: argparse.ArgumentParser) -> None:
     )
     add("--all-metrics", action="store_true", help="show every metric of recitation, not the main ones alone")
     add("--rescore", action="store_true", help="score again what was scored before with the same weights and items")
+    add("--resume", action="store_true", help="go on with a killed evaluation: keep the records in --out that it wrote")
     add("--json", action="store_true", help="print one JSON object instead of the table")
     add("--list-models", action="store_true", help="names for --model")
     add("--list-edits", action="store_true", help="names for --edit, with their keys")
@@ -225,12 +226,13 @@ def _print(report: Report, all_metrics: bool) -> None:
     from ..results import tables
 
     console = Console()
-    for edit in report.edits:
-        title = f"{report.model}  {edit.spec}"
-        console.print(tables.comparison(title, edit.changes, edit.summary, all_metrics=all_metrics))
-        if report.base_risk.discoverable:
-            console.print(tables.risk(report.base_risk, edit.risk))
-        console.print(f"record: {edit.record}\n", soft_wrap=True, highlight=False)
+    for found in report.records:
+        title = f"{report.model}  {found.spec}"
+        console.print(tables.comparison(title, found.changes, found.summary, all_metrics=all_metrics))
+        base, edited = found.risk
+        if base.discoverable:
+            console.print(tables.risk(base, edited))
+        console.print(f"record: {found.path}\n", soft_wrap=True, highlight=False)
 
 
 def _edits(arguments: argparse.Namespace) -> int:

@@ -18,8 +18,6 @@ from . import loading, models
 from .editing import Prepared, Workshop
 
 MADE = "made with memsplit"
-NEEDED = {"spec", "model", "weights", "edited_weights", "suite", "fingerprint", "axes", "base", "id"}
-"""What a card takes from a record."""
 
 
 def export(
@@ -56,7 +54,7 @@ def export(
     Raises:
         UserError: the edit cannot be made, the record is of another edit, or the folder cannot be written.
     """
-    content = _record(record_path) if record_path else None
+    content = record.read(record_path).content if record_path else None
     loaded = loading.load(models.resolve(model, pack, corpus), device=device, dtype=dtype, parallelize=parallelize)
     workshop = Workshop(loaded, factor_tokens)
     chain = workshop.chain(edit)
@@ -82,14 +80,6 @@ def export(
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"--out {str(out)!r} cannot be written to ({reason})") from error
     return out
-
-
-def _record(path: Path) -> dict[str, Any]:
-    content = record.read(path)[0]
-    lacks = NEEDED - content.keys()
-    if lacks:
-        raise UserError(f"the record {path} lacks {', '.join(sorted(lacks))}: expected a record that memsplit wrote")
-    return content
 
 
 def is_ours(folder: Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -38,7 +39,25 @@ class Request:
     out: Path = field(default_factory=lambda: Path("memsplit-results"))
     factor_tokens: int | None = None
     rescore: bool = False
+    resume: bool = False
     reference: str | None = None
+
+
+NOT_ASKED = ("edits", "out", "rescore", "resume")
+"""Fields of a request that have no say in what an edit's record holds."""
+
+
+def command(request: Request, edit: str) -> str:
+    """The command line that makes an edit's record again, where the records go aside."""
+    words = ["memsplit-eval", "--model", request.model, "--edit", edit, "--device", request.device]
+    for option in dataclasses.fields(Request):
+        value = getattr(request, option.name)
+        if option.name in (*NOT_ASKED, "model", "device") or value in (option.default, (), []):
+            continue
+        words.append(f"--{option.name.replace('_', '-')}")
+        if value is not True:
+            words.append(",".join(value) if option.name == "tasks" else str(value))
+    return shlex.join(words)
 
 
 def fill_in(text: str, entry: models.ModelEntry, n_layers: int | None) -> tuple[registry.Edit, ...]:

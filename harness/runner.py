@@ -6,7 +6,7 @@ import dataclasses
 import importlib.metadata
 import logging
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,11 +16,14 @@ import pandas as pd
 import torch
 
 from ..errors import UserError
+from ..model_edits import registry
 from ..model_edits.apply import applied
 from ..results import extraction, paired, record, stats
+from ..results.record import Record
 from ..results.scores import Scores, ScoreStore
+from ..results.store import Store
 from ..tasks.suite import NO_RATES, Part
-from . import cache, hub_tasks, loading, models
+from . import cache, hub_tasks, loading, models, plan
 from .adapter import MemsplitLM
 from .editing import Prepared, Workshop
 from .plan import Request, choose_parts, leave_out
@@ -30,49 +33,35 @@ PACKAGES = ("memsplit", "torch", "transformers", "lm-eval", "datasets", "rapidfu
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scored:
-    """One edit's result against the base."""
-
-    spec: str
-    figures: stats.Figures
-    changes: dict[paired.Key, paired.Change]
-    summary: dict[str, paired.Interval]
-    risk: extraction.Risk
-    seconds: float
-    record: Path
-
-
-@dataclass(frozen=True, kw_only=True)
 class Report:
-    """What a command found."""
+    """What a command found: a record an edit."""
 
     model: str
     suite: str
     fingerprint: str
-    base: stats.Figures
-    base_risk: extraction.Risk
-    edits: list[Scored]
+    records: list[Record]
     skipped: list[Part]
 
     def to_json(self) -> dict[str, Any]:
         """The one object of ``--json``."""
+        contents = [(found, found.content) for found in self.records]
         return {
             "model": self.model,
             "suite": self.suite,
             "fingerprint": self.fingerprint,
             "skipped": [{"task": part.task, "reason": part.reason} for part in self.skipped],
-            "base": self.base,
-            "base_risk": dataclasses.asdict(self.base_risk),
+            "base": contents[0][1]["base"],
+            "base_risk": contents[0][1]["risk"]["base"],
             "edits": [
                 {
-                    "spec": e.spec,
-                    "axes": e.figures,
-                    "summary": {name: i.value for name, i in e.summary.items()},
-                    "risk": dataclasses.asdict(e.risk),
-                    "seconds": e.seconds,
-                    "record": str(e.record),
+                    "spec": content["spec"],
+                    "axes": content["axes"],
+                    "summary": {name: i["value"] for name, i in content["summary"].items()},
+                    "risk": content["risk"]["edit"],
+                    "seconds": sum(v for k, v in content["seconds"].items() if k != "base"),
+                    "record": str(found.path),
                 }
-                for e in self.edits
+                for found, content in contents
             ],
         }
 
@@ -134,25 +123,54 @@ def run(request: Request) -> Report:
     reference = None
     if request.reference:
         reference, bench.reference = _reference(bench)
-    bench.workshop.collect_missing([edit for chain in bench.chains for edit in chain])
-    base = _with(reference, bench.scorer.score(bench.loaded.weights, "base"))
-    base_risk = extraction.risk(base.items, request.seed)
-    results = []
-    for chain in bench.chains:
+    finished = _finished(bench) if request.resume else {}
+    chains = [chain for chain in bench.chains if registry.chain_text(chain) not in finished]
+    bench.workshop.collect_missing([edit for chain in chains for edit in chain])
+    if chains:
+        base = _with(reference, bench.scorer.score(bench.loaded.weights, "base"))
+        base_risk = extraction.risk(base.items, request.seed)
+    for chain in chains:
         prepared = bench.workshop.prepare(*chain)
         edited = base
         if prepared.weights:
             with applied(bench.loaded.model, prepared.weights) as base_weights:
                 edited = _with(reference, bench.scorer.score(prepared.weights_hash, prepared.spec, base_weights))
-        results.append(_compare(bench, prepared, base, edited, base_risk))
+        finished[prepared.spec] = _compare(bench, prepared, base, edited, base_risk)
     return Report(
         model=request.model,
         suite=request.suite,
         fingerprint=bench.scorer.fingerprint,
-        base=stats.figures(base.items),
-        base_risk=base_risk,
-        edits=results,
+        records=[finished[registry.chain_text(chain)] for chain in bench.chains],
         skipped=bench.skipped,
+    )
+
+
+def _finished(bench: Bench) -> dict[str, Record]:
+    """The records of this very evaluation that are written already, by spec."""
+    own = _identity(bench)
+    found = {}
+    for entry in Store(bench.request.out).records():
+        if all(entry.content.get(key) == value for key, value in own.items()):
+            found[entry.spec] = entry
+    return found
+
+
+def _identity(bench: Bench) -> dict[str, Any]:
+    """What, beside the spec, makes an evaluation the one that it is."""
+    request = bench.request
+    given = {k: v for k, v in dataclasses.asdict(request).items() if k not in plan.NOT_ASKED}
+    return record.plain(
+        {
+            "model": request.model,
+            "weights": bench.loaded.weights,
+            "arguments": {**given, "tasks": list(request.tasks)},
+            "suite": request.suite,
+            "fingerprint": bench.scorer.fingerprint,
+            "reference": bench.reference,
+            "dtype": str(bench.loaded.model.dtype).removeprefix("torch."),
+            "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+            "code": bench.scorer.settings["code"],
+        }
     )
 
 
@@ -181,35 +199,30 @@ def _with(reference: pd.DataFrame | None, scores: Scores) -> Scores:
     return dataclasses.replace(scores, items=extraction.with_reference(scores.items, reference))
 
 
-def _compare(bench: Bench, prepared: Prepared, base: Scores, edited: Scores, base_risk: extraction.Risk) -> Scored:
+def _compare(bench: Bench, prepared: Prepared, base: Scores, edited: Scores, base_risk: extraction.Risk) -> Record:
     """Compare an edit with the base, item by item, and write its record."""
-    request, spec = bench.request, prepared.spec
-    both = paired.Paired(base.items, edited.items, _chance(bench), request.seed)
-    figures, changes, summary = stats.figures(edited.items), both.changes(), both.summary()
-    risk = extraction.risk(edited.items, request.seed)
-    seconds = {"base": base.seconds, **prepared.seconds, "suite": edited.seconds}
+    request, spec, chance = bench.request, prepared.spec, _chance(bench)
+    both = paired.Paired(base.items, edited.items, chance, request.seed)
     content = {
         "spec": spec,
-        **_context(bench, prepared),
+        **_context(bench, prepared, edited.items.groupby("task")["item"].nunique().to_dict()),
         "base": stats.figures(base.items),
-        "axes": figures,
-        "n": edited.items.groupby("task")["item"].nunique().to_dict(),
-        "changes": {f"{a}/{m}": dataclasses.asdict(i) for (a, m), i in changes.items()},
-        "summary": {name: dataclasses.asdict(i) for name, i in summary.items()},
-        "risk": {"base": dataclasses.asdict(base_risk), "edit": dataclasses.asdict(risk)},
+        "axes": stats.figures(edited.items),
+        "chance": {f"{axis}/{metric}": value for (axis, metric), value in chance.items()},
+        "changes": {f"{a}/{m}": dataclasses.asdict(i) for (a, m), i in both.changes().items()},
+        "summary": {name: dataclasses.asdict(i) for name, i in both.summary().items()},
+        "risk": {
+            "base": dataclasses.asdict(base_risk),
+            "edit": dataclasses.asdict(extraction.risk(edited.items, request.seed)),
+        },
         "groups": {"base": stats.by_group(base.items), "edit": stats.by_group(edited.items)},
-        "seconds": seconds,
+        "seconds": {"base": base.seconds, **prepared.seconds, "suite": edited.seconds},
     }
-    items = pd.concat([base.items.assign(side="base"), edited.items.assign(side="edit")], ignore_index=True)
-    return Scored(
-        spec=spec,
-        figures=figures,
-        changes=changes,
-        summary=summary,
-        risk=risk,
-        seconds=sum(v for k, v in seconds.items() if k != "base"),
-        record=record.write(request.out, _file_name(request.model, spec), content, items),
-    )
+    tables = [
+        pd.concat([before.assign(side="base"), after.assign(side="edit")], ignore_index=True)
+        for before, after in ((base.items, edited.items), (base.answers, edited.answers))
+    ]
+    return record.write(request.out, _file_name(request.model, spec), content, *tables)
 
 
 def _chance(bench: Bench) -> dict[paired.Key, float]:
@@ -222,24 +235,29 @@ def _chance(bench: Bench) -> dict[paired.Key, float]:
     }
 
 
-def _context(bench: Bench, prepared: Prepared) -> dict[str, Any]:
-    request, loaded = bench.request, bench.loaded
+def _context(bench: Bench, prepared: Prepared, items: Mapping[str, int]) -> dict[str, Any]:
+    request, loaded, scorer = bench.request, bench.loaded, bench.scorer
     return {
-        "model": request.model,
+        **_identity(bench),
+        "command": plan.command(request, prepared.spec),
+        "control": any(step.control for step in prepared.steps),
         "pretrained": "memsplit" if loaded.entry.pretrained == str(models.ORGANISM) else loaded.entry.pretrained,
         "revision": loaded.revision,
-        "weights": loaded.weights,
+        "parameters": loaded.model.num_parameters(),
         "edited_weights": prepared.weights_hash,
-        "arguments": {k: v for k, v in dataclasses.asdict(request).items() if k not in ("edits", "out", "rescore")},
         "steps": [{"name": step.name, **dataclasses.asdict(step)} for step in prepared.steps],
         "factors": prepared.factors,
         "matrices": [dataclasses.asdict(change) for change in prepared.changes],
-        "reference": bench.reference,
-        "suite": request.suite,
-        "fingerprint": bench.scorer.fingerprint,
+        "tasks": {
+            part.task: {
+                "axis": part.axis,
+                "version": scorer.tasks[part.task].VERSION,
+                "fingerprint": scorer.fingerprints[part.task],
+                "n": items[part.task],
+            }
+            for part in bench.parts
+        },
         "skipped": [{"task": part.task, "reason": part.reason} for part in bench.skipped],
-        "dtype": str(loaded.model.dtype).removeprefix("torch."),
-        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "hardware": {
             "device": str(loaded.model.device),

@@ -14,9 +14,9 @@ from lm_eval.tasks import TaskManager
 
 from ..files import digest
 from ..results import stats
-from ..results.scores import Scores, ScoreStore
+from ..results.scores import ANSWERS, Scores, ScoreStore
 from ..tasks import suite
-from . import cache
+from . import answers, cache
 from .adapter import MemsplitLM
 from .progress import track
 
@@ -99,7 +99,9 @@ class Scorer:
         self.lm.base = dict(base or {})
         found = [self._part(weights, part) for part in track(self.parts, f"scoring {label}", len(self.parts))]
         items = pd.concat([scores.items for scores in found], ignore_index=True)
-        return Scores(items, sum(scores.seconds for scores in found))
+        said = [scores.answers for scores in found if len(scores.answers)]
+        together = pd.concat(said, ignore_index=True) if said else pd.DataFrame(columns=ANSWERS)
+        return Scores(items, together, sum(scores.seconds for scores in found))
 
     def _part(self, weights: str, part: suite.Part) -> Scores:
         arguments = self.arguments(weights, part)
@@ -110,8 +112,10 @@ class Scorer:
         task = self.tasks[part.task]
         task.set_fewshot_seed(SHOTS_SEED)
         result = evaluate(self.lm, {"tasks": {part.task: task}}, limit=self.limit, bootstrap_iters=0, log_samples=True)
-        rows = _rows(part, result["samples"][part.task])
-        scores = Scores(pd.DataFrame(rows, columns=stats.COLUMNS), time.monotonic() - start)
+        samples = result["samples"][part.task]
+        items = pd.DataFrame(_rows(part, samples), columns=stats.COLUMNS)
+        said = pd.DataFrame(answers.rows(part, task, samples), columns=ANSWERS)
+        scores = Scores(items, said, time.monotonic() - start)
         self.store.save(arguments, scores)
         return scores
 

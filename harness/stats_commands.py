@@ -9,7 +9,6 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import UserError
 from ..results import record
 from .arguments import path
 
@@ -65,15 +64,12 @@ def _plain(change: Change) -> dict[str, Any]:
 
 def _read(file: Path) -> tuple[dict[str, Any], Paired]:
     """A record and its items, paired as when it was written."""
-    content, items = record.read(file)
-    from ..results import stats
+    found = record.read(file)
     from ..results.paired import Paired
 
-    lacks = {"id", "model", "spec", "arguments"} - content.keys() | {"side", *stats.COLUMNS} - set(items.columns)
-    if lacks:
-        raise UserError(f"the record {file} lacks {', '.join(sorted(lacks))}: expected one of this version's")
-    sides = [items[items["side"] == side].drop(columns="side") for side in ("base", "edit")]
-    return content, Paired(sides[0], sides[1], {}, content["arguments"]["seed"])
+    return found.content, Paired(
+        found.items("base"), found.items("edit"), found.chance, found.content["arguments"]["seed"]
+    )
 
 
 def _difference(text: str) -> float:

@@ -65,6 +65,8 @@ class Edit(abc.ABC):
     budget: ClassVar[str | None] = None
     needs_factors: ClassVar[bool] = False
     needs_passages: ClassVar[bool] = False
+    control: ClassVar[bool] = False
+    """Whether it is what others are measured against: it removes as much, but not what they choose."""
     targeted: ClassVar[bool] = True
     """Whether it edits the matrices of ``layers`` and ``proj``; else it finds its own, or none."""
 

@@ -34,6 +34,7 @@ class Random(MatrixEdit):
     summary = "control: keep PERCENT of the components of the same basis, chosen at random"
     budget = "number of components"
     needs_factors = True
+    control = True
 
     match: str | None = None
     seed: int = 0
