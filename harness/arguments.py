@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ..errors import UserError, unknown
+from ..tasks import suite
 from . import models, plan
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -66,6 +67,15 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="tokens that curvature is collected from (default: the model's)",
     )
+
+
+def add_scoring(parser: argparse.ArgumentParser) -> None:
+    """What says by which items edits are scored, but their part and number."""
+    add = parser.add_argument
+    add("--suite", default="memsplit", metavar="NAME", help=f"one of {', '.join(suite.SUITES)} (default: %(default)s)")
+    add("--tasks", metavar="A,B", help="only these tasks of the suite")
+    add("--batch-size", type=positive, default=32, metavar="N", help="sequences a forward pass (default: %(default)s)")
+    add("--seed", type=seed, default=0, help="of the intervals' resampling (default: %(default)s)")
 
 
 def check_model(arguments: argparse.Namespace, edits: Sequence[str]) -> models.ModelEntry:

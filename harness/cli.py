@@ -16,9 +16,19 @@ from typing import TYPE_CHECKING, NoReturn
 
 from ..errors import UserError
 from ..results import record
-from ..tasks import packs, suite
-from . import download, factor_commands, listings, mine_command, models, pack_commands, plan, stats_commands
-from .arguments import SPEC, Parser, add_model, check_model, device, path, positive, processes, quiet, seed
+from ..tasks import packs
+from . import (
+    download,
+    factor_commands,
+    listings,
+    mine_command,
+    models,
+    pack_commands,
+    plan,
+    stats_commands,
+    sweep_command,
+)
+from .arguments import SPEC, Parser, add_model, add_scoring, check_model, device, path, positive, processes, quiet, seed
 
 if TYPE_CHECKING:
     from .runner import Report
@@ -94,6 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     stats_commands.add(commands)
     pack_commands.add(commands)
     mine_command.add(commands)
+    sweep_command.add(commands)
     organism = commands.add_parser("organism", help="the embedded model")
     actions = organism.add_subparsers(required=True, parser_class=Parser, metavar="ACTION")
     train = actions.add_parser(
@@ -136,12 +147,9 @@ def _add_eval(parser: argparse.ArgumentParser) -> None:
         metavar="SPEC",
         help=f"{SPEC}; repeatable (default: kfac)",
     )
-    add("--suite", default="memsplit", metavar="NAME", help=f"one of {', '.join(suite.SUITES)} (default: %(default)s)")
-    add("--tasks", metavar="A,B", help="only these tasks of the suite")
+    add_scoring(parser)
     add("--split", default="test", metavar="PART", help="the part of the items: dev or test (default: %(default)s)")
     add("--limit", type=positive, metavar="N", help="only the first N items of each task")
-    add("--batch-size", type=positive, default=32, metavar="N", help="sequences a forward pass (default: %(default)s)")
-    add("--seed", type=seed, default=0, help="of the intervals' resampling (default: %(default)s)")
     add(
         "--out",
         type=path,

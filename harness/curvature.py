@@ -25,6 +25,8 @@ BATCH_TOKENS = {"cpu": 2048}
 BATCH_TOKENS_ELSEWHERE = 8192
 MEMORY = 2 << 30
 """Bytes of factors, with their eigenbases, that a command holds on to, so that its next edit finds them ready."""
+PASS_MEMORY = 16 << 30
+"""Bytes of sums, in float32, that one pass over the corpus adds up; more matrices than that take several passes."""
 Arguments = dict[str, str | int]
 
 
@@ -70,7 +72,7 @@ class Curvature:
         return [t for t in found if arguments and not self.store.has(arguments, t.name)]
 
     def collect_missing(self, edits: Iterable[tuple[Edit, Sequence[Target]]]) -> None:
-        """Collect what the edits need and the store has not, in one pass for each kind of factors."""
+        """Collect what the edits need and the store has not: each kind of factors in as few passes as memory admits."""
         passes: dict[str, tuple[Arguments, dict[str, Target]]] = {}
         for edit, found in edits:
             arguments = self.arguments(edit)
@@ -80,8 +82,23 @@ class Curvature:
                 passes.setdefault(str(arguments), (arguments, {}))[1][target.name] = target
         for arguments, missing in passes.values():
             still = [t for t in missing.values() if not self.store.has(arguments, t.name)]  # a pass may need another
-            if still:
-                self._collect(arguments, still)
+            for together in self._passes(still):
+                self._collect(arguments, together)
+
+    def _passes(self, missing: Sequence[Target]) -> Iterator[list[Target]]:
+        """The matrices in groups, in their order, whose sums fit into ``PASS_MEMORY``; one that does not is alone."""
+        group: list[Target] = []
+        nbytes = 0
+        for target in missing:
+            o, i = target.view(self.loaded.model.get_parameter(target.parameter)).shape
+            size = 4 * (o * o + i * i)
+            if group and nbytes + size > PASS_MEMORY:
+                yield group
+                group, nbytes = [], 0
+            group.append(target)
+            nbytes += size
+        if group:
+            yield group
 
     def _collect(self, arguments: Arguments, missing: Sequence[Target]) -> None:
         """Collect and store; E-KFAC's statistic needs K-FAC's factors first, stored or collected."""

@@ -7,11 +7,24 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TypeVar
 
 T = TypeVar("T")
 log = logging.getLogger("memsplit")
 LOG_EVERY_S = 15.0
+Show = Callable[[str, int, int | None], None]
+_ELSEWHERE: ContextVar[Show | None] = ContextVar("_ELSEWHERE", default=None)
+
+
+@contextmanager
+def shown_by(show: Show) -> Iterator[None]:
+    """Within, progress is told to ``show`` (label, reached, total) alone: for what draws on the terminal itself."""
+    token = _ELSEWHERE.set(show)
+    try:
+        yield
+    finally:
+        _ELSEWHERE.reset(token)
 
 
 def track(
@@ -42,6 +55,10 @@ def meter(label: str, total: int | None, done: int = 0, *, in_bytes: bool = Fals
         done: what was finished before (resumed work); it does not count towards the estimate.
         in_bytes: whether bytes are counted.
     """
+    show = _ELSEWHERE.get()
+    if show:
+        yield _told(show, label, total, done)
+        return
     if not sys.stderr.isatty():
         yield _logged(label, total, done)
         return
@@ -61,6 +78,18 @@ def meter(label: str, total: int | None, done: int = 0, *, in_bytes: bool = Fals
     with Progress(*columns, *times, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(label, total=total, completed=done)
         yield lambda n: progress.advance(task, n)
+
+
+def _told(show: Show, label: str, total: int | None, done: int) -> Callable[[int], None]:
+    reached = done
+    show(label, reached, total)
+
+    def advance(n: int) -> None:
+        nonlocal reached
+        reached += n
+        show(label, reached, total)
+
+    return advance
 
 
 def _logged(label: str, total: int | None, done: int) -> Callable[[int], None]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib.metadata
 import logging
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -71,18 +72,21 @@ class Bench:
 
     Args:
         request: what to run.
+        loaded: the request's model, where it is loaded already; it must be the base.
 
     Raises:
         UserError: the request cannot be met.
     """
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: Request, loaded: loading.LoadedModel | None = None) -> None:
         logging.getLogger("lm_eval").setLevel(logging.ERROR)
+        torch.manual_seed(request.seed)
         self.request = request
-        self.reference: dict[str, Any] | None = None
         entry = models.resolve(request.model, request.pack, request.corpus)
         parts, skipped = choose_parts(request.suite, request.tasks, entry)
-        self.loaded = loading.load(entry, device=request.device, dtype=request.dtype, parallelize=request.parallelize)
+        self.loaded = loaded or loading.load(
+            entry, device=request.device, dtype=request.dtype, parallelize=request.parallelize
+        )
         long = loading.check_pack(self.loaded, _kinds(parts))
         too_long = [
             dataclasses.replace(part, note=reasons[0])
@@ -106,6 +110,46 @@ class Bench:
             rescore=request.rescore,
         )
 
+    @functools.cached_property
+    def reference(self) -> tuple[pd.DataFrame | None, dict[str, Any] | None]:
+        """The reference model's scores of the passages that are asked, and what it is; ``None`` where none is named."""
+        return _reference(self) if self.request.reference else (None, None)
+
+    @functools.cached_property
+    def base(self) -> tuple[Scores, extraction.Risk]:
+        """The base model's scores, and what can be extracted from it."""
+        scores = self._score(self.loaded.weights, "base")
+        return scores, extraction.risk(scores.items, self.request.seed)
+
+    def prepare(self, chains: Sequence[Sequence[registry.Edit]]) -> None:
+        """Have ready what edits have in common: the reference's scores, missing factors, the base's scores.
+
+        Raises:
+            UserError: a matrix that an edit names is not there, or factors cannot be had.
+        """
+        if chains:
+            _ = self.reference
+            self.workshop.collect_missing([edit for chain in chains for edit in chain])
+            _ = self.base
+
+    def evaluate(self, chain: Sequence[registry.Edit], out: Path | None = None) -> Record:
+        """Score an edit and write its record, into the request's folder or ``out``; the base is in place afterwards."""
+        base, base_risk = self.base
+        prepared = self.workshop.prepare(*chain)
+        edited = base
+        if prepared.weights:
+            with applied(self.loaded.model, prepared.weights) as base_weights:
+                edited = self._score(prepared.weights_hash, prepared.spec, base_weights)
+        return _compare(self, prepared, base, edited, base_risk, out or self.request.out)
+
+    def _score(self, weights: str, label: str, base: Mapping[str, torch.Tensor] | None = None) -> Scores:
+        """The suite's scores with, where there is a reference model, the passages' ratio to its loss."""
+        reference, _ = self.reference
+        scores = self.scorer.score(weights, label, base)
+        if reference is None:
+            return scores
+        return dataclasses.replace(scores, items=extraction.with_reference(scores.items, reference))
+
 
 def _kinds(parts: Iterable[Part]) -> list[str]:
     """The files of the pack that the parts need."""
@@ -118,24 +162,12 @@ def run(request: Request) -> Report:
     Raises:
         UserError: the request cannot be met.
     """
-    torch.manual_seed(request.seed)
     bench = Bench(request)
-    reference = None
-    if request.reference:
-        reference, bench.reference = _reference(bench)
-    finished = _finished(bench) if request.resume else {}
+    finished = Store(request.out).of(identity(bench)) if request.resume else {}
     chains = [chain for chain in bench.chains if registry.chain_text(chain) not in finished]
-    bench.workshop.collect_missing([edit for chain in chains for edit in chain])
-    if chains:
-        base = _with(reference, bench.scorer.score(bench.loaded.weights, "base"))
-        base_risk = extraction.risk(base.items, request.seed)
+    bench.prepare(chains)
     for chain in chains:
-        prepared = bench.workshop.prepare(*chain)
-        edited = base
-        if prepared.weights:
-            with applied(bench.loaded.model, prepared.weights) as base_weights:
-                edited = _with(reference, bench.scorer.score(prepared.weights_hash, prepared.spec, base_weights))
-        finished[prepared.spec] = _compare(bench, prepared, base, edited, base_risk)
+        finished[registry.chain_text(chain)] = bench.evaluate(chain)
     return Report(
         model=request.model,
         suite=request.suite,
@@ -145,33 +177,24 @@ def run(request: Request) -> Report:
     )
 
 
-def _finished(bench: Bench) -> dict[str, Record]:
-    """The records of this very evaluation that are written already, by spec."""
-    own = _identity(bench)
-    found = {}
-    for entry in Store(bench.request.out).records():
-        if all(entry.content.get(key) == value for key, value in own.items()):
-            found[entry.spec] = entry
-    return found
-
-
-def _identity(bench: Bench) -> dict[str, Any]:
+def identity(bench: Bench) -> dict[str, Any]:
     """What, beside the spec, makes an evaluation the one that it is."""
     request = bench.request
     given = {k: v for k, v in dataclasses.asdict(request).items() if k not in plan.NOT_ASKED}
-    return record.plain(
+    found: dict[str, Any] = record.plain(
         {
             "model": request.model,
             "weights": bench.loaded.weights,
             "arguments": {**given, "tasks": list(request.tasks)},
             "suite": request.suite,
             "fingerprint": bench.scorer.fingerprint,
-            "reference": bench.reference,
+            "reference": bench.reference[1],
             "dtype": str(bench.loaded.model.dtype).removeprefix("torch."),
             "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
             "code": bench.scorer.settings["code"],
         }
     )
+    return found
 
 
 def _reference(bench: Bench) -> tuple[pd.DataFrame, dict[str, Any]]:
@@ -192,14 +215,9 @@ def _reference(bench: Bench) -> tuple[pd.DataFrame, dict[str, Any]]:
     return scorer.score(loaded.weights, "reference").items, about
 
 
-def _with(reference: pd.DataFrame | None, scores: Scores) -> Scores:
-    """The scores and, where there is a reference model, the passages' ratio to its loss."""
-    if reference is None:
-        return scores
-    return dataclasses.replace(scores, items=extraction.with_reference(scores.items, reference))
-
-
-def _compare(bench: Bench, prepared: Prepared, base: Scores, edited: Scores, base_risk: extraction.Risk) -> Record:
+def _compare(
+    bench: Bench, prepared: Prepared, base: Scores, edited: Scores, base_risk: extraction.Risk, out: Path
+) -> Record:
     """Compare an edit with the base, item by item, and write its record."""
     request, spec, chance = bench.request, prepared.spec, _chance(bench)
     both = paired.Paired(base.items, edited.items, chance, request.seed)
@@ -222,7 +240,7 @@ def _compare(bench: Bench, prepared: Prepared, base: Scores, edited: Scores, bas
         pd.concat([before.assign(side="base"), after.assign(side="edit")], ignore_index=True)
         for before, after in ((base.items, edited.items), (base.answers, edited.answers))
     ]
-    return record.write(request.out, _file_name(request.model, spec), content, *tables)
+    return record.write(out, _file_name(request.model, spec), content, *tables)
 
 
 def _chance(bench: Bench) -> dict[paired.Key, float]:
@@ -238,7 +256,7 @@ def _chance(bench: Bench) -> dict[paired.Key, float]:
 def _context(bench: Bench, prepared: Prepared, items: Mapping[str, int]) -> dict[str, Any]:
     request, loaded, scorer = bench.request, bench.loaded, bench.scorer
     return {
-        **_identity(bench),
+        **identity(bench),
         "command": plan.command(request, prepared.spec),
         "control": any(step.control for step in prepared.steps),
         "pretrained": "memsplit" if loaded.entry.pretrained == str(models.ORGANISM) else loaded.entry.pretrained,

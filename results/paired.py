@@ -173,6 +173,22 @@ class Paired:
         ``logic_kept``, each clipped to 0..1. ``perplexity_ratio`` = perplexity(edit) / perplexity(base). A ratio to a
         base that recites nothing, or is no better than guessing, is nan, and the split score with it.
         """
+        return {name: _interval(draws) for name, draws in self._summary().items()}
+
+    def lead(self, other: Paired) -> dict[str, Interval]:
+        """Each summary figure less that of another edit, of the same base and items, paired: on the same resamples.
+
+        Raises:
+            ValueError: the other's seed is not the same, and so its resamples are not.
+        """
+        if self.seed != other.seed:
+            raise ValueError("two comparisons of different seeds are not paired")
+        mine, theirs = self._summary(), other._summary()
+        with np.errstate(invalid="ignore"):  # infinite perplexities
+            return {name: _interval(mine[name] - theirs[name]) for name in mine if name in theirs}
+
+    def _summary(self) -> dict[str, np.ndarray]:
+        """The draws of each summary figure, (1 + RESAMPLES,)."""
         found: dict[str, np.ndarray] = {}
         with np.errstate(divide="ignore", invalid="ignore"):
             if strict := self.metrics.get(("recitation", "strict")):
@@ -186,7 +202,7 @@ class Paired:
                 found["split_score"] = np.where(removed + kept == 0, 0.0, 2 * removed * kept / (removed + kept))
             if perplexity := self.metrics.get(("fluency", "perplexity")):
                 found["perplexity_ratio"] = perplexity.draws[1] / perplexity.draws[0]
-        return {name: _interval(draws) for name, draws in found.items()}
+        return found
 
 
 def _metrics(

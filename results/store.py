@@ -7,9 +7,10 @@ a killed one leaves at most tables without a record, and partial files.
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..errors import UserError, unknown
 from ..files import PARTIAL
@@ -72,6 +73,14 @@ class Store:
         found = [record.read(path) for path in self.paths()]
         found = [entry for entry in found if wanted is None or wanted.fits(entry)]
         return sorted(found, key=lambda entry: (entry.content["created"], entry.id))
+
+    def of(self, evaluation: Mapping[str, Any]) -> dict[str, Record]:
+        """The records whose content says all of that, by spec; the newest of several."""
+        return {
+            found.spec: found
+            for found in self.records()
+            if all(found.content.get(key) == value for key, value in evaluation.items())
+        }
 
     def find(self, name: str) -> Record:
         """The record of that path, id, beginning of an id, or spec.

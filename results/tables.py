@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .extraction import Risk
+from .frontier import Bounds, Row
 from .paired import Change, Interval, Key
 
 TITLES = {
@@ -48,15 +49,16 @@ def comparison(
         for key, c in changes.items()
         if all_metrics or key[1] not in LESSER
     }
-    lines = [
-        Text(
-            f"{text:<20}" + _interval(summary[name]),
-            style="bold" if name == "split_score" else "",
-        )
+    return Group(_table(title, ["base", "edited", CHANGE, "p (Holm)"], rows), *figures(summary))
+
+
+def figures(summary: Mapping[str, Interval]) -> list[Text]:
+    """A line a summary figure."""
+    return [
+        Text(f"{text:<20}" + _interval(summary[name]), style="bold" if name == "split_score" else "")
         for name, text in TITLES.items()
         if name in summary
     ]
-    return Group(_table(title, ["base", "edited", CHANGE, "p (Holm)"], rows), *lines)
 
 
 def risk(base: Risk, edited: Risk) -> Table:
@@ -92,6 +94,41 @@ def power(title: str, changes: Mapping[Key, Change], needed: Mapping[Key, int | 
         for key, c in changes.items()
     }
     return _table(title, ["items", CHANGE, "detectable", f"needed\nfor {difference:g}"], rows)
+
+
+def sweep(title: str, rows: Sequence[Row], bounds: Bounds, marks: Mapping[str, str] | None = None) -> Table:
+    """Edits by the figures that one is chosen by; dim where a bound is missed.
+
+    Args:
+        title: above.
+        rows: the edits, in order.
+        bounds: what a chosen one must hold to.
+        marks: a word on some, by spec.
+    """
+    table = Table(title=title, title_justify="left", title_style="bold", box=HORIZONTALS, padding=(0, 1, 0, 0))
+    table.add_column("edit", overflow="fold")
+    for column in ("split score\n[95 % interval]", "removed", "logic", "kept", "perplexity\nratio"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for row in rows:
+        cells = [_figure(row.figure(name)) for name in ("recitation_removed", "logic_kept")]
+        cells += [_figure(row.kept), _figure(row.figure("perplexity_ratio"))]
+        score = row.summary["split_score"]
+        word = (marks or {}).get(row.spec)
+        table.add_row(
+            row.spec + (f"\n  {word}" if word else ""),
+            f"{_figure(score.value)} [{_figure(score.low)}, {_figure(score.high)}]",
+            *cells,
+            style="" if bounds.hold(row) else "dim",
+        )
+    return table
+
+
+def duration(seconds: float) -> str:
+    """``35 s``, ``2 min``, ``3 h 20 min``."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 
 def _table(title: str, columns: Sequence[str], rows: Mapping[Key, Sequence[str]]) -> Table:
