@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import json
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,8 @@ NEEDED = ("recitation", "logic", "fluency")
 """Axes without which no edit can be chosen."""
 SHOWN = 12
 """Edits that the table shows."""
+WIDTH = 120
+"""Columns where the output is no terminal, so that a spec is one word."""
 
 
 def add(commands: Any) -> None:
@@ -173,7 +176,7 @@ def _print(found: Found, asked: Sweep) -> None:
 
     from ..results import tables
 
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
     chosen = found.choice.row.spec if found.choice.row else ""
     marks = {**({found.baseline: "baseline"} if found.baseline else {}), chosen: "chosen"}
     best = sorted(found.rows, key=lambda row: (not asked.bounds.hold(row), -row.figure("split_score")))

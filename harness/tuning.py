@@ -1,7 +1,7 @@
 """A budgeted search of a grid: Optuna proposes, each brace a parameter.
 
 No state is kept beside the records: a proposal depends on the seed and on what was found before alone, so that a search
-that is begun again makes the same proposals, finds their records, and goes on where it was.
+that is begun again makes the same proposals, finds their records, and goes on where it was; with more trials too.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from ..errors import UserError
 from ..model_edits.grid import Grid
 from ..results.frontier import Bounds, Row
 
-RANDOM = 10
-"""Proposals drawn at random before the sampler has enough to go by; a third of the trials where those are few."""
-PATIENCE = 20
+RANDOM = 6
+"""Proposals drawn at random before the sampler has enough to go by."""
+PATIENCE = 4
 """Proposals in a row of what was tried already, until one that was not is drawn at random."""
 Point = tuple[int, tuple[int, ...]]
 """A grid, and the index of a choice for each of its braces."""
@@ -29,12 +29,15 @@ def need_optuna() -> Any:
     """Optuna, imported when it is asked for.
 
     Raises:
-        UserError: it is not installed.
+        UserError: it is not installed, or too old to be told of bounds.
     """
+    remedy = "--trials needs the package optuna, 5.0 or later: pip install 'memsplit[optuna]'"
     try:
         import optuna
     except ImportError as error:
-        raise UserError("--trials needs the package optuna: pip install 'memsplit[optuna]'") from error
+        raise UserError(remedy) from error
+    if not hasattr(optuna.trial.Trial, "set_constraint"):
+        raise UserError(remedy)
     return optuna
 
 
@@ -97,12 +100,11 @@ class Search:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", self.optuna.exceptions.ExperimentalWarning)
             self.study.sampler = self.optuna.samplers.TPESampler(
-                n_startup_trials=min(RANDOM, math.ceil(self.trials / 3)),
+                n_startup_trials=RANDOM,
                 seed=self.seed * 1_000_003 + self.asked,
                 multivariate=True,
                 group=True,
                 constant_liar=True,
-                constraints_func=lambda trial: trial.user_attrs["excess"],
             )
         return self.study.ask()
 
@@ -122,7 +124,8 @@ class Search:
 
     def _tell(self, trial: Any, row: Row) -> None:
         trial.set_user_attr("spec", row.spec)
-        trial.set_user_attr("excess", list(self.bounds.excess(row).values()))
+        for name, excess in self.bounds.excess(row).items():
+            trial.set_constraint(name, excess)
         score = row.figure("split_score")
         if math.isnan(score):
             self.study.tell(trial, state=self.optuna.trial.TrialState.FAIL)

@@ -18,13 +18,15 @@ from . import frontier
 from .frontier import Bounds, Row
 
 STATES = ("chosen", "baseline", "frontier", "other", "out of bounds", "control")
-_SHAPES = ["diamond", "square", "circle", "circle", "cross", "triangle-up"]
+_SHAPES = ["diamond", "square", "circle", "triangle-down", "cross", "triangle-up"]
 _SIZES = [220, 160, 90, 35, 35, 60]
 DIALLED = {
     "recitation_left": "recitation left",
     "logic_kept": "logic kept",
     "perplexity_ratio": "perplexity ratio",
 }
+PANELS = 12
+"""Base specs whose dial curve is drawn."""
 TIP = ["spec", "split score", "recitation removed", "logic kept", "kept of all axes", "perplexity ratio"]
 
 
@@ -40,7 +42,7 @@ def table(rows: Sequence[Row], bounds: Bounds, chosen: str | None, baseline: str
             {
                 "spec": row.spec,
                 "state": state,
-                "on frontier": on,
+                "size": _SIZES[STATES.index(state)],
                 "split score": score.value,
                 "low": score.low,
                 "high": score.high,
@@ -50,23 +52,32 @@ def table(rows: Sequence[Row], bounds: Bounds, chosen: str | None, baseline: str
                 "perplexity ratio": row.figure("perplexity_ratio"),
             }
         )
+    lines.sort(key=lambda line: -STATES.index(str(line["state"])))  # the chosen one is drawn over the others
     return pd.DataFrame(lines).replace([math.inf, -math.inf], math.nan)
 
 
 def dials(rows: Sequence[Row]) -> pd.DataFrame:
-    """A line a base spec, dial and figure of :data:`DIALLED`; empty where no base spec has several dials."""
+    """A line a base spec, dial and figure of :data:`DIALLED`; of base specs with several dials, those of the highest
+    split scores, at most ``PANELS``.
+    """
     curves: dict[str, dict[float, Row]] = {}
     for row in rows:
         if row.curve is not None:
             curves.setdefault(row.curve[0], {})[row.curve[1]] = row
+    several = {edit: points for edit, points in curves.items() if len(points) > 1}
+    highest = {edit: max(_score(row) for row in points.values()) for edit, points in several.items()}
     lines = [
         {"edit": edit, "dial": dial, "figure": title, "value": _dialled(row, name)}
-        for edit, points in curves.items()
-        if len(points) > 1
+        for edit, points in sorted(several.items(), key=lambda item: -highest[item[0]])[:PANELS]
         for dial, row in sorted(points.items())
         for name, title in DIALLED.items()
     ]
     return pd.DataFrame(lines, columns=["edit", "dial", "figure", "value"]).replace([math.inf, -math.inf], math.nan)
+
+
+def _score(row: Row) -> float:
+    score = row.figure("split_score")
+    return -math.inf if math.isnan(score) else score
 
 
 def _dialled(row: Row, name: str) -> float:
@@ -78,16 +89,17 @@ def frontier_chart(found: pd.DataFrame, bounds: Bounds) -> alt.HConcatChart:
 
     The shape says whether an edit is chosen, on the frontier, or out of bounds; the dashed line is the perplexity's.
     """
-    shape = alt.Shape("state:N", title=None, scale=alt.Scale(domain=STATES, range=_SHAPES))
-    size = alt.Size("state:N", legend=None, scale=alt.Scale(domain=STATES, range=_SIZES))
-    ceiling = max(bounds.max_perplexity_ratio * 1.1 - 0.1, 1.0)
+    scale = alt.Scale(domain=STATES, range=_SHAPES)
+    shape = alt.Shape("state:N", scale=scale, legend=alt.Legend(title="edit", symbolSize=90))
+    size = alt.Size("size:Q", legend=None, scale=None)
+    above = max(2 * (bounds.max_perplexity_ratio - 1), 0.02)
     colour = alt.Color(
         "perplexity ratio:Q",
-        scale=alt.Scale(scheme="viridis", domain=[1.0, max(ceiling, 1.01) * 1.1], clamp=True),
+        scale=alt.Scale(scheme="viridis", domain=[1, 1 + above], clamp=True),
         legend=alt.Legend(format=".2f"),
     )
     tip = [alt.Tooltip(name, format=".3f") if name != "spec" else alt.Tooltip(name) for name in TIP]
-    free = alt.Scale(zero=False, nice=True)
+    free = alt.Scale(zero=False, nice=False, padding=12)
     plain = alt.Chart(found)
     points = plain.mark_point(filled=True, opacity=0.85).encode(shape=shape, size=size, color=colour, tooltip=tip)
     memory = points.encode(
@@ -99,7 +111,7 @@ def frontier_chart(found: pd.DataFrame, bounds: Bounds) -> alt.HConcatChart:
     bound = (
         alt.Chart(pd.DataFrame({"bound": [bounds.max_perplexity_ratio]}))
         .mark_rule(strokeDash=[4, 4])
-        .encode(x="bound:Q")
+        .encode(x=alt.X("bound:Q", title="perplexity ratio"))
     )
     score = bars + points.encode(x=x, y=alt.Y("split score:Q", scale=free)) + bound
     return alt.hconcat(
@@ -114,7 +126,7 @@ def dial_chart(found: pd.DataFrame) -> alt.FacetChart:
         alt.Chart(found)
         .mark_line(point=True)
         .encode(
-            x=alt.X("dial:Q", title="dial: what would be removed is multiplied by this"),
+            x=alt.X("dial:Q", title="dial (0 removes, 1 is the base)"),
             y=alt.Y("value:Q", title=None),
             color=alt.Color("figure:N", title=None, scale=alt.Scale(scheme="tableau10")),
             strokeDash=alt.StrokeDash("figure:N", title=None),

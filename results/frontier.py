@@ -145,8 +145,8 @@ def frontier(rows: Sequence[Row]) -> list[bool]:
 def choose(rows: Iterable[Row], bounds: Bounds) -> Choice:
     """The edit with the highest split score of those within the bounds, controls left out.
 
-    Edits are tied with the highest where their split scores are at most ``TIE`` below it and the paired 95 % interval of
-    the difference reaches 0. Of those, the one of the lowest perplexity ratio (in steps of 0.01) is chosen; then of the
+    Edits tie with the highest where their split scores are at most ``TIE`` below it and the paired 95 % interval of the
+    difference reaches 0. Of those, the one of the lowest perplexity ratio (in steps of 0.01) is chosen; then of the
     highest ``Row.kept``, the fewest components removed, and the first in order.
     """
     known = [row for row in rows if not (row.control or math.isnan(row.figure("split_score")))]

@@ -1,0 +1,130 @@
+"""The frontier against brute force, the choice by its rules, and one edit's lead over another against scipy."""
+
+import math
+from pathlib import Path
+
+import altair as alt
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import bootstrap
+
+from memsplit.results import charts_sweep, frontier, stats
+from memsplit.results.frontier import Bounds, Row, choose
+from memsplit.results.paired import Interval, Paired
+
+
+def row(spec: str, split: float = 0.9, ratio: float = 1.0, **given: float) -> Row:
+    """A row; what is not given is 1."""
+    figures = {"recitation_removed": 1.0, "logic_kept": 1.0, **given, "split_score": split, "perplexity_ratio": ratio}
+    removed, dial = figures.pop("removed", 0.5), figures.pop("dial", 0.0)
+    return Row(
+        spec=spec,
+        path=Path(),
+        summary={name: Interval(value=value, low=value, high=value) for name, value in figures.items()},
+        control=spec.startswith("random"),
+        removed=removed,
+        dials=(dial,),
+        seconds=1.0,
+    )
+
+
+figures = st.sampled_from([0.0, 0.5, 0.8, 0.9, 1.0, 1.1, math.nan])
+
+
+@given(st.lists(st.tuples(figures, figures, figures), max_size=12))
+def test_the_frontier_is_what_brute_force_finds(points: list[tuple[float, float, float]]) -> None:
+    rows = [row("a", ratio=r, recitation_removed=m, logic_kept=k) for m, k, r in points]
+
+    def beats(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
+        pairs = [(a[0], b[0]), (a[1], b[1]), (-a[2], -b[2])]
+        return all(x >= y for x, y in pairs) and any(x > y for x, y in pairs)
+
+    expected = [not any(map(math.isnan, p)) and not any(beats(q, p) for q in points) for p in points]
+    assert frontier.frontier(rows) == expected
+
+
+class Told:
+    """Stands for paired items: says by which intervals each edit leads another."""
+
+    def __init__(self, leads: dict[str, float], spec: str) -> None:
+        self.leads, self.spec = leads, spec
+
+    def lead(self, other: "Told") -> dict[str, Interval]:
+        low = self.leads.get(other.spec, 0.0)
+        return {"split_score": Interval(value=low, low=low, high=low)}
+
+
+def chosen(rows: list[Row], monkeypatch: pytest.MonkeyPatch, bounds: Bounds, **leads: float) -> tuple[str | None, set[str]]:
+    monkeypatch.setattr(Row, "paired", lambda self: Told(leads, self.spec))
+    found = choose(rows, bounds)
+    return (found.row.spec if found.row else None), set(found.tied)
+
+
+def test_the_highest_within_the_bounds_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [row("a", 0.9), row("b", 0.95, 1.2), row("random", 0.99), row("c", 0.8, arithmetic_kept=0.99)]
+    assert chosen(rows, monkeypatch, Bounds()) == ("a", {"a"})
+    assert chosen(rows, monkeypatch, Bounds(max_perplexity_ratio=1.3)) == ("b", {"b"})
+    assert chosen(rows, monkeypatch, Bounds(min_kept={"arithmetic": 0.9})) == ("c", {"c"})
+    assert chosen(rows, monkeypatch, Bounds(min_kept={"facts_open": 0.9})) == (None, set())
+    assert "the nearest is b, with perplexity ratio 1.200" in choose(rows[1:2], Bounds()).why
+    assert choose([], Bounds()).row is None
+
+
+def test_ties_go_to_the_lower_perplexity_then_to_what_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [row("a", 0.99, 1.04), row("b", 0.98, 1.012), row("c", 0.975, 1.008, arithmetic_kept=0.5), row("d", 0.9, 0.9)]
+    assert chosen(rows, monkeypatch, Bounds()) == ("b", {"a", "b", "c"})
+    assert chosen(rows, monkeypatch, Bounds(), b=0.001) == ("c", {"a", "c"})
+    assert chosen(rows, monkeypatch, Bounds(), b=0.001, c=0.001) == ("a", {"a"})
+
+
+def test_a_figure_that_is_not_known_is_out_of_bounds() -> None:
+    assert not Bounds().hold(row("a", ratio=math.nan))
+    assert not Bounds().hold(row("a", ratio=math.inf))
+    assert Bounds(max_perplexity_ratio=1.0).hold(row("a"))
+
+
+def test_what_is_kept_of_all_axes_is_their_clipped_mean() -> None:
+    assert row("a", logic_kept=1.2, arithmetic_kept=0.5, facts_open_kept=-0.1).kept == pytest.approx(0.5)
+    assert math.isnan(row("a", logic_kept=math.nan).kept)
+
+
+def test_curves_are_of_specs_that_differ_in_the_dial_alone() -> None:
+    rows = [row("a:proj=up"), row("a:proj=up@0.5", dial=0.5, recitation_removed=0.4), row("b"), row("c@0.25+d@0.25", dial=0.25)]
+    assert rows[3].curve == ("c+d", 0.25)
+    found = charts_sweep.dials(rows)
+    assert set(found["edit"]) == {"a:proj=up"}
+    left = found[found["figure"] == "recitation left"].set_index("dial")["value"]
+    assert left.to_dict() == pytest.approx({0.0: 0.0, 0.5: 0.6})
+
+
+def test_the_charts_say_what_each_edit_is() -> None:
+    rows = [row("a"), row("b", ratio=2.0), row("random"), row("k", 0.5, recitation_removed=0.9), row("z", ratio=math.inf)]
+    found = charts_sweep.table(rows, Bounds(), "a", "k").set_index("spec")["state"]
+    states = {"a": "chosen", "b": "out of bounds", "random": "control", "k": "baseline", "z": "out of bounds"}
+    assert found.to_dict() == states
+    chart = charts_sweep.frontier_chart(charts_sweep.table(rows, Bounds(), "a", "k"), Bounds())
+    assert isinstance(chart, alt.HConcatChart)
+    assert chart.to_dict()["hconcat"][0]["encoding"]["x"]["field"] == "recitation removed"
+
+
+def items(values: np.ndarray) -> pd.DataFrame:
+    lines = [("t", "recitation", "strict", i, float(v), 1.0, str(i), "") for i, v in enumerate(values)]
+    return pd.DataFrame(lines, columns=stats.COLUMNS)
+
+
+def test_a_lead_is_the_paired_difference_of_two_edits() -> None:
+    rng = np.random.default_rng(0)
+    base, first = np.ones(200), (rng.random(200) < 0.1).astype(float)
+    second = np.where(rng.random(200) < 0.15, 1.0, first)
+    one, two = (Paired(items(base), items(edited), {}) for edited in (first, second))
+    found = one.lead(two)["recitation_removed"]
+    assert found.value == pytest.approx(second.mean() - first.mean())
+    told = bootstrap((second - first,), np.mean, n_resamples=5000, method="percentile", rng=rng).confidence_interval
+    assert (found.low, found.high) == pytest.approx((told.low, told.high), abs=0.01)
+    same = one.lead(one)["recitation_removed"]
+    assert (same.value, same.low, same.high) == (0, 0, 0)
+    with pytest.raises(ValueError, match="different seeds"):
+        one.lead(Paired(items(base), items(first), {}, seed=1))
