@@ -57,8 +57,9 @@ def table(rows: Sequence[Row], bounds: Bounds, chosen: str | None, baseline: str
 
 
 def dials(rows: Sequence[Row]) -> pd.DataFrame:
-    """A line a base spec, dial and figure of :data:`DIALLED`; of base specs with several dials, those of the highest
-    split scores, at most ``PANELS``.
+    """A line a base spec, dial and figure of :data:`DIALLED`.
+
+    Only base specs with several dials, at most ``PANELS`` of them, those of the highest split scores.
     """
     curves: dict[str, dict[float, Row]] = {}
     for row in rows:
@@ -169,10 +170,7 @@ def page(content: Mapping[str, Any], charts: Mapping[str, Mapping[str, Any]]) ->
             f"<h2>On test</h2>{_table(list(content['test']), [s['summary'] for s in content['test'].values()])}"
         )
     titles = {"frontier": "Frontier", "dials": "What the dial does"}
-    parts += [
-        f'<h2>{titles[name]}</h2><div class="chart" id="{name}" role="img" aria-label="{titles[name]}"></div>'
-        for name in charts
-    ]
+    parts += [f'<h2>{titles[name]}</h2><div class="chart" id="{name}"></div>' for name in charts]
     best = sorted(content["edits"], key=lambda edit: -(edit["summary"]["split_score"]["value"] or 0))
     parts.append(f"<h2>Edits on dev</h2>{_table([e['spec'] for e in best], [e['summary'] for e in best])}")
     options = '{actions: {source: false, compiled: false, editor: false}, renderer: "svg", config: {background: null}}'

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from memsplit.errors import UserError
-from memsplit.harness import cli, loading, models
+from memsplit.harness import cli, curvature, loading, models
 from memsplit.harness.curvature import Curvature
 from memsplit.harness.editing import Workshop
 from memsplit.harness.loading import LoadedModel
@@ -281,3 +281,29 @@ def test_a_model_may_be_spread_over_devices(organism: LoadedModel, tmp_path: Pat
         workshop = Workshop(loaded, 256, FactorStore(tmp_path / str(loaded is spread)))
         hashes.append(workshop.prepare(*workshop.chain("kfac-80")).weights_hash)
     assert hashes[0] == hashes[1]
+
+
+def test_many_matrices_are_collected_in_passes_that_fit_into_memory(
+    organism: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passes: list[int] = []
+
+    def counted(model: Any, targets: Any, *args: Any, **kwargs: Any) -> Any:
+        passes.append(len(targets))
+        return collect(model, targets, *args, **kwargs)
+
+    monkeypatch.setattr(curvature, "collect", counted)
+    found = []
+    for memory in (1 << 40, 3 << 20):
+        monkeypatch.setattr(curvature, "PASS_MEMORY", memory)
+        shop = Workshop(organism, 1024, FactorStore(tmp_path / str(memory)))
+        (edit,) = shop.chain("kfac-80:layers=1-3,proj=gate+up")
+        shop.collect_missing([edit])
+        read = shop.curvature.read(shop.curvature.arguments(edit), shop.matrices(edit))
+        found.append({name: read[name] for name in read})
+    assert passes[0] == 6
+    assert len(passes) > 2
+    assert sum(passes[1:]) == 6
+    for name, factors in found[0].items():
+        assert torch.equal(factors.aaT, found[1][name].aaT)
+        assert torch.equal(factors.ggT, found[1][name].ggT)

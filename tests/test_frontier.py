@@ -57,7 +57,9 @@ class Told:
         return {"split_score": Interval(value=low, low=low, high=low)}
 
 
-def chosen(rows: list[Row], monkeypatch: pytest.MonkeyPatch, bounds: Bounds, **leads: float) -> tuple[str | None, set[str]]:
+def chosen(
+    rows: list[Row], monkeypatch: pytest.MonkeyPatch, bounds: Bounds, **leads: float
+) -> tuple[str | None, set[str]]:
     monkeypatch.setattr(Row, "paired", lambda self: Told(leads, self.spec))
     found = choose(rows, bounds)
     return (found.row.spec if found.row else None), set(found.tied)
@@ -74,7 +76,12 @@ def test_the_highest_within_the_bounds_is_chosen(monkeypatch: pytest.MonkeyPatch
 
 
 def test_ties_go_to_the_lower_perplexity_then_to_what_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = [row("a", 0.99, 1.04), row("b", 0.98, 1.012), row("c", 0.975, 1.008, arithmetic_kept=0.5), row("d", 0.9, 0.9)]
+    rows = [
+        row("a", 0.99, 1.04),
+        row("b", 0.98, 1.012),
+        row("c", 0.975, 1.008, arithmetic_kept=0.5),
+        row("d", 0.9, 0.9),
+    ]
     assert chosen(rows, monkeypatch, Bounds()) == ("b", {"a", "b", "c"})
     assert chosen(rows, monkeypatch, Bounds(), b=0.001) == ("c", {"a", "c"})
     assert chosen(rows, monkeypatch, Bounds(), b=0.001, c=0.001) == ("a", {"a"})
@@ -92,7 +99,12 @@ def test_what_is_kept_of_all_axes_is_their_clipped_mean() -> None:
 
 
 def test_curves_are_of_specs_that_differ_in_the_dial_alone() -> None:
-    rows = [row("a:proj=up"), row("a:proj=up@0.5", dial=0.5, recitation_removed=0.4), row("b"), row("c@0.25+d@0.25", dial=0.25)]
+    rows = [
+        row("a:proj=up"),
+        row("a:proj=up@0.5", dial=0.5, recitation_removed=0.4),
+        row("b"),
+        row("c@0.25+d@0.25", dial=0.25),
+    ]
     assert rows[3].curve == ("c+d", 0.25)
     found = charts_sweep.dials(rows)
     assert set(found["edit"]) == {"a:proj=up"}
@@ -101,7 +113,13 @@ def test_curves_are_of_specs_that_differ_in_the_dial_alone() -> None:
 
 
 def test_the_charts_say_what_each_edit_is() -> None:
-    rows = [row("a"), row("b", ratio=2.0), row("random"), row("k", 0.5, recitation_removed=0.9), row("z", ratio=math.inf)]
+    rows = [
+        row("a"),
+        row("b", ratio=2.0),
+        row("random"),
+        row("k", 0.5, recitation_removed=0.9),
+        row("z", ratio=math.inf),
+    ]
     found = charts_sweep.table(rows, Bounds(), "a", "k").set_index("spec")["state"]
     states = {"a": "chosen", "b": "out of bounds", "random": "control", "k": "baseline", "z": "out of bounds"}
     assert found.to_dict() == states

@@ -17,7 +17,7 @@ from memsplit.model_edits.spec import parse_chain
 words = st.from_regex(r"[a-z0-9.:@=+-]{0,5}", fullmatch=True)
 alternatives = st.lists(words, min_size=2, max_size=4).map(lambda parts: ("{" + ",".join(parts) + "}", len(parts)))
 ranges = st.tuples(st.integers(-20, 20), st.integers(-20, 20), st.integers(1, 7)).map(
-    lambda r: ("{%d..%d..%d}" % r, abs(r[1] - r[0]) // r[2] + 1)
+    lambda r: (f"{{{r[0]}..{r[1]}..{r[2]}}}", abs(r[1] - r[0]) // r[2] + 1)
 )
 pieces = st.one_of(words.map(lambda text: (text, 1)), alternatives, ranges)
 
@@ -34,8 +34,7 @@ def test_a_grid_stands_for_the_product_of_its_braces(parts: list[tuple[str, int]
 @settings(max_examples=25, deadline=None)
 @given(st.lists(pieces, min_size=1, max_size=4).map(lambda parts: "".join(text for text, _ in parts)))
 def test_bash_expands_the_same(text: str) -> None:
-    escaped = re.sub(r"[@=:+-]", lambda match: f"\\{match[0]}" if match[0] in "@=:+" else match[0], text)
-    done = subprocess.run(["bash", "-c", f"printf '<%s>' x{escaped}"], capture_output=True, text=True, check=True)
+    done = subprocess.run(["bash", "-c", f"printf '<%s>' x{text}"], capture_output=True, text=True, check=True)
     assert re.findall("<x([^>]*)>", done.stdout) == list(grid.parse(text))
 
 
