@@ -20,7 +20,7 @@ from memsplit.tests.test_frontier import row
 
 ASKED: list[str | int | Path] = ["--tasks", "memsplit_recitation,memsplit_logic_boolean,memsplit_fluency"]
 ASKED += ["--limit", 4, "--factor-tokens", 1024]
-SMALL = [*ASKED, "--test-limit", 4, "--max-perplexity-ratio", 1.5]
+SMALL = [*ASKED, "--test-limit", 4, "--max-perplexity-ratio", "1.5"]
 GRID = ["--grid", "kfac-{80,95}:layers=3@{0,0.5}", "--grid", "random:match=kfac-80"]
 SPECS = [f"kfac-{percent}:layers=3,proj=up{dial}" for percent in (80, 95) for dial in ("", "@0.5")]
 CONTROL = "random:layers=2-3,match=kfac-80,proj=up"
