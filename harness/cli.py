@@ -17,7 +17,18 @@ from typing import TYPE_CHECKING, NoReturn
 from ..errors import UserError
 from ..results import record
 from ..tasks import packs, suite
-from . import download, factor_commands, listings, mine_command, models, pack_commands, plan, stats_commands
+from . import (
+    compare_command,
+    download,
+    factor_commands,
+    listings,
+    mine_command,
+    models,
+    pack_commands,
+    plan,
+    runs_command,
+    stats_commands,
+)
 from .arguments import SPEC, Parser, add_model, check_model, device, path, positive, processes, quiet, seed
 
 if TYPE_CHECKING:
@@ -91,6 +102,8 @@ def _parser() -> argparse.ArgumentParser:
         )
     )
     factor_commands.add(commands)
+    runs_command.add(commands)
+    compare_command.add(commands)
     stats_commands.add(commands)
     pack_commands.add(commands)
     mine_command.add(commands)

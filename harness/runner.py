@@ -159,7 +159,7 @@ def _identity(bench: Bench) -> dict[str, Any]:
     """What, beside the spec, makes an evaluation the one that it is."""
     request = bench.request
     given = {k: v for k, v in dataclasses.asdict(request).items() if k not in plan.NOT_ASKED}
-    return record.plain(
+    found: dict[str, Any] = record.plain(
         {
             "model": request.model,
             "weights": bench.loaded.weights,
@@ -172,6 +172,7 @@ def _identity(bench: Bench) -> dict[str, Any]:
             "code": bench.scorer.settings["code"],
         }
     )
+    return found
 
 
 def _reference(bench: Bench) -> tuple[pd.DataFrame, dict[str, Any]]:

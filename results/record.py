@@ -191,6 +191,9 @@ def write(
         with replacing(record.path) as partial:
             partial.write_text(json.dumps(whole, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     except OSError as error:
+        if not record.path.exists():
+            for path in record.files().values():
+                path.unlink(missing_ok=True)
         raise UserError(f"--out {str(folder)!r} cannot be written to ({error.strerror})") from error
     return record
 
