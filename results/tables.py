@@ -97,7 +97,9 @@ def flips(found: pd.DataFrame, first: str, other: str, shown: int) -> Text:
             f"{task}: {len(rows)} {'right before, wrong after' if lost else 'wrong before, right after'}\n", "bold"
         )
         for row in rows.head(shown).itertuples():
-            text.append(f"  item {row.item}: {_shortened(row.prompt)}\n", "dim")
+            text.append(f"  item {row.item}: {_shortened(row.prompt) or 'not kept'}\n", "dim")
+            if not row.gold:
+                continue
             text.append(f"    gold   {''.join(row.gold)}\n")
             for label, answer in (("first", row.first), ("other", row.other)):
                 text.append(f"    {label}  ")
