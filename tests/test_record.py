@@ -57,12 +57,20 @@ def test_the_same_run_writes_the_same_files_and_another_run_others(tmp_path: Pat
 
 
 @pytest.mark.parametrize("table", ["items", "answers"])
-def test_a_damaged_or_lost_table_is_refused(written: Record, table: str) -> None:
+def test_a_damaged_table_is_refused(written: Record, table: str) -> None:
     path = written.files()[table]
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     with pytest.raises(UserError, match=f"the {table} of the record .* are damaged"):
         getattr(written, table)("edit")
-    path.unlink()
+    with pytest.raises(UserError, match=f"the {table} of the record .* are damaged"):
+        written.verify()
+
+
+def test_items_must_be_there_and_answers_may_be_left_out(written: Record) -> None:
+    written.files()["answers"].unlink()
+    written.verify()
+    assert list(written.answers("edit").columns) == ANSWERS
+    written.files()["items"].unlink()
     with pytest.raises(UserError, match="cannot be read"):
         written.verify()
 
