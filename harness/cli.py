@@ -18,6 +18,7 @@ from ..errors import UserError
 from ..results import record
 from ..tasks import packs
 from . import (
+    compare_command,
     download,
     factor_commands,
     listings,
@@ -25,6 +26,7 @@ from . import (
     models,
     pack_commands,
     plan,
+    runs_command,
     stats_commands,
     sweep_command,
 )
@@ -101,6 +103,8 @@ def _parser() -> argparse.ArgumentParser:
         )
     )
     factor_commands.add(commands)
+    runs_command.add(commands)
+    compare_command.add(commands)
     stats_commands.add(commands)
     pack_commands.add(commands)
     mine_command.add(commands)

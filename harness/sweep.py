@@ -164,7 +164,7 @@ def _lead(parts: Mapping[str, Iterable[Row]], choice: Choice, baseline: str | No
     for part, rows in parts.items():
         both = {row.spec: row for row in rows if row.spec in (chosen, baseline)}
         if chosen in both and baseline in both and chosen != baseline:
-            found[part] = both[chosen].paired().lead(both[baseline].paired())
+            found[part] = frontier.lead(both[chosen], both[baseline])
     return found
 
 

@@ -200,7 +200,7 @@ def _ratio(text: str) -> float:
 
 def _least(text: str) -> tuple[str, float]:
     """AXIS=SHARE."""
-    from ..results.frontier import KEPT
+    from ..results.paired import KEPT
 
     axis, equals, value = text.partition("=")
     if not equals:

@@ -7,18 +7,13 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from . import record
+from .paired import KEPT, Interval, Paired, interval
 from .record import Record
 
-if TYPE_CHECKING:
-    from .paired import Interval, Paired
-
-KEPT = ("logic", "arithmetic", "facts_closed", "facts_open")
-"""Axes of which a summary figure says what is kept."""
 SIGNS = {"recitation_removed": 1, "logic_kept": 1, "perplexity_ratio": -1}
 """The frontier's figures, and whether more of one is better."""
 _DIAL = re.compile(r"@[0-9.]+(?=\+|$)")
@@ -71,7 +66,7 @@ class Row:
 
     @property
     def kept(self) -> float:
-        """The mean, over the axes of ``KEPT`` that were asked, of what is kept of each, clipped to 0..1; else nan."""
+        """The mean of what is kept of each axis (``paired.KEPT``) that was asked, clipped to 0..1; nan of none."""
         shares = [self.figure(f"{axis}_kept") for axis in KEPT]
         known = [min(max(share, 0.0), 1.0) for share in shares if not math.isnan(share)]
         return sum(known) / len(known) if known else math.nan
@@ -81,12 +76,21 @@ class Row:
         """The spec without its dial, and the dial; ``None`` for a chain whose steps have different ones."""
         return (_DIAL.sub("", self.spec), self.dials[0]) if len(set(self.dials)) == 1 else None
 
-    def paired(self) -> Paired:
-        """The record's items, paired as when it was written."""
-        from .paired import Paired
-
+    def draws(self) -> dict[str, np.ndarray]:
+        """The summary figures of its items' resamples (see ``Paired.summary_draws``), read from the record."""
         found = record.read(self.path)
-        return Paired(found.items("base"), found.items("edit"), found.chance, found.content["arguments"]["seed"])
+        seed = found.content["arguments"]["seed"]
+        return Paired(found.items("base"), found.items("edit"), found.chance, seed).summary_draws()
+
+
+def lead(first: Row, other: Row) -> dict[str, Interval]:
+    """Each summary figure of an edit less another's of the same items and seed, paired: on the same resamples."""
+    return _lead(first.draws(), other.draws())
+
+
+def _lead(mine: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray]) -> dict[str, Interval]:
+    with np.errstate(invalid="ignore"):  # infinite perplexities
+        return {name: interval(mine[name] - theirs[name]) for name in mine if name in theirs}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +99,7 @@ class Bounds:
 
     Attributes:
         max_perplexity_ratio: the highest perplexity(edit) / perplexity(base).
-        min_kept: by axis of ``KEPT``, the least share that is kept.
+        min_kept: by axis of ``paired.KEPT``, the least share that is kept.
     """
 
     max_perplexity_ratio: float = 1.05
@@ -173,9 +177,9 @@ def _preference(row: Row) -> tuple[float, float, float, str]:
 
 def _tied(best: Row, fit: Sequence[Row]) -> list[Row]:
     """The best, and those that are near it and that it does not lead for certain; only their items are read."""
-    pairs, least = best.paired(), best.figure("split_score") - TIE
+    draws, least = best.draws(), best.figure("split_score") - TIE
     near = [row for row in fit if row.figure("split_score") >= least]
-    return [row for row in near if row is best or not pairs.lead(row.paired())["split_score"].low > 0]
+    return [row for row in near if row is best or not _lead(draws, row.draws())["split_score"].low > 0]
 
 
 def _none(known: Sequence[Row], bounds: Bounds) -> str:

@@ -88,7 +88,7 @@ class _Metric:
 
     def retained(self) -> Interval | None:
         """See ``Change``."""
-        return _interval(_ratio(self.above[1], self.above[0])) if self.above else None
+        return interval(_ratio(self.above[1], self.above[0])) if self.above else None
 
     def p(self, rng: np.random.Generator) -> float:
         """See ``Change``."""
@@ -140,10 +140,10 @@ class Paired:
             base, edited = metric.draws
             seen = power.detectable(len(metric.gain_c), **metric.spread)
             with np.errstate(over="ignore", invalid="ignore"):
-                interval = _interval(edited - base)
+                found_interval = interval(edited - base)
                 seen = float(base[0] * np.expm1(seen)) if key[1] == "perplexity" else seen
             found[key] = Change(
-                **vars(interval),
+                **vars(found_interval),
                 base=float(base[0]),
                 edited=float(edited[0]),
                 n=metric.n,
@@ -173,22 +173,14 @@ class Paired:
         ``logic_kept``, each clipped to 0..1. ``perplexity_ratio`` = perplexity(edit) / perplexity(base). A ratio to a
         base that recites nothing, or is no better than guessing, is nan, and the split score with it.
         """
-        return {name: _interval(draws) for name, draws in self._summary().items()}
+        return {name: interval(draws) for name, draws in self.summary_draws().items()}
 
-    def lead(self, other: Paired) -> dict[str, Interval]:
-        """Each summary figure less that of another edit, of the same base and items, paired: on the same resamples.
+    def summary_draws(self) -> dict[str, np.ndarray]:
+        """The summary figures, [1 + RESAMPLES]: the sample's own, then the resamples'.
 
-        Raises:
-            ValueError: the other's seed is not the same, and so its resamples are not.
+        The resamples are the same for all that is paired on the same items with the same seed, so that the difference
+        of two edits' draws is the resampled difference.
         """
-        if self.seed != other.seed:
-            raise ValueError("two comparisons of different seeds are not paired")
-        mine, theirs = self._summary(), other._summary()
-        with np.errstate(invalid="ignore"):  # infinite perplexities
-            return {name: _interval(mine[name] - theirs[name]) for name in mine if name in theirs}
-
-    def _summary(self) -> dict[str, np.ndarray]:
-        """The draws of each summary figure, (1 + RESAMPLES,)."""
         found: dict[str, np.ndarray] = {}
         with np.errstate(divide="ignore", invalid="ignore"):
             if strict := self.metrics.get(("recitation", "strict")):
@@ -266,8 +258,11 @@ def _ratio(edited: np.ndarray, base: np.ndarray) -> np.ndarray:
         return np.where(base > 0, edited / base, np.nan)
 
 
-def _interval(draws: np.ndarray) -> Interval:
-    """The first draw is the sample itself; resamples that have no value are left out, but not where it has none."""
+def interval(draws: np.ndarray) -> Interval:
+    """The percentile interval of draws.
+
+    The first draw is the sample itself; resamples that have no value are left out, but not where it has none.
+    """
     tail = (1 - LEVEL) / 2 * 100
     known = draws[1:][~np.isnan(draws[1:])]
     low = high = np.nan

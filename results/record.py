@@ -101,21 +101,29 @@ class Record:
         return self._table("items", side)
 
     def answers(self, side: str) -> pd.DataFrame:
-        """What was said and expected on a side: ``results.scores.ANSWERS``; empty where an old record has none.
+        """What was said and expected on a side: ``results.scores.ANSWERS``.
+
+        Empty where an old record has none, and where their file was left out, as it is when records are published.
 
         Raises:
-            UserError: they are damaged or gone.
+            UserError: they are damaged.
         """
         from .scores import ANSWERS, plain_lists
 
-        if "answers_sha256" not in self.content:
+        if "answers" not in self.files():
             import pandas as pd
 
             return pd.DataFrame(columns=ANSWERS)
         return plain_lists(self._table("answers", side))
 
     def files(self) -> dict[str, Path]:
-        """Where its tables lie, by their names; those that it has."""
+        """Where its tables lie, by their names; ``answers`` only where it has them."""
+        given = self._places()
+        if "answers" in given and not given["answers"].exists():
+            del given["answers"]
+        return given
+
+    def _places(self) -> dict[str, Path]:
         given = {name: self.path.with_suffix(f".{name}.parquet") for name in TABLES if f"{name}_sha256" in self.content}
         if self.content.get("read_from_schema") == 1:
             given["items"] = self.path.with_suffix(".parquet")
@@ -185,12 +193,15 @@ def write(
     whole["sha256"] = digest(whole)
     record = Record(folder / f"{whole['id']}.json", whole)
     try:
-        for key, path in record.files().items():
+        for key, path in record._places().items():
             with replacing(path) as partial:
                 partial.write_bytes(data[key])
         with replacing(record.path) as partial:
             partial.write_text(json.dumps(whole, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     except OSError as error:
+        if not record.path.exists():
+            for path in record._places().values():
+                path.unlink(missing_ok=True)
         raise UserError(f"--out {str(folder)!r} cannot be written to ({error.strerror})") from error
     return record
 

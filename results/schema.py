@@ -53,7 +53,8 @@ def _chance(change: dict[str, Any]) -> float | None:
     kept = (change.get("retained") or {}).get("value")
     if kept is None or kept == 1:
         return None
-    return round((change["edited"] - kept * change["base"]) / (1 - kept), 9) + 0.0
+    guessing: float = (change["edited"] - kept * change["base"]) / (1 - kept)
+    return round(guessing, 9) + 0.0
 
 
 _STEPS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1}

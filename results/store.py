@@ -6,13 +6,14 @@ a killed one leaves at most tables without a record, and partial files.
 
 from __future__ import annotations
 
+import difflib
 import fnmatch
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import UserError, unknown
+from ..errors import UserError
 from ..files import PARTIAL
 from . import record
 from .record import Record
@@ -83,7 +84,7 @@ class Store:
         }
 
     def find(self, name: str) -> Record:
-        """The record of that path, id, beginning of an id, or spec.
+        """The record of that path, id, beginning of an id or of the hash in it, or spec (its keys may be left out).
 
         Raises:
             UserError: there is none, or more than one.
@@ -92,16 +93,30 @@ class Store:
             return record.read(Path(name))
         if (self.folder / f"{name}.json").is_file():
             return record.read(self.folder / f"{name}.json")
-        begun = [path for path in self.paths() if path.stem.startswith(name) or path.stem.rpartition("-")[2] == name]
-        found = [record.read(path) for path in begun] or [entry for entry in self.records() if entry.spec == name]
+        begun = [p for p in self.paths() if p.stem.startswith(name) or p.stem.rpartition("-")[2].startswith(name)]
+        found = [record.read(path) for path in begun] or self._of_spec(name)
         if len(found) > 1:
-            ids = ", ".join(entry.id for entry in found[:5])
-            raise UserError(f"the record {name!r} could be any of {len(found)}: expected one of {ids}, …")
+            ids = ", ".join([*(entry.id for entry in found[:5]), *(["…"] if len(found) > 5 else [])])
+            raise UserError(f"the record {name!r} could be any of {len(found)}: expected one of {ids}")
         if not found:
-            if not self.paths():
-                raise UserError(f"no record {name!r}: {self.folder} holds none; memsplit-eval writes them")
-            raise unknown(f"record in {self.folder}", name, [path.stem for path in self.paths()])
+            raise self._unknown(name)
         return found[0]
+
+    def _unknown(self, name: str) -> UserError:
+        records = self.records()
+        if not records:
+            return UserError(f"no record {name!r}: {self.folder} holds none; memsplit-eval writes them")
+        known = {entry.spec.partition(":")[0]: entry for entry in records}
+        near = difflib.get_close_matches(name.partition(":")[0], known, n=1, cutoff=0.5)
+        hint = f"; did you mean {known[near[0]].spec!r}?" if near else ""
+        expected = f"expected the id or spec of one of its {len(records)} (see memsplit runs list)"
+        return UserError(f"no record {name!r} in {self.folder}: {expected}{hint}")
+
+    def _of_spec(self, spec: str) -> list[Record]:
+        """The records of a spec; of all that add keys or a dial to it, where none is exactly that."""
+        records = self.records()
+        exactly = [entry for entry in records if entry.spec == spec]
+        return exactly or [entry for entry in records if entry.spec.startswith((f"{spec}:", f"{spec}@"))]
 
     def remove(self, found: Record) -> None:
         """Remove a record: its JSON first, so that what is left of a removal that is killed is no record.

@@ -5,15 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 from rich.box import HORIZONTALS
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from .compare import Comparison, marked
 from .extraction import Risk
 from .frontier import Bounds, Row
 from .paired import Change, Interval, Key
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 TITLES = {
     "recitation_removed": "recitation removed",
@@ -44,11 +49,7 @@ def comparison(
         summary: below.
         all_metrics: show the lesser metrics of recitation too.
     """
-    rows = {
-        key: [f"{c.base:.3f}", f"{c.edited:.3f}", _signed(c), "<0.001" if c.p_holm < 0.001 else _figure(c.p_holm)]
-        for key, c in changes.items()
-        if all_metrics or key[1] not in LESSER
-    }
+    rows = _rows(changes, all_metrics)
     return Group(_table(title, ["base", "edited", CHANGE, "p (Holm)"], rows), *figures(summary))
 
 
@@ -59,6 +60,63 @@ def figures(summary: Mapping[str, Interval]) -> list[Text]:
         for name, text in TITLES.items()
         if name in summary
     ]
+
+
+def against(one: Comparison, *, all_metrics: bool = False) -> Group:
+    """Axis by axis one edit against another; then the summary figures of both, and their difference.
+
+    Args:
+        one: what was compared.
+        all_metrics: show the lesser metrics of recitation too.
+    """
+    first, other = one.first.label, one.other.label
+    table = Table(box=HORIZONTALS, padding=(0, 1, 0, 0))
+    for column in ("against the base", "first", "other", "other - first [95 % interval]"):
+        table.add_column(column, justify="left" if column == "against the base" else "right")
+    for name, title in TITLES.items():
+        if name in one.summary:
+            *both, difference = one.summary[name]
+            table.add_row(title, *(_figure(figure.value) for figure in both), _signed(difference))
+    title = f"first: {first}\nother: {other}"
+    changes = _table(title, ["first", "other", CHANGE, "p (Holm)"], _rows(one.changes, all_metrics))
+    return Group(changes, *([table] if one.summary else []))
+
+
+def flips(found: pd.DataFrame, first: str, other: str, shown: int) -> Text:
+    """The items that one got right and the other wrong: gold, and both answers with what differs from it marked.
+
+    Marks are ``⟦ ⟧`` and, on a terminal, colour.
+
+    Args:
+        found: of ``compare.flips``.
+        first: what the first is called.
+        other: what the other is called.
+        shown: items at most, of each task and direction.
+    """
+    text = Text()
+    for (task, lost), rows in found.groupby(["task", found["before"] > found["after"]], sort=False):
+        text.append(
+            f"{task}: {len(rows)} {'right before, wrong after' if lost else 'wrong before, right after'}\n", "bold"
+        )
+        for row in rows.head(shown).itertuples():
+            text.append(f"  item {row.item}: {_shortened(row.prompt) or 'not kept'}\n", "dim")
+            if not row.gold:
+                continue
+            text.append(f"    gold   {''.join(row.gold)}\n")
+            for label, answer in (("first", row.first), ("other", row.other)):
+                text.append(f"    {label}  ")
+                for part, differs in marked(answer, row.gold):
+                    text.append(f"⟦{part}⟧" if differs else part, "bold red" if differs else "")
+                text.append("\n")
+        if len(rows) > shown:
+            text.append(f"  and {len(rows) - shown} more\n", "dim")
+    return text if text else Text(f"no item flipped between {first} and {other}\n")
+
+
+def _shortened(prompt: str, longest: int = 160) -> str:
+    """The prompt's end on one line."""
+    line = " ".join(prompt.split())
+    return line if len(line) <= longest else f"… {line[-longest:]}"
 
 
 def risk(base: Risk, edited: Risk) -> Table:
@@ -131,6 +189,14 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 
+def _rows(changes: Mapping[Key, Change], all_metrics: bool) -> dict[Key, list[str]]:
+    return {
+        key: [f"{c.base:.3f}", f"{c.edited:.3f}", _signed(c), "<0.001" if c.p_holm < 0.001 else _figure(c.p_holm)]
+        for key, c in changes.items()
+        if all_metrics or key[1] not in LESSER
+    }
+
+
 def _table(title: str, columns: Sequence[str], rows: Mapping[Key, Sequence[str]]) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", box=HORIZONTALS, padding=(0, 1, 0, 0))
     table.add_column("metric")
@@ -149,7 +215,7 @@ def _interval(found: Interval) -> str:
     return f"{found.value:.3f}  [{found.low:.3f}, {found.high:.3f}]"
 
 
-def _signed(change: Change) -> str:
+def _signed(change: Interval) -> str:
     return f"{change.value:+.3f} [{change.low:+.3f}, {change.high:+.3f}]"
 
 

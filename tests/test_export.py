@@ -34,8 +34,7 @@ def scored(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def edited_items(path: Path) -> pd.DataFrame:
-    items = record.read(path)[1]
-    return items[items["side"] == "edit"].set_index(["task", "metric", "item"])["value"]
+    return record.read(path).items("edit").set_index(["task", "metric", "item"])["value"]
 
 
 def test_stock_lm_eval_scores_every_item_the_same(scored: Path, root: Path) -> None:
@@ -57,7 +56,7 @@ def test_stock_lm_eval_scores_every_item_the_same(scored: Path, root: Path) -> N
 
 
 def test_the_card_names_the_edit_and_its_figures(scored: Path) -> None:
-    content = record.read(scored)[0]
+    content = record.read(scored).content
     text = (scored.parents[1] / "model" / "README.md").read_text()
     for word in (content["spec"], content["edited_weights"], content["id"], content["fingerprint"], "model-index:"):
         assert word in text

@@ -46,21 +46,11 @@ def test_the_frontier_is_what_brute_force_finds(points: list[tuple[float, float,
     assert frontier.frontier(rows) == expected
 
 
-class Told:
-    """Stands for paired items: says by which intervals each edit leads another."""
-
-    def __init__(self, leads: dict[str, float], spec: str) -> None:
-        self.leads, self.spec = leads, spec
-
-    def lead(self, other: "Told") -> dict[str, Interval]:
-        low = self.leads.get(other.spec, 0.0)
-        return {"split_score": Interval(value=low, low=low, high=low)}
-
-
 def chosen(
     rows: list[Row], monkeypatch: pytest.MonkeyPatch, bounds: Bounds, **leads: float
 ) -> tuple[str | None, set[str]]:
-    monkeypatch.setattr(Row, "paired", lambda self: Told(leads, self.spec))
+    """The choice, and what it ties with, where the best leads others by so much in every resample."""
+    monkeypatch.setattr(Row, "draws", lambda self: {"split_score": np.full(50, -leads.get(self.spec, 0.0))})
     found = choose(rows, bounds)
     return (found.row.spec if found.row else None), set(found.tied)
 
@@ -133,16 +123,15 @@ def items(values: np.ndarray) -> pd.DataFrame:
     return pd.DataFrame(lines, columns=stats.COLUMNS)
 
 
-def test_a_lead_is_the_paired_difference_of_two_edits() -> None:
+def test_a_lead_is_the_paired_difference_of_two_edits(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
-    base, first = np.ones(200), (rng.random(200) < 0.1).astype(float)
+    first = (rng.random(200) < 0.1).astype(float)
     second = np.where(rng.random(200) < 0.15, 1.0, first)
-    one, two = (Paired(items(base), items(edited), {}) for edited in (first, second))
-    found = one.lead(two)["recitation_removed"]
+    edited = {"a": items(first), "b": items(second)}
+    monkeypatch.setattr(Row, "draws", lambda self: Paired(items(np.ones(200)), edited[self.spec], {}).summary_draws())
+    found = frontier.lead(row("a"), row("b"))["recitation_removed"]
     assert found.value == pytest.approx(second.mean() - first.mean())
     told = bootstrap((second - first,), np.mean, n_resamples=5000, method="percentile", rng=rng).confidence_interval
     assert (found.low, found.high) == pytest.approx((told.low, told.high), abs=0.01)
-    same = one.lead(one)["recitation_removed"]
+    same = frontier.lead(row("a"), row("a"))["recitation_removed"]
     assert (same.value, same.low, same.high) == (0, 0, 0)
-    with pytest.raises(ValueError, match="different seeds"):
-        one.lead(Paired(items(base), items(first), {}, seed=1))

@@ -102,7 +102,7 @@ def paper(tmp_path: Path, *arguments: object, **environment: str) -> tuple[dict[
     done = run(tmp_path, *command, *arguments, **environment)
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
-    content, _ = record.read(Path(report["edits"][0]["record"]))
+    content = record.read(Path(report["edits"][0]["record"])).content
     assert content["skipped"] == report["skipped"]
     return report, content, [line for line in done.stderr.splitlines() if "not asked" in line]
 
@@ -159,7 +159,7 @@ def test_the_whole_suite_scores_as_stock_lm_eval_does(tmp_path: Path) -> None:
     for part in HUB:
         for metric, name in part.metrics.items():
             assert figures[part.axis][name] == pytest.approx(results[part.task][f"{metric},{part.filter}"]), part.task
-    assert {n for task, n in content["n"].items() if not task.startswith("memsplit")} == {6}
+    assert {about["n"] for task, about in content["tasks"].items() if not task.startswith("memsplit")} == {6}
     for axis, name in (("arithmetic", "gsm8k"), ("facts_closed", "triviaqa"), ("facts_open", "boolq")):
         assert 0 < figures[axis][name] < 1, name
     commonsense = [
@@ -189,7 +189,7 @@ def test_what_cannot_be_had_is_left_out_with_a_word(tmp_path: Path) -> None:
     with mirror(data) as address:
         asked = ",".join(["memsplit_twins", "boolq", *reasons])
         report, content, words = paper(tmp_path, "--tasks", asked, "--limit", 2, HF_ENDPOINT=address)
-    assert content["n"] == {"memsplit_twins": 2, "boolq": 2}
+    assert {task: about["n"] for task, about in content["tasks"].items()} == {"memsplit_twins": 2, "boolq": 2}
     told = {part["task"]: part["reason"] for part in report["skipped"]}
     assert sorted(told) == sorted(reasons)
     for task, reason in reasons.items():

@@ -15,7 +15,7 @@ from memsplit.harness import loading, models, scoring
 from memsplit.harness.adapter import MemsplitLM
 from memsplit.harness.loading import LoadedModel
 from memsplit.results import stats
-from memsplit.results.scores import Scores, ScoreStore
+from memsplit.results.scores import ANSWERS, Scores, ScoreStore
 from memsplit.tasks import packs, suite
 
 ARGUMENTS = {"weights": "w", "task": "t"}
@@ -28,11 +28,13 @@ def test_scores_are_read_back_and_damage_is_refused(tmp_path: Path) -> None:
         [("t", "a", "m", 0, 0.1, 1, "0", ""), ("t", "a", "m", 1, 0.2, 3, "1", "")], columns=stats.COLUMNS
     )
     assert store.load(ARGUMENTS) is None
-    store.save(ARGUMENTS, Scores(items, 1.5))
+    said = pd.DataFrame([("t", 0, "2 + 2 =", [" 4"], [" 5", "!"])], columns=ANSWERS)
+    store.save(ARGUMENTS, Scores(items, said, 1.5))
     found = store.load(ARGUMENTS)
     assert found is not None
     assert found.seconds == 1.5
     pd.testing.assert_frame_equal(found.items, items)
+    pd.testing.assert_frame_equal(found.answers, said)
     assert store.load({**ARGUMENTS, "task": "u"}) is None
     path = store.path(ARGUMENTS)
     whole = path.read_bytes()

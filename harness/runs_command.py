@@ -1,0 +1,181 @@
+"""``memsplit runs``: list, show, remove and verify records."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from typing import TYPE_CHECKING, Any
+
+from ..errors import UserError
+from ..results.store import DEFAULT, Store, Wanted
+from .arguments import Parser, path
+
+if TYPE_CHECKING:
+    from ..results.record import Record
+
+
+def add(commands: Any) -> None:
+    """Declare the command and its actions."""
+    runs = commands.add_parser("runs", help="list, show, remove and verify records", description="Records of a folder.")
+    actions = runs.add_subparsers(required=True, parser_class=Parser, metavar="ACTION")
+    words = {
+        "list": (show_all, "one line a record, oldest first"),
+        "show": (show, "a record's settings and figures"),
+        "remove": (remove, "delete records"),
+        "verify": (verify, "check every record against its hashes; exit code 1 where one is damaged"),
+    }
+    for name, (command, text) in words.items():
+        parser = actions.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        parser.set_defaults(command=command)
+        add_store(parser)
+        if name in ("show", "remove"):
+            parser.add_argument("names", nargs="*" if name == "remove" else "+", metavar="RECORD", help=NAME)
+        if name in ("list", "remove"):
+            add_wanted(parser)
+        if name in ("list", "show"):
+            parser.add_argument("--json", action="store_true", help="print one JSON array")
+        if name == "show":
+            parser.add_argument("--all-metrics", action="store_true", help="every metric of recitation")
+        if name == "remove":
+            parser.add_argument("--partial", action="store_true", help="what killed commands left, too")
+            parser.add_argument("--all", action="store_true", help="all records")
+            parser.add_argument("--dry-run", action="store_true", help="say what would be deleted")
+
+
+NAME = "a record's file, its id or the hash in it, how one of these begins, or its spec"
+
+
+def add_store(parser: argparse.ArgumentParser) -> None:
+    """The folder of records."""
+    parser.add_argument(
+        "--store", type=path, default=DEFAULT, metavar="FOLDER", help="where the records are (default: %(default)s)"
+    )
+
+
+def add_wanted(parser: argparse.ArgumentParser) -> None:
+    """Options that choose records."""
+    add = parser.add_argument
+    add("--model", metavar="NAME", help="only those of this model; * and ? stand for anything")
+    add("--edit", metavar="SPEC", help="only those whose spec begins so; * and ? stand for anything")
+    add("--suite", metavar="NAME", help="only those of this suite")
+    add("--split", metavar="PART", help="only those of this part: dev or test")
+    add("--fingerprint", metavar="HASH", help="only those that asked this: as the fingerprint begins")
+
+
+def wanted(arguments: argparse.Namespace) -> Wanted:
+    """What :func:`add_wanted`'s options choose."""
+    return Wanted(**{field.name: getattr(arguments, field.name) for field in dataclasses.fields(Wanted)})
+
+
+def show_all(arguments: argparse.Namespace) -> int:
+    """``memsplit runs list``."""
+    records = Store(arguments.store).records(wanted(arguments))
+    if arguments.json:
+        print(json.dumps([_brief(found) for found in records], allow_nan=False))
+        return 0
+    if not records:
+        print(f"no records in {arguments.store}" + (" that fit" if Store(arguments.store).paths() else ""))
+    for found in records:
+        about = _brief(found)
+        split = about["split"] + (f" [:{about['limit']}]" if about["limit"] else "")
+        scores = "  ".join(
+            f"{word} {'-' if value is None else format(value, '.3f')}"
+            for word, value in (("removed", about["recitation_removed"]), ("kept", about["logic_kept"]))
+        )
+        when = about["created"][:16].replace("T", " ")
+        print(
+            f"{found.id.rpartition('-')[2]}  {when}  {about['suite']}/{split}  {scores}  {about['model']}  {found.spec}"
+        )
+    return 0
+
+
+def _brief(found: Record) -> dict[str, Any]:
+    content = found.content
+    value = {name: figure["value"] for name, figure in content["summary"].items()}
+    return {
+        "id": found.id,
+        "path": str(found.path),
+        **{key: content[key] for key in ("created", "model", "spec", "suite", "fingerprint", "control")},
+        **{key: content["arguments"].get(key) for key in ("split", "limit")},
+        **{key: value.get(key) for key in ("recitation_removed", "logic_kept", "split_score", "perplexity_ratio")},
+    }
+
+
+def show(arguments: argparse.Namespace) -> int:
+    """``memsplit runs show``."""
+    store = Store(arguments.store)
+    records = [store.find(name) for name in arguments.names]
+    for found in records:
+        found.verify()
+    if arguments.json:
+        print(json.dumps([found.content for found in records], allow_nan=False))
+        return 0
+    from rich.console import Console
+
+    from ..results import tables
+
+    console = Console()
+    for found in records:
+        console.print("\n".join(_settings(found)), soft_wrap=True, highlight=False, markup=False)
+        title = f"{found.content['model']}  {found.spec}"
+        console.print(tables.comparison(title, found.changes, found.summary, all_metrics=arguments.all_metrics))
+        base, edited = found.risk
+        if base.discoverable:
+            console.print(tables.risk(base, edited))
+    return 0
+
+
+def _settings(found: Record) -> list[str]:
+    content = found.content
+    seconds = ", ".join(f"{phase} {value:.1f} s" for phase, value in content["seconds"].items())
+    matrices = [f"    {m['name']}: {m['kept']} of {m['total']}, {m['removed_norm']:.4f}" for m in content["matrices"]]
+    return [
+        f"id: {found.id}",
+        f"created: {content['created']}",
+        f"command: {content['command'] or 'not recorded'}",
+        f"weights: {content['weights']}",
+        f"edited weights: {content['edited_weights']}",
+        f"suite: {content['suite']} ({content['fingerprint']})",
+        *[f"    {task}: {about['n']} items" for task, about in content["tasks"].items()],
+        f"seconds: {seconds}",
+        f"versions: {', '.join(f'{name} {version}' for name, version in content['versions'].items())}",
+        "matrices: components kept, norm removed of the matrix's",
+        *matrices,
+        "",
+    ]
+
+
+def remove(arguments: argparse.Namespace) -> int:
+    """``memsplit runs remove``."""
+    store, chosen = Store(arguments.store), wanted(arguments)
+    filtered = chosen != Wanted()
+    if not (arguments.names or filtered or arguments.partial or arguments.all):
+        raise UserError("nothing to remove: expected RECORD, --model, --edit, --suite, --split, --partial or --all")
+    if arguments.all and (arguments.names or filtered):
+        raise UserError("--all removes every record: expected it alone, or what to remove")
+    found = [store.find(name) for name in arguments.names]
+    if filtered or arguments.all:
+        found += [entry for entry in store.records(chosen) if entry not in found]
+    verb = "would delete" if arguments.dry_run else "deleted"
+    for entry in found:
+        if not arguments.dry_run:
+            store.remove(entry)
+        print(f"{verb} {entry.id}")
+    for leftover in store.leftovers() if arguments.partial else ():
+        if not arguments.dry_run:
+            leftover.unlink(missing_ok=True)
+        print(f"{verb} {leftover.name}")
+    return 0
+
+
+def verify(arguments: argparse.Namespace) -> int:
+    """``memsplit runs verify``."""
+    store = Store(arguments.store)
+    code = 0
+    for file, problem in store.verify():
+        code = code or int(bool(problem))
+        print(f"{file.stem}: {problem or 'whole'}")
+    for leftover in store.leftovers():
+        print(f"{leftover.name}: of no record; --partial removes it")
+    return code
