@@ -15,7 +15,7 @@ demo: $(VENV)/.installed  ## the main job on the embedded model
 	$(BIN)/memsplit-eval --model olmo-tiny --edit kfac --edit kfac-50
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
