@@ -109,11 +109,15 @@ class Report:
         return list(results.findings(table, "memorized", measure, BANDS))
 
     def against_cost(self, measure: str) -> pd.DataFrame:
-        """``kind, value, low, high, cost``: how much stronger a kind of text is on the lowest band, and its cost."""
+        """``kind, band, value, low, high, cost``: relative strength on the lowest band and SKEW, and the cost."""
         table = self.relative
         rows = table[(table["against"] == "clean") & (table["measure"] == measure) & table["layer"].isna()]
-        rows = rows[(rows["band"] == BANDS[-1]) & rows["kind"].isin(self.cost)]
-        return rows[["kind", "value", "low", "high"]].assign(cost=rows["kind"].map(self.cost)).reset_index(drop=True)
+        rows = rows[rows["band"].isin((BANDS[-1], results.SKEW)) & rows["kind"].isin(self.cost)]
+        return (
+            rows[["kind", "band", "value", "low", "high"]]
+            .assign(cost=rows["kind"].map(self.cost))
+            .reset_index(drop=True)
+        )
 
     def to_json(self) -> dict[str, Any]:
         """All but the long tables."""
@@ -160,6 +164,7 @@ def run(request: Request) -> Report:
         texts=_table(texts, request.everywhere),
         matrices=pd.DataFrame(spectra),
         bands=[band.name for band in bands],
+        ends=(bands.index(OF_THE_SOURCE[0]), bands.index(OF_THE_SOURCE[-1])),
         sums=np.concatenate(sums, axis=1),
     )
     cost, changed = _cost(bench, request.record)
@@ -204,7 +209,7 @@ def _report(
         curves=curves,
         strengths=measured.tidy(),
         relative=pd.concat(tables, ignore_index=True),
-        correlations=results.correlations(tables[0], cost, BANDS, seed),
+        correlations=results.correlations(tables[0], cost, seed),
         cost=cost,
     )
 

@@ -229,11 +229,12 @@ def _percent(interval: tuple[float, float, float]) -> str:
 
 
 def _correlations(table: pd.DataFrame, measure: str) -> list[str]:
-    """One line on the lowest band, and one on it less the highest."""
+    """One line on the lowest band, and one on its ratio to the highest."""
+    from ..results.spectrum import SKEW
     from .spectrum import BANDS
 
     lines = []
-    for band, words in ((BANDS[-1], "use of the bottom half"), ("skew", "bottom half less top tenth")):
+    for band, words in ((BANDS[-1], "use of the bottom half"), (SKEW, "bottom half over top tenth")):
         for row in table[(table["measure"] == measure) & (table["band"] == band)].itertuples():
             lines.append(
                 f"{words} and the edit's cost, over {row.n} kinds of text: Spearman {row.spearman:+.2f} "

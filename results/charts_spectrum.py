@@ -95,22 +95,24 @@ def kinds(table: pd.DataFrame, names: Sequence[str]) -> Any:
 
 
 def cost(table: pd.DataFrame, title: str) -> Any:
-    """What an edit costs a task against how strongly the task uses low curvature.
+    """What an edit costs each kind of text against how strongly it uses low curvature.
 
     Args:
-        table: ``kind, value, low, high, cost``, one row a kind of text.
+        table: ``kind, band, value, low, high, cost``, one row a kind of text and band; each band is a panel.
         title: above.
     """
     percent = table.assign(**{name: 100 * table[name] for name in ("value", "low", "high", "cost")})
-    base = alt.Chart(percent[["kind", "value", "low", "high", "cost"]]).encode(
+    base = alt.Chart().encode(
         y=alt.Y("cost:Q", title="lost by the edit, % of what is above guessing"),
+        color=alt.Color("kind:N", title=None, sort=None, legend=alt.Legend(labelLimit=260)),
         tooltip=["kind:N", *(alt.Tooltip(f"{name}:Q", format="+.1f") for name in ("value", "low", "high", "cost"))],
     )
-    x = alt.X("low:Q", title="low curvature, stronger than on clean text by, %", scale=alt.Scale(zero=False))
-    interval = base.mark_rule(color="gray").encode(x=x, x2="high:Q")
+    x = alt.X("low:Q", title="stronger than on clean text by, %", scale=alt.Scale(zero=False))
+    interval = base.mark_rule(strokeWidth=2).encode(x=x, x2="high:Q")
     point = base.mark_point(filled=True, size=60, opacity=1).encode(x="value:Q")
-    label = base.mark_text(align="left", dx=7, dy=-7).encode(x="value:Q", text="kind:N")
-    return alt.layer(interval, point, label).properties(width=520, height=300, title=title)
+    panel = alt.layer(interval, point, data=percent).properties(width=330, height=260)
+    column = alt.Column("band:N", title=None, sort=list(dict.fromkeys(table["band"])))
+    return panel.facet(column=column, title=title).resolve_scale(x="independent")
 
 
 def write(folder: Path, charts: Mapping[str, Any], title: str) -> list[Path]:

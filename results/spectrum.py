@@ -24,6 +24,8 @@ MEASURES = ("read", "write", "share")
 """Ways to tell how strongly a band is used: see ``model_edits.bands.Strength``."""
 ALL = "all"
 """In place of a projection: the layer's matrices together; without a layer, all those that are looked at together."""
+SKEW = "low / high"
+"""In place of a band: the strength of the lowest over that of the highest."""
 PERMUTATIONS = 20_000
 
 
@@ -35,12 +37,14 @@ class Measured:
         texts: one row a text: ``kind``, ``text`` (its name), ``cluster``, ``tokens`` (how many were counted).
         matrices: one row a matrix: ``name``, ``layer``, ``proj``.
         bands: their names.
+        ends: places of the highest and of the lowest among them, which ``SKEW`` is of.
         sums: Σ over a text's tokens [texts, matrices, bands, MEASURES].
     """
 
     texts: pd.DataFrame
     matrices: pd.DataFrame
     bands: Sequence[str]
+    ends: tuple[int, int]
     sums: np.ndarray
 
     def tidy(self) -> pd.DataFrame:
@@ -60,7 +64,7 @@ class Measured:
         return dataclasses.replace(self, texts=self.texts[chosen].reset_index(drop=True), sums=self.sums[chosen])
 
     def log_draws(self, kind: str, seed: int) -> np.ndarray:
-        """Log of the mean strength [1 + RESAMPLES, matrices, bands, MEASURES]; the first is the sample's own."""
+        """Log of the mean strength [1 + RESAMPLES, matrices, bands and SKEW, MEASURES]; first the sample's own."""
         of_kind = (self.texts["kind"] == kind).to_numpy()
         codes, clusters = pd.factorize(self.texts["cluster"][of_kind])
         k = len(clusters)
@@ -71,7 +75,10 @@ class Measured:
         times = np.concatenate([np.ones((1, k)), rng.multinomial(k, np.full(k, 1 / k), size=RESAMPLES)])
         means = (times @ by_cluster.reshape(k, -1)) / (times @ tokens_c)[:, None]
         with np.errstate(divide="ignore"):
-            return np.log(means).reshape(len(times), *self.sums.shape[1:])
+            logs = np.log(means).reshape(len(times), *self.sums.shape[1:])
+        high, low = self.ends
+        with np.errstate(invalid="ignore"):  # nothing reads either
+            return np.concatenate([logs, logs[:, :, [low]] - logs[:, :, [high]]], axis=2)
 
     def relative(self, against: str, together: Sequence[int], seed: int = 0) -> pd.DataFrame:
         """Every kind of text against one of them.
@@ -82,9 +89,9 @@ class Measured:
             seed: of the resampling.
 
         Returns:
-            One row a kind, matrix (and each layer's matrices together, and ``together``), band and measure: ``value``
-            is the ratio of strengths - 1, ``low`` and ``high`` its interval, ``strength`` the kind's own (nan where of
-            several matrices), ``texts`` and ``clusters`` how many there are.
+            One row a kind, matrix (and each layer's matrices together, and ``together``), band or SKEW, and measure:
+            ``value`` is the ratio of strengths - 1, ``low`` and ``high`` its interval, ``strength`` the kind's own (nan
+            where of several matrices), ``texts`` and ``clusters`` how many there are.
         """
         base = self.log_draws(against, seed)
         sets: list[tuple[Any, str, list[int]]] = [
@@ -103,7 +110,7 @@ class Measured:
                 with np.errstate(invalid="ignore"):  # nothing reads a band on either side
                     draws = np.expm1((own[:, places] - base[:, places]).mean(axis=1))
                 strength = np.exp(own[0, places[0]]) if len(places) == 1 else np.full(draws.shape[1:], np.nan)
-                frames.append(_rows(draws, strength, self.bands).assign(**about, layer=layer, proj=proj))
+                frames.append(_rows(draws, strength, [*self.bands, SKEW]).assign(**about, layer=layer, proj=proj))
         columns = ["kind", "against", "layer", "proj", "band", "measure", "value", "low", "high", "strength"]
         table = pd.concat(frames, ignore_index=True)[[*columns, "texts", "clusters"]]
         return table.astype({"layer": "Int64"})
@@ -189,31 +196,24 @@ def costs(changes: Mapping[str, Mapping[str, Any]], rates: Mapping[str, str]) ->
     return found
 
 
-def correlations(table: pd.DataFrame, cost: Mapping[str, float], bands: Sequence[str], seed: int = 0) -> pd.DataFrame:
+def correlations(table: pd.DataFrame, cost: Mapping[str, float], seed: int = 0) -> pd.DataFrame:
     """Over kinds of text: log of the relative strength, over the matrices that the edit changes, against its cost.
 
     Args:
         table: of :meth:`Measured.relative`.
         cost: by kind.
-        bands: the source's, from the highest curvature to the lowest.
         seed: of random permutations, where there are too many to try all.
 
     Returns:
-        One row a measure and band, and ``skew``, the lowest band's log ratio less the highest's: Pearson's and
-        Spearman's coefficient, each with its two-sided p by permuting the costs, and ``n``; nan below three kinds, or
-        where all are alike.
+        One row a measure and band, or SKEW: Pearson's and Spearman's coefficient, each with its two-sided p by
+        permuting the costs, and ``n``; nan below three kinds, or where all are alike.
     """
     rows = table[table["layer"].isna() & table["kind"].isin(cost)]
-    wide = np.log1p(rows.pivot_table(index="kind", columns=["measure", "band"], values="value", sort=False))
-    y = np.array([cost[kind] for kind in wide.index])
     found = []
-    for measure in MEASURES:
-        columns = {band: wide[measure, band].to_numpy() for band in rows["band"].unique()} if len(wide) else {}
-        if columns:
-            columns["skew"] = columns[bands[-1]] - columns[bands[0]]
-        for band, x in columns.items():
-            pearson, spearman = _correlation(x, y, seed), _correlation(_ranks(x), _ranks(y), seed)
-            found.append((measure, band, len(x), *pearson, *spearman))
+    for (measure, band), of_band in rows.groupby(["measure", "band"], sort=False):
+        x, y = np.log1p(of_band["value"].to_numpy()), of_band["kind"].map(cost).to_numpy(dtype=float)
+        pearson, spearman = _correlation(x, y, seed), _correlation(_ranks(x), _ranks(y), seed)
+        found.append((measure, band, len(x), *pearson, *spearman))
     names = ["measure", "band", "n", "pearson", "pearson_p", "spearman", "spearman_p"]
     return pd.DataFrame(found, columns=names)
 

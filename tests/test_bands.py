@@ -133,7 +133,7 @@ def test_a_planted_finding_is_found(turned: bool | None, verdict: str) -> None:
         }
     )
     matrices = pd.DataFrame([("m", 0, "up")], columns=["name", "layer", "proj"])
-    table = Measured(texts=texts, matrices=matrices, bands=NAMES, sums=sums).relative("clean", [0])
+    table = Measured(texts=texts, matrices=matrices, bands=NAMES, ends=(0, 3), sums=sums).relative("clean", [0])
     for measure in ("read", "write"):
         one, layer = findings(table, "memorized", measure, NAMES)
         assert one.verdict == layer.verdict == verdict, measure

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ from scipy.stats import pearsonr, rankdata, spearmanr, zscore
 
 from memsplit.model_edits import bands
 from memsplit.results.paired import RESAMPLES
-from memsplit.results.spectrum import ALL, MEASURES, Finding, Measured, correlations, costs
+from memsplit.results.spectrum import ALL, MEASURES, SKEW, Finding, Measured, correlations, costs
 
 BANDS = ["high", "low"]
 
@@ -25,7 +26,7 @@ def measured() -> Measured:
         {"kind": kinds, "text": list(map(str, range(21))), "cluster": clusters, "tokens": rng.integers(1, 9, 21)}
     )
     matrices = pd.DataFrame([("a", 0, "up"), ("b", 1, "up"), ("c", 1, "down")], columns=["name", "layer", "proj"])
-    return Measured(texts=texts, matrices=matrices, bands=BANDS, sums=rng.random((21, 3, 2, 3)) * 5)
+    return Measured(texts=texts, matrices=matrices, bands=BANDS, ends=(0, 1), sums=rng.random((21, 3, 2, 3)) * 5)
 
 
 def row(table: pd.DataFrame, kind: str, layer: int | None, proj: str, band: str, measure: str) -> "pd.Series[float]":
@@ -54,6 +55,8 @@ def test_relative_strength_is_that_of_plain_resampling(measured: Measured) -> No
         assert [found["low"], found["high"]] == pytest.approx(np.percentile(draws[1:], [2.5, 97.5]))
         assert (found["texts"], found["clusters"]) == (9, 5)
     assert set(table["kind"]) == {"memorized", "sums"}
+    low, high, skew = (row(table, "sums", 1, "down", band, "read")["value"] + 1 for band in (*BANDS[::-1], SKEW))
+    assert skew == pytest.approx(low / high)
 
 
 def test_tidy_rows_are_means_over_tokens(measured: Measured) -> None:
@@ -99,10 +102,11 @@ def test_correlations_are_scipys(n: int) -> None:
     ]
     table = pd.DataFrame([*rows, {**rows[0], "kind": "other"}, {**rows[0], "layer": 1}])
     table = pd.concat([table.assign(measure=measure) for measure in MEASURES]).astype({"layer": "Int64"})
-    found = correlations(table, cost, BANDS).set_index(["measure", "band"])
+    found = correlations(table, cost).set_index(["measure", "band"])
     logs = {band: np.log1p(x[band]) for band in BANDS}
     y = np.array(list(cost.values()))
-    for band, values in {**logs, "skew": logs["low"] - logs["high"]}.items():
+    assert len(found) == len(MEASURES) * len(BANDS)
+    for band, values in logs.items():
         one = found.loc["read", band]
         assert one["n"] == n
         assert one["pearson"] == pytest.approx(pearsonr(values, y).statistic)
@@ -114,14 +118,14 @@ def test_correlations_are_scipys(n: int) -> None:
 
 
 def test_too_few_kinds_have_no_correlation(measured: Measured) -> None:
-    found = correlations(measured.relative("clean", [0]), {"memorized": 1.0, "sums": 0.5}, BANDS)
+    found = correlations(measured.relative("clean", [0]), {"memorized": 1.0, "sums": 0.5})
     assert found["pearson"].isna().all()
     assert (found["n"] == 2).all()
-    assert correlations(measured.relative("clean", [0]), {}, BANDS).empty
+    assert correlations(measured.relative("clean", [0]), {}).empty
 
 
 def test_costs() -> None:
-    changes = {
+    changes: dict[str, Any] = {
         "logic/boolean": {"retained": {"value": 0.75}},
         "twins/strict": {"retained": {"value": None}},
         "facts/acc": {"retained": {"value": math.nan}},
