@@ -1,14 +1,8 @@
-"""Where memorization lives: which bands of curvature a model's texts act on, matrix by matrix.
-
-Of each text the positions are counted at which the model predicts what it is asked to give: a passage's suffix, a
-task's answer, each given all that comes before it. Clean text is cut where the passages are, so that both are counted
-at the same places of their contexts.
-"""
+"""Where memorization lives: which bands of curvature a model's texts act on, matrix by matrix."""
 
 from __future__ import annotations
 
 import dataclasses
-import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -27,16 +21,12 @@ from ..model_edits.targets import Target
 from ..results import paired
 from ..results import spectrum as results
 from ..tasks import packs
-from ..tasks.suite import Part
 from . import loading, models, plan
-from .passages import text_ids
 from .progress import track
 from .reading import batches
 from .runner import Bench
-from .scoring import cluster_of
+from .spectrum_texts import KINDS, Text, kind_of, table, texts
 
-KINDS = ("memorized", "twins", "clean")
-"""Texts of the pack; a task that asks them is known by their name."""
 BANDS = tuple(band.name for band in OF_THE_SOURCE)
 LOW_MASS = 80
 """Percent of the curvature mass beyond which a band by mass begins, where the model's table names no other."""
@@ -59,25 +49,6 @@ class Request:
     proj: tuple[str, ...] | None = None
     everywhere: bool = False
     record: Mapping[str, Any] | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Text:
-    """One text.
-
-    Attributes:
-        kind: what it is of.
-        name: its own.
-        cluster: what others are about too.
-        ids: its tokens.
-        start: the first that is asked for.
-    """
-
-    kind: str
-    name: str
-    cluster: str
-    ids: list[int]
-    start: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,13 +76,13 @@ class Report:
 
     def findings(self, measure: str, against: str = "clean") -> list[results.Finding]:
         """Of memorized passages, matrix by matrix and layer by layer."""
-        table = self.relative[self.relative["against"] == against]
-        return list(results.findings(table, "memorized", measure, BANDS))
+        rows = self.relative[self.relative["against"] == against]
+        return list(results.findings(rows, "memorized", measure, BANDS))
 
     def against_cost(self, measure: str) -> pd.DataFrame:
         """``kind, band, value, low, high, cost``: relative strength on the lowest band and SKEW, and the cost."""
-        table = self.relative
-        rows = table[(table["against"] == "clean") & (table["measure"] == measure) & table["layer"].isna()]
+        every = self.relative
+        rows = every[(every["against"] == "clean") & (every["measure"] == measure) & every["layer"].isna()]
         rows = rows[rows["band"].isin((BANDS[-1], results.SKEW)) & rows["kind"].isin(self.cost)]
         return (
             rows[["kind", "band", "value", "low", "high"]]
@@ -149,7 +120,7 @@ def run(request: Request) -> Report:
     found = _matrices(bench, request)
     if request.record and request.record.get("weights") != bench.loaded.weights:
         raise UserError(f"the record is of other weights than {request.bench.model!r}: expected one of this model")
-    texts = list(_texts(bench))
+    shown = [text for text in texts(bench) if text.counted(request.everywhere)]
     bands = (*OF_THE_SOURCE, *(band for band in DECILES if band not in OF_THE_SOURCE), _beyond(bench))
     spectra, curves, sums = [], [], []
     factors = _factors(bench, found)
@@ -159,9 +130,9 @@ def run(request: Request) -> Report:
             row, curve = _spectrum(target, factors[target.name])
             spectra.append(row)
             curves.append(curve)
-        sums.append(_sums(bench, banded, texts, request.everywhere, f"layer {layer}"))
+        sums.append(_sums(bench, banded, shown, request.everywhere, f"layer {layer}"))
     measured = results.Measured(
-        texts=_table(texts, request.everywhere),
+        texts=table(shown, request.everywhere),
         matrices=pd.DataFrame(spectra),
         bands=[band.name for band in bands],
         ends=(bands.index(OF_THE_SOURCE[0]), bands.index(OF_THE_SOURCE[-1])),
@@ -276,91 +247,14 @@ def _spectrum(target: Target, factors: Factors) -> tuple[dict[str, Any], pd.Data
     return row, curve.assign(**about, components=found.components)
 
 
-def _texts(bench: Bench) -> Iterator[Text]:
-    """The pack's passages and clean text, then each task's items.
-
-    Raises:
-        UserError: the pack lacks memorized passages or clean text.
-    """
-    lm, request = bench.scorer.lm, bench.request
-    pack = packs.find(bench.loaded.entry.pack)
-    for kind in ("memorized", "clean"):
-        if not pack.has(kind):
-            raise UserError(
-                f"the pack {pack.name!r} has no {kind}.jsonl, to compare with: expected --pack NAME or FOLDER"
-            )
-    cuts = []
-    for kind in ("memorized", "twins"):
-        rows = pack.rows(kind, request.split)[: request.limit] if pack.has(kind) else []
-        for row in rows:
-            prefix, suffix = lm.passage(row)
-            cuts.append((len(prefix), len(suffix)))
-            yield _text(bench, kind, row["id"], row, prefix, suffix)
-    given, asked = (int(statistics.median(lengths)) for lengths in zip(*cuts, strict=True))
-    for row in pack.rows("clean", request.split)[: request.limit]:
-        ids = [*lm.start, *text_ids(row, lm.tokenizer)]
-        cut = min(given, len(ids) // 2)
-        yield _text(bench, "clean", row["id"], row, ids[:cut], ids[cut : cut + asked])
-    for part in bench.parts:
-        if not set(part.kind.split("+")) <= set(KINDS):
-            yield from _task_texts(bench, part)
-
-
-def _text(bench: Bench, kind: str, name: str, row: Mapping[str, Any], given: list[int], asked: list[int]) -> Text:
-    """What is too long for the model loses its beginning, as in lm-eval."""
-    ids = [*given, *asked]
-    over = max(0, len(ids) - bench.scorer.lm.max_length)
-    start = max(1, len(given) - over)
-    return Text(kind=kind, name=name, cluster=cluster_of(row) or name, ids=ids[over:], start=start)
-
-
-def _task_texts(bench: Bench, part: Part) -> Iterator[Text]:
-    """Each item's prompt, as it is sent to the model, and its answer."""
-    lm, task = bench.scorer.lm, bench.scorer.tasks[part.task]
-    requests: dict[int, list[Any]] = {}
-    for request in task.instances:
-        requests.setdefault(request.doc_id, []).append(request)
-    for doc_id, of_doc in requests.items():
-        doc = of_doc[0].doc
-        if "suffix_text" in doc:
-            given, asked = lm.passage(doc)
-        else:
-            given, asked = lm._encode_pair(*_asked(task, doc, of_doc))
-        if asked:
-            yield _text(bench, part.task, str(doc_id), doc, given or [lm.prefix_token_id], asked)
-
-
-def _asked(task: Any, doc: Mapping[str, Any], requests: Sequence[Any]) -> tuple[str, str]:
-    """An item's prompt and right answer, as texts; of several right ones, the first."""
-    arguments = [request.args for request in requests]
-    if requests[0].request_type == "loglikelihood_rolling":
-        return "", arguments[0][0]
-    target = task.doc_to_text(doc) if getattr(task, "multiple_input", 0) else task.doc_to_target(doc)
-    if requests[0].request_type == "loglikelihood":
-        prompt, answer = arguments[target if isinstance(target, int) and 0 <= target < len(arguments) else 0]
-        return prompt, answer
-    target = target[0] if isinstance(target, list) and target else target
-    return arguments[0][0], f"{task.config.target_delimiter}{target}"
-
-
-def _counted(text: Text, everywhere: bool) -> range:
-    """The places whose next token is asked for, or all that have a next token."""
-    return range(0 if everywhere else text.start - 1, len(text.ids) - 1)
-
-
-def _table(texts: Sequence[Text], everywhere: bool) -> pd.DataFrame:
-    rows = [(text.kind, text.name, text.cluster, len(_counted(text, everywhere))) for text in texts]
-    return pd.DataFrame(rows, columns=["kind", "text", "cluster", "tokens"])
-
-
 @torch.inference_mode()
 def _sums(
-    bench: Bench, banded: Mapping[str, Banded], texts: Sequence[Text], everywhere: bool, label: str
+    bench: Bench, banded: Mapping[str, Banded], shown: Sequence[Text], everywhere: bool, label: str
 ) -> np.ndarray:
     """Σ over each text's tokens of its strengths [texts, matrices, bands, measures], in one pass over all texts."""
     model, batch = bench.loaded.model, bench.scorer.lm.batch
     bands = len(next(iter(banded.values())).steps)
-    sums = np.zeros((len(texts), len(banded), bands, len(results.MEASURES)))
+    sums = np.zeros((len(shown), len(banded), bands, len(results.MEASURES)))
     chosen: tuple[list[int], list[int], list[int]] = ([], [], [])
 
     def hook(matrix: int, one: Banded) -> Any:
@@ -375,9 +269,9 @@ def _sums(
     with ExitStack() as stack:
         for matrix, (name, one) in enumerate(banded.items()):
             stack.callback(model.get_submodule(name).register_forward_hook(hook(matrix, one)).remove)
-        passes = batches([text.ids for text in texts], batch, model.device)
-        for chunk, ids in track(passes, label, len(texts), size=lambda item: len(item[0])):
-            places = [(row, place, i) for row, i in enumerate(chunk) for place in _counted(texts[i], everywhere)]
+        passes = batches([text.ids for text in shown], batch, model.device)
+        for chunk, ids in track(passes, label, len(shown), size=lambda item: len(item[0])):
+            places = [(row, place, i) for row, i in enumerate(chunk) for place in shown[i].counted(everywhere)]
             chosen = ([p[0] for p in places], [p[1] for p in places], [p[2] for p in places])
             model(ids, use_cache=False)
     return sums
@@ -385,7 +279,9 @@ def _sums(
 
 def _cost(bench: Bench, record: Mapping[str, Any] | None) -> tuple[dict[str, float], frozenset[str]]:
     """What the edit costs each kind of text, and the weights that it changes; nothing where there is no edit."""
-    rates = {_kind(part): f"{part.axis}/{next(iter(part.metrics.values()))}" for part in bench.parts}
+    rates: dict[str, str] = {}
+    for part in bench.parts:  # of several tasks about the same texts, the first
+        rates.setdefault(kind_of(part), f"{part.axis}/{next(iter(part.metrics.values()))}")
     if record is not None:
         changed = {str(matrix["name"]) for matrix in record.get("matrices", [])}
         return results.costs(record.get("changes", {}), rates), frozenset(changed)
@@ -402,9 +298,3 @@ def _cost(bench: Bench, record: Mapping[str, Any] | None) -> tuple[dict[str, flo
     changes = paired.Paired(base.items, edited.items, chance, bench.request.seed).changes()
     told = {f"{axis}/{metric}": dataclasses.asdict(change) for (axis, metric), change in changes.items()}
     return results.costs(told, rates), frozenset(change.name for change in prepared.changes)
-
-
-def _kind(part: Part) -> str:
-    """The name that a task's texts go by."""
-    first = part.kind.split("+")[0]
-    return first if first in KINDS else part.task

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -236,8 +237,9 @@ def _correlations(table: pd.DataFrame, measure: str) -> list[str]:
     lines = []
     for band, words in ((BANDS[-1], "use of the bottom half"), (SKEW, "bottom half over top tenth")):
         for row in table[(table["measure"] == measure) & (table["band"] == band)].itertuples():
-            lines.append(
-                f"{words} and the edit's cost, over {row.n} kinds of text: Spearman {row.spearman:+.2f} "
-                f"(p {row.spearman_p:.3f}), Pearson {row.pearson:+.2f} (p {row.pearson_p:.3f})"
-            )
+            told = "no correlation: too few, or all alike"
+            if not math.isnan(row.pearson):
+                pairs = (("Spearman", row.spearman, row.spearman_p), ("Pearson", row.pearson, row.pearson_p))
+                told = ", ".join(f"{name} {r:+.2f} (p {p:.3f})" for name, r, p in pairs)
+            lines.append(f"{words} and the edit's cost, over {row.n} kinds of text: {told}")
     return lines
