@@ -32,7 +32,7 @@ def mass(curves: pd.DataFrame) -> Any:
         chart.encode(
             x=alt.X(
                 "kept:Q",
-                title="components kept, %, largest curvature first",
+                title="components kept, %",
                 scale=alt.Scale(type="log"),
                 axis=alt.Axis(grid=False),
             ),
@@ -41,7 +41,7 @@ def mass(curves: pd.DataFrame) -> Any:
             tooltip=["layer:O", alt.Tooltip("kept:Q", format=".3g"), alt.Tooltip("held:Q", format=".3g")],
         ).properties(width=210, height=190),
         table["proj"],
-        "Curvature mass against components kept",
+        "Curvature mass against components kept, largest curvature first",
     )
 
 
