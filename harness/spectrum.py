@@ -20,6 +20,7 @@ from ..model_edits.factors import Factors
 from ..model_edits.targets import Target
 from ..results import paired
 from ..results import spectrum as results
+from ..results.record import Record
 from ..tasks import packs
 from . import loading, models, plan
 from .progress import track
@@ -48,7 +49,7 @@ class Request:
     layers: tuple[int, ...] | None = None
     proj: tuple[str, ...] | None = None
     everywhere: bool = False
-    record: Mapping[str, Any] | None = None
+    record: Record | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +119,7 @@ def run(request: Request) -> Report:
     bench = Bench(request.bench)
     loading.check_pack(bench.loaded, [kind for kind in KINDS if packs.find(bench.loaded.entry.pack).has(kind)])
     found = _matrices(bench, request)
-    if request.record and request.record.get("weights") != bench.loaded.weights:
+    if request.record and request.record.content["weights"] != bench.loaded.weights:
         raise UserError(f"the record is of other weights than {request.bench.model!r}: expected one of this model")
     shown = [text for text in texts(bench) if text.counted(request.everywhere)]
     bands = (*OF_THE_SOURCE, *(band for band in DECILES if band not in OF_THE_SOURCE), _beyond(bench))
@@ -190,9 +191,9 @@ def _edit() -> registry.Edit:
     return registry.build(spec.parse("kfac-100"))
 
 
-def _edit_name(bench: Bench, record: Mapping[str, Any] | None) -> str | None:
+def _edit_name(bench: Bench, record: Record | None) -> str | None:
     if record is not None:
-        return str(record.get("spec"))
+        return record.spec
     return registry.chain_text(bench.chains[0]) if bench.chains else None
 
 
@@ -277,14 +278,14 @@ def _sums(
     return sums
 
 
-def _cost(bench: Bench, record: Mapping[str, Any] | None) -> tuple[dict[str, float], frozenset[str]]:
+def _cost(bench: Bench, record: Record | None) -> tuple[dict[str, float], frozenset[str]]:
     """What the edit costs each kind of text, and the weights that it changes; nothing where there is no edit."""
-    rates: dict[str, str] = {}
+    rates: dict[str, paired.Key] = {}
     for part in bench.parts:  # of several tasks about the same texts, the first
-        rates.setdefault(kind_of(part), f"{part.axis}/{next(iter(part.metrics.values()))}")
+        rates.setdefault(kind_of(part), (part.axis, next(iter(part.metrics.values()))))
     if record is not None:
-        changed = {str(matrix["name"]) for matrix in record.get("matrices", [])}
-        return results.costs(record.get("changes", {}), rates), frozenset(changed)
+        changed = {str(matrix["name"]) for matrix in record.content["matrices"]}
+        return results.costs(record.changes, rates), frozenset(changed)
     if not bench.chains:
         return {}, frozenset()
     scorer, loaded = bench.scorer, bench.loaded
@@ -296,5 +297,4 @@ def _cost(bench: Bench, record: Mapping[str, Any] | None) -> tuple[dict[str, flo
         (part.axis, next(iter(part.metrics.values()))): part.chance for part in bench.parts if part.axis != "fluency"
     }
     changes = paired.Paired(base.items, edited.items, chance, bench.request.seed).changes()
-    told = {f"{axis}/{metric}": dataclasses.asdict(change) for (axis, metric), change in changes.items()}
-    return results.costs(told, rates), frozenset(change.name for change in prepared.changes)
+    return results.costs(changes, rates), frozenset(change.name for change in prepared.changes)

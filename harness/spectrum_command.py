@@ -80,7 +80,7 @@ def add(commands: Any) -> None:
 
 def spectrum(arguments: argparse.Namespace) -> int:
     """``memsplit spectrum``."""
-    content = _check(arguments)
+    told = _check(arguments)
     chosen = device(arguments.device)
     quiet()
     from .spectrum import Request, run
@@ -101,7 +101,7 @@ def spectrum(arguments: argparse.Namespace) -> int:
             layers=targets.parse_layers(arguments.layers) if arguments.layers is not None else None,
             proj=targets.parse_proj(arguments.proj) if arguments.proj is not None else None,
             everywhere=arguments.positions == "all",
-            record=content,
+            record=told,
         )
     )
     found = {**record.plain(report.to_json()), "measure": arguments.measure}
@@ -118,11 +118,17 @@ def _tasks(arguments: argparse.Namespace) -> list[str]:
     return arguments.tasks.split(",") if arguments.tasks is not None else []
 
 
-def _check(arguments: argparse.Namespace) -> Mapping[str, Any] | None:
-    """The record's content, if one is given; everything is refused here that can be without loading a model."""
+def _check(arguments: argparse.Namespace) -> record.Record | None:
+    """The record, if one is given; everything is refused here that can be without loading a model."""
     if arguments.edit is not None and arguments.record is not None:
         raise UserError("--edit and --record both tell what an edit costs: expected one of them")
     entry = check_model(arguments, [arguments.edit] if arguments.edit is not None else [])
+    pack = packs.find(entry.pack)
+    for kind in ("memorized", "clean"):
+        if not pack.has(kind):
+            raise UserError(
+                f"the pack {pack.name!r} has no {kind}.jsonl: expected --pack NAME or FOLDER of one that has"
+            )
     plan.choose_parts(arguments.suite, _tasks(arguments), entry)
     packs.check_split(arguments.split)
     for name, known in (("measure", MEASURES), ("positions", ("asked", "all"))):
@@ -137,7 +143,7 @@ def _check(arguments: argparse.Namespace) -> Mapping[str, Any] | None:
     record.check_writable(arguments.out)
     if arguments.out.exists() and not arguments.out.is_dir():
         raise UserError(f"--out {str(arguments.out)!r} is a file: expected a folder, or a place to make one")
-    return record.read(arguments.record)[0] if arguments.record is not None else None
+    return record.read(arguments.record) if arguments.record is not None else None
 
 
 def write(report: Report, found: Mapping[str, Any], measure: str, out: Path) -> None:

@@ -14,7 +14,6 @@ from typing import Any
 
 import pandas as pd
 
-from ..errors import UserError
 from ..tasks import packs
 from ..tasks.suite import Part
 from .passages import text_ids
@@ -52,18 +51,13 @@ def texts(bench: Bench) -> Iterator[Text]:
     """The pack's passages and clean text, then each task's items.
 
     Raises:
-        UserError: the pack lacks memorized passages or clean text.
+        UserError: the pack lacks memorized passages or clean text, or a line of theirs is broken.
     """
     lm, request = bench.scorer.lm, bench.request
     pack = packs.find(bench.loaded.entry.pack)
-    for kind in ("memorized", "clean"):
-        if not pack.has(kind):
-            raise UserError(
-                f"the pack {pack.name!r} has no {kind}.jsonl, to compare with: expected --pack NAME or FOLDER"
-            )
     cuts = []
-    for kind in ("memorized", "twins"):
-        rows = pack.rows(kind, request.split)[: request.limit] if pack.has(kind) else []
+    for kind in ("memorized", *(["twins"] if pack.has("twins") else [])):
+        rows = pack.rows(kind, request.split)[: request.limit]
         for row in rows:
             prefix, suffix = lm.passage(row)
             cuts.append((len(prefix), len(suffix)))

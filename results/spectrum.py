@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .paired import LEVEL, RESAMPLES
+from .paired import LEVEL, RESAMPLES, Change, Key
 
 MEASURES = ("read", "write", "share")
 """Ways to tell how strongly a band is used: see ``model_edits.bands.Strength``."""
@@ -180,19 +180,18 @@ def findings(table: pd.DataFrame, kind: str, measure: str, bands: Sequence[str])
         )
 
 
-def costs(changes: Mapping[str, Mapping[str, Any]], rates: Mapping[str, str]) -> dict[str, float]:
+def costs(changes: Mapping[Key, Change], rates: Mapping[str, Key]) -> dict[str, float]:
     """What an edit costs each kind of text: 1 - what is retained above guessing; what is not known is left out.
 
     Args:
-        changes: a record's, by ``AXIS/METRIC``.
-        rates: that name by kind.
+        changes: by (axis, metric).
+        rates: which of them tells of each kind.
     """
     found = {}
-    for kind, name in rates.items():
-        retained = (changes.get(name) or {}).get("retained") or {}
-        value = retained.get("value")
-        if value is not None and math.isfinite(value):
-            found[kind] = 1 - float(value)
+    for kind, key in rates.items():
+        retained = changes[key].retained if key in changes else None
+        if retained is not None and math.isfinite(retained.value):
+            found[kind] = 1 - retained.value
     return found
 
 

@@ -1,5 +1,6 @@
 """``memsplit spectrum`` on the organism: its files, its figures against the model's own inputs, and what it refuses."""
 
+import dataclasses
 import json
 import re
 import shutil
@@ -10,11 +11,13 @@ import pandas as pd
 import pytest
 import torch
 
-from memsplit.harness import spectrum
+from memsplit.harness import runner, spectrum
 from memsplit.harness.loading import LoadedModel
 from memsplit.harness.plan import Request
 from memsplit.model_edits.bands import BOTTOM_HALF
 from memsplit.model_edits.store import FactorStore
+from memsplit.results import record
+from memsplit.results.record import Record
 from memsplit.tasks import packs
 
 from .conftest import SMALL
@@ -142,6 +145,21 @@ def test_strengths_are_of_the_models_own_inputs(
         assert one[measure] == pytest.approx(sum(values) / len(values), rel=1e-3), measure
 
 
+def test_a_record_tells_the_same_cost(
+    made: tuple[Path, Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEMSPLIT_CACHE", str(made[0]))
+    asked = Request(
+        model="olmo-tiny", edits=["kfac"], limit=8, factor_tokens=SMALL, tasks=TASKS.split(","), out=tmp_path
+    )
+    (written,) = runner.run(asked).records
+    told, bench = record.read(written.path), dataclasses.replace(asked, edits=[])
+    report = spectrum.run(spectrum.Request(bench=bench, layers=(1, 2), proj=("up",), record=told))
+    assert report.cost == pytest.approx(made[2]["cost"])
+    assert report.about["edit"] == made[2]["edit"]
+    assert report.about["together"] == ["model.layers.2.mlp.up_proj"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -155,7 +173,7 @@ def test_strengths_are_of_the_models_own_inputs(
         (["--edit", "kfca"], ["'kfca'", "'kfac'"]),
         (["--edit", "kfac", "--record", "r.json"], ["--edit", "--record"]),
         (["--record", "none.json"], ["none.json"]),
-        (["--pack", "quotes+world", "--layers", "9"], ["layer 9"]),
+        (["--pack", "world"], ["'world'", "memorized.jsonl", "--pack"]),
     ],
 )
 def test_refused(arguments: list[str], words: list[str], tmp_path: Path) -> None:
@@ -167,4 +185,4 @@ def test_refused(arguments: list[str], words: list[str], tmp_path: Path) -> None
 def test_a_record_of_another_model_is_refused(tmp_path: Path) -> None:
     bench = Request(model="olmo-tiny", edits=[], limit=1, factor_tokens=SMALL, tasks=["memsplit_twins"])
     with pytest.raises(Exception, match="other weights"):
-        spectrum.run(spectrum.Request(bench=bench, layers=(0,), record={"weights": "0" * 64}))
+        spectrum.run(spectrum.Request(bench=bench, layers=(0,), record=Record(tmp_path, {"weights": "0" * 64})))

@@ -2,7 +2,6 @@
 
 import itertools
 import math
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,7 +9,7 @@ import pytest
 from scipy.stats import pearsonr, rankdata, spearmanr, zscore
 
 from memsplit.model_edits import bands
-from memsplit.results.paired import RESAMPLES
+from memsplit.results.paired import RESAMPLES, Change, Interval
 from memsplit.results.spectrum import ALL, MEASURES, SKEW, Finding, Measured, correlations, costs
 
 BANDS = ["high", "low"]
@@ -124,19 +123,22 @@ def test_too_few_kinds_have_no_correlation(measured: Measured) -> None:
     assert correlations(measured.relative("clean", [0]), {}).empty
 
 
+def change(retained: Interval | None) -> Change:
+    numbers = dict.fromkeys(("value", "low", "high", "base", "edited", "p", "p_holm", "detectable"), 0.0)
+    return Change(**numbers, n=1, clusters=1, retained=retained, test="mcnemar")
+
+
 def test_costs() -> None:
-    changes: dict[str, Any] = {
-        "logic/boolean": {"retained": {"value": 0.75}},
-        "twins/strict": {"retained": {"value": None}},
-        "facts/acc": {"retained": {"value": math.nan}},
-        "fluency/perplexity": {"retained": None},
+    changes = {
+        ("logic", "boolean"): change(Interval(value=0.75, low=0.5, high=1)),
+        ("twins", "strict"): change(Interval(value=math.nan, low=math.nan, high=math.nan)),
+        ("fluency", "perplexity"): change(None),
     }
     rates = {
-        "boolean": "logic/boolean",
-        "twins": "twins/strict",
-        "facts": "facts/acc",
-        "clean": "fluency/perplexity",
-        "x": "y/z",
+        "boolean": ("logic", "boolean"),
+        "twins": ("twins", "strict"),
+        "clean": ("fluency", "perplexity"),
+        "x": ("y", "z"),
     }
     assert costs(changes, rates) == {"boolean": 0.25}
 
