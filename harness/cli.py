@@ -27,6 +27,7 @@ from . import (
     pack_commands,
     plan,
     runs_command,
+    spectrum_command,
     stats_commands,
 )
 from .arguments import SPEC, Parser, add_model, check_model, device, path, positive, processes, quiet, seed
@@ -107,6 +108,7 @@ def _parser() -> argparse.ArgumentParser:
     stats_commands.add(commands)
     pack_commands.add(commands)
     mine_command.add(commands)
+    spectrum_command.add(commands)
     organism = commands.add_parser("organism", help="the embedded model")
     actions = organism.add_subparsers(required=True, parser_class=Parser, metavar="ACTION")
     train = actions.add_parser(

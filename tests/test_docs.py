@@ -25,6 +25,7 @@ SMALLER = {
     "memsplit export": "--factor-tokens 1024",
     "memsplit factors collect": "--factor-tokens 1024",
     "memsplit organism train": "--steps 1",
+    "memsplit spectrum": "--limit 4 --factor-tokens 1024",
 }
 """What is added to a command, so that it takes seconds."""
 
