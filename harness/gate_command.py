@@ -130,7 +130,7 @@ def _report(found: Verdict, arguments: argparse.Namespace) -> None:
         with open(summary, "a", encoding="utf-8") as file:
             file.write(gate_reports.markdown(found))
     if not arguments.json:
-        Console().print(gate_reports.table(found))
+        gate_reports.show(found, Console())
     if arguments.github:  # GitHub reads either stream; a JSON object stands alone on its own
         for line in gate_reports.github(found):
             print(line, file=sys.stderr if arguments.json else sys.stdout)

@@ -198,13 +198,18 @@ class _Question:
 def _matched(base: pd.DataFrame, new: pd.DataFrame, old: pd.DataFrame | None) -> pd.DataFrame:
     """One table with columns ``base``, ``new``, ``old`` in place of ``value``; old is the base where there is none."""
     keys = [column for column in stats.COLUMNS if column != "value"]
-    rows = base.rename(columns={"value": "base"})
-    for name, items in (("new", new), ("old", base if old is None else old)):
-        side = items.rename(columns={"value": name})
-        rows = rows.merge(side, on=keys, how="outer", validate="one_to_one", indicator=True)
-        if not (rows.pop("_merge") == "both").all():
+    order = ["axis", "metric", "task", "item"]
+    sides = {
+        name: items.sort_values(order, ignore_index=True)
+        for name, items in (("base", base), ("new", new), ("old", base if old is None else old))
+    }
+    rows = sides["base"][keys]
+    if rows.duplicated(order).any():
+        raise ValueError("an item was scored more than once")
+    for side in sides.values():
+        if len(side) != len(rows) or not (side[keys].to_numpy() == rows.to_numpy()).all():
             raise ValueError("the sides were not scored on the same items")
-    return rows.sort_values("item")
+    return rows.assign(**{name: side["value"] for name, side in sides.items()})
 
 
 def _questions(

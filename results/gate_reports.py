@@ -18,7 +18,7 @@ from .noninferiority import MOST
 from .record import plain
 
 COLUMNS = ("criterion", "limit", "found", "bounds", "items", "verdict", "more items")
-STYLES = {"PASS": "green", "FAIL": "bold red", "INCONCLUSIVE": "yellow"}
+STYLES = {"FAIL": "bold red", "INCONCLUSIVE": "yellow"}
 WIDTH = 110
 
 
@@ -61,21 +61,21 @@ def cells(criterion: Criterion) -> tuple[str, ...]:
     )
 
 
-def table(verdict: Verdict) -> Table:
-    """For a terminal."""
-    shown = Table(title=title(verdict), title_justify="left", title_style="bold", box=HORIZONTALS, padding=0)
+def show(verdict: Verdict, console: Console) -> None:
+    """Print the title and the table."""
+    table = Table(box=HORIZONTALS, padding=0)
     for i, column in enumerate(COLUMNS):
-        shown.add_column(column.replace(" ", "\n"), justify="left" if i == 0 else "right", no_wrap=i != 0)
+        table.add_column(column.replace(" ", "\n"), justify="left" if i == 0 else "right", no_wrap=i != 0)
     for criterion in verdict.criteria:
-        row = cells(criterion)
-        shown.add_row(*row, style=STYLES[criterion.outcome] if criterion.outcome != "PASS" else "")
-    return shown
+        table.add_row(*cells(criterion), style=STYLES.get(criterion.outcome, ""))
+    console.print(title(verdict), style="bold", soft_wrap=True, highlight=False, markup=False)
+    console.print(table)
 
 
 def text(verdict: Verdict) -> str:
-    """The table and the headline, without colours."""
+    """The same and the headline, without colours."""
     sink = io.StringIO()
-    Console(file=sink, width=WIDTH, color_system=None).print(table(verdict))
+    show(verdict, Console(file=sink, width=WIDTH, color_system=None))
     return f"{sink.getvalue()}{headline(verdict)}"
 
 

@@ -6,9 +6,9 @@ of one more at the floor. For values 0 and 1 it is Clopper and Pearson's, and it
 independent exponentials in place of D it is the root in t of P(Σ G_c (x_c - t) <= 0) = alpha, and that probability is
 found by inverting the characteristic function (Gil-Pelaez, Biometrika 38, 1951), so that nothing is drawn at random.
 
-Of unbounded values no bound holds whatever they are (Bahadur and Savage, Ann. Math. Stat. 27, 1956). It is the farther of
-Student's and of the same corrected for skewness (Hall, J. R. Stat. Soc. B 54, 1992): the first alone is too near where
-a few clusters are far worse than the rest.
+Of unbounded values no bound holds whatever they are (Bahadur and Savage, Ann. Math. Stat. 27, 1956). It is Student's or
+the same corrected for skewness (Hall, J. R. Stat. Soc. B 54, 1992), whichever is farther: the first alone is too near
+where a few clusters are far worse than the rest.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from scipy.stats import t as student
 MOST = 1000.0
 """So many times as many clusters are the most that :func:`times_needed` says."""
 
-_STEP, _FIRST, _NEGLIGIBLE, _FAR = 0.02, -12.0, -40.0, 40.0
+_STEP, _FIRST, _NEGLIGIBLE, _FAR = 0.04, -8.0, -36.0, 20.0
 _CELLS = 500_000
 
 
@@ -115,12 +115,12 @@ def _gamma_sum(value_v: np.ndarray, shape_v: np.ndarray) -> float:
         return 1.0
     value_v = value_v / math.sqrt(shape_v @ value_v**2)
     mean = float(shape_v @ value_v)
-    if abs(mean) > _FAR:  # standard deviations; of sums of exponentials less than 1e-15 is beyond
+    if abs(mean) > _FAR:  # standard deviations; of sums of exponentials less than 1e-7 is beyond
         return float(mean < 0)
     coarse = np.arange(0.0, 60.0)
     decayed = 0.5 * np.log1p(np.multiply.outer(np.exp(coarse), value_v) ** 2) @ shape_v > -_NEGLIGIBLE
     s_u = np.exp(np.arange(_FIRST, coarse[decayed.argmax()], _STEP))
-    total = mean * s_u[0] / math.expm1(_STEP)
+    total = mean * float(s_u[0]) / math.expm1(_STEP)
     for s in np.array_split(s_u, -(-len(s_u) * len(value_v) // _CELLS)):
         angle = np.multiply.outer(s, value_v)
         total += float((np.sin(np.arctan(angle) @ shape_v) * np.exp(-0.5 * (np.log1p(angle**2) @ shape_v))).sum())
