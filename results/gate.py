@@ -169,7 +169,7 @@ def _check_comparable(new: Record, old: Record) -> None:
         differing = sorted(task for task in {*tasks[0], *tasks[1]} if tasks[0].get(task) != tasks[1].get(task))
         where = f" (tasks {', '.join(differing)})" if name == "fingerprint" and differing else ""
         raise UserError(
-            f"the record {old.id} cannot be compared with {new.spec!r}: its {name} is {theirs}, expected {mine}{where}"
+            f"the record {old.id} cannot be compared with {new.spec!r}: {name} {theirs}, expected {mine}{where}"
         )
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from scipy.stats import binomtest, ttest_1samp
+from scipy.stats import beta, binomtest, ttest_1samp
 
 from memsplit.results.noninferiority import MOST, lower_bound, p_not_above, times_needed, upper_bound
 
@@ -25,11 +25,18 @@ def test_on_zeros_and_ones_it_is_clopper_and_pearsons(n: int, share: float, alph
     assert upper_bound(x_c, 1, alpha) == pytest.approx(high, abs=1e-8)
 
 
-@given(st.integers(1, 2000), st.floats(-0.5, 1), st.floats(0.001, 0.4))
+@given(st.integers(1, 10**6), st.floats(-0.5, 1), st.floats(0.001, 0.4))
 def test_where_all_agree_it_has_width(n: int, value: float, alpha: float) -> None:
     """The floor's weight is Beta(1, n)."""
     expected = value - (value + 1) * (1 - alpha ** (1 / n))
     assert lower_bound(np.full(n, value), -1, alpha) == pytest.approx(expected, abs=1e-8)
+
+
+@given(st.integers(2, 10**6), st.floats(0, 1), st.floats(0.001, 0.4))
+def test_two_values_and_a_floor_of_one_of_them_are_a_beta(n: int, share: float, alpha: float) -> None:
+    k = min(max(round(n * share), 1), n - 1)
+    p = p_not_above(np.array([3.0, -2.0]).repeat([k, n - k]), -2)
+    assert p == pytest.approx(beta.cdf(0.4, k, n - k + 1), abs=2e-7)
 
 
 @pytest.mark.parametrize(("n", "times"), [(4, 1), (4, 2.5), (30, 1), (30, 4)])
