@@ -29,7 +29,7 @@ docs: $(VENV)/.installed  ## the documentation as a site, warnings being errors
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --site-dir $(abspath $(SITE))
 
 gate: $(VENV)/.installed  ## the recommended edit must pass its own gate
-	$(BIN)/memsplit gate --edit kfac
+	$(BIN)/memsplit gate --edit kfac --junit gate.xml
 
 organism: $(VENV)/.installed  ## train olmo-tiny again
 	$(BIN)/memsplit organism train

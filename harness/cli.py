@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import logging
 import os
@@ -16,11 +15,11 @@ from typing import TYPE_CHECKING, NoReturn
 
 from ..errors import UserError
 from ..results import record
-from ..tasks import packs, suite
 from . import (
     compare_command,
     download,
     factor_commands,
+    gate_command,
     listings,
     mine_command,
     models,
@@ -30,7 +29,20 @@ from . import (
     spectrum_command,
     stats_commands,
 )
-from .arguments import SPEC, Parser, add_model, check_model, device, path, positive, processes, quiet, seed
+from .arguments import (
+    SPEC,
+    Parser,
+    add_model,
+    add_scoring,
+    check_model,
+    check_scoring,
+    device,
+    path,
+    positive,
+    processes,
+    quiet,
+    seed,
+)
 
 if TYPE_CHECKING:
     from .runner import Report
@@ -106,6 +118,7 @@ def _parser() -> argparse.ArgumentParser:
     runs_command.add(commands)
     compare_command.add(commands)
     stats_commands.add(commands)
+    gate_command.add(commands)
     pack_commands.add(commands)
     mine_command.add(commands)
     spectrum_command.add(commands)
@@ -151,19 +164,7 @@ def _add_eval(parser: argparse.ArgumentParser) -> None:
         metavar="SPEC",
         help=f"{SPEC}; repeatable (default: kfac)",
     )
-    add("--suite", default="memsplit", metavar="NAME", help=f"one of {', '.join(suite.SUITES)} (default: %(default)s)")
-    add("--tasks", metavar="A,B", help="only these tasks of the suite")
-    add("--split", default="test", metavar="PART", help="the part of the items: dev or test (default: %(default)s)")
-    add("--limit", type=positive, metavar="N", help="only the first N items of each task")
-    add("--batch-size", type=positive, default=32, metavar="N", help="sequences a forward pass (default: %(default)s)")
-    add("--seed", type=seed, default=0, help="of the intervals' resampling (default: %(default)s)")
-    add(
-        "--out",
-        type=path,
-        default=Path("memsplit-results"),
-        metavar="FOLDER",
-        help="where records go (default: %(default)s)",
-    )
+    add_scoring(parser)
     add(
         "--reference",
         metavar="NAME",
@@ -187,7 +188,9 @@ def _eval(arguments: argparse.Namespace) -> int:
         print("\n".join(show(arguments.suite)))
     if asked:
         return 0
-    request = _check(arguments)
+    if arguments.reference is not None:
+        models.resolve(arguments.reference)
+    request = check_scoring(arguments, arguments.edits or ["kfac"], write=not arguments.dry_run)
     quiet()
     if arguments.dry_run:
         print("\n".join(plan.describe(request)))
@@ -202,21 +205,6 @@ def _eval(arguments: argparse.Namespace) -> int:
     for line in plan.not_asked(report.skipped):
         print(line, file=sys.stderr)
     return 0
-
-
-def _check(arguments: argparse.Namespace) -> plan.Request:
-    """What is asked for; everything is refused here that can be without loading a model."""
-    edits = arguments.edits or ["kfac"]
-    entry = check_model(arguments, edits)
-    tasks = arguments.tasks.split(",") if arguments.tasks is not None else []
-    plan.choose_parts(arguments.suite, tasks, entry)
-    packs.check_split(arguments.split)
-    if arguments.reference is not None:
-        models.resolve(arguments.reference)
-    if not arguments.dry_run:
-        record.check_writable(arguments.out)
-    given = {field.name: getattr(arguments, field.name) for field in dataclasses.fields(plan.Request)}
-    return plan.Request(**{**given, "edits": edits, "tasks": tasks, "device": device(arguments.device)})
 
 
 def _export(arguments: argparse.Namespace) -> int:
