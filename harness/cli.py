@@ -17,7 +17,17 @@ from typing import TYPE_CHECKING, NoReturn
 from ..errors import UserError
 from ..results import record
 from ..tasks import packs, suite
-from . import download, factor_commands, listings, mine_command, models, pack_commands, plan, stats_commands
+from . import (
+    board_command,
+    download,
+    factor_commands,
+    listings,
+    mine_command,
+    models,
+    pack_commands,
+    plan,
+    stats_commands,
+)
 from .arguments import SPEC, Parser, add_model, check_model, device, path, positive, processes, quiet, seed
 
 if TYPE_CHECKING:
@@ -94,6 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     stats_commands.add(commands)
     pack_commands.add(commands)
     mine_command.add(commands)
+    board_command.add(commands)
     organism = commands.add_parser("organism", help="the embedded model")
     actions = organism.add_subparsers(required=True, parser_class=Parser, metavar="ACTION")
     train = actions.add_parser(

@@ -57,7 +57,7 @@ def frontier(board: Board) -> dict[str, Any] | None:
                 title="perplexity ratio",
                 scale=scale,
                 legend=alt.Legend(
-                    orient="bottom", gradientLength=160, gradientThickness=8, titleLimit=200, tickCount=4
+                    orient="bottom", gradientLength=160, gradientThickness=8, titleLimit=200, tickCount=3, format=".3~g"
                 ),
             ),
             shape=alt.Shape(
@@ -170,8 +170,9 @@ def _bars(title: str, of_axis: list[tuple[Entry, Interval]], *, logarithmic: boo
     ]
     order = [row["edit"] for row in rows]
     kind = "log" if logarithmic else "linear"
-    low = min([1.0 if logarithmic else 0.0, *(row["low"] for row in rows)])
-    high = max([1.05, *(row["high"] for row in rows)])
+    shown = [interval for entry, interval in of_axis if entry.spec in order]
+    low = min([1.0 if logarithmic else 0.0, *(interval.low for interval in shown)])
+    high = max([1.05, *(interval.high for interval in shown)])
     scale = alt.Scale(type=kind, domain=[low, high], nice=False)
     x = alt.X("value:Q", title=None, scale=scale, axis=alt.Axis(tickCount=5))
     y = alt.Y("edit:N", title=None, sort=order, axis=alt.Axis(labelLimit=150, ticks=False, domain=False))

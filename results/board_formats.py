@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
+import textwrap
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -20,8 +22,15 @@ RULE = (
     "here. Base and controls have none."
 )
 
-WIDE = 132
+WIDE = 140
 """Columns of a terminal that have room for all."""
+SHORT = {
+    "recitation_removed": "removed",
+    "perplexity_ratio": "ppl ratio",
+    "components_removed": "parts removed",
+    "seconds": "s",
+}
+"""Titles where room is scarce."""
 
 
 def terminal(boards: Sequence[Board], all_columns: bool, width: int) -> Group:
@@ -43,10 +52,13 @@ def terminal(boards: Sequence[Board], all_columns: bool, width: int) -> Group:
             box=HORIZONTALS,
             padding=(0, 1, 0, 0),
         )
-        table.add_column("rank", justify="right")
-        table.add_column("edit", overflow="fold", min_width=16)
+        table.add_column("rank", justify="right", no_wrap=True)
+        table.add_column("edit", overflow="fold")
         for column in columns:
-            table.add_column(column.heading, justify="right")
+            heading = dataclasses.replace(column, title=SHORT.get(column.key, column.title)).heading
+            table.add_column(
+                "\n".join(textwrap.wrap(heading, 8, break_long_words=False)), justify="right", no_wrap=True
+            )
         for _, rows in _by_kind(board):
             for entry in rows:
                 cells = ("\n".join(_brief(entry, column, all_columns)) for column in columns)

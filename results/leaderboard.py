@@ -212,7 +212,8 @@ def _place(about: Mapping[str, Any]) -> tuple[object, ...]:
 def _board(records: Sequence[Record]) -> Board:
     newest = {found.spec: found for found in records}
     older = [found.id for found in records if newest[found.spec] is not found]
-    edits, controls = [], []
+    edits: list[Entry] = []
+    controls: list[Entry] = []
     for found in newest.values():
         is_control = found.content["control"] or found.spec == "none"
         (controls if is_control else edits).append(_entry(found, "control" if is_control else "edit"))

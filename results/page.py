@@ -12,6 +12,7 @@ import hashlib
 import importlib.metadata
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,8 @@ def html(boards: Sequence[Board], all_columns: bool = False) -> str:
 
     from . import board_charts
 
-    parts, charts = [], {}
+    parts: list[dict[str, Any]] = []
+    charts: dict[str, Any] = {}
     for n, board in enumerate(boards, 1):
         name = f"board-{n}"
         frontier, bars = board_charts.frontier(board), board_charts.bars(board)
@@ -122,7 +124,14 @@ def _edit(entry: Entry, name: str) -> str:
         return '<span data-edit="base" data-method="">base</span>'
     link = Markup('<a href="#{}" data-edit="{}" data-method="{}">{}</a>{}')
     note = Markup(" <small>control</small>") if entry.kind == "control" else ""
-    return str(link.format(_anchor(entry, name), entry.spec, entry.method, entry.spec, note))
+    return str(link.format(_anchor(entry, name), entry.spec, entry.method, _breakable(entry.spec), note))
+
+
+def _breakable(spec: str) -> str:
+    """The spec as HTML that breaks a line where one of its parts ends."""
+    from markupsafe import Markup, escape
+
+    return Markup("<wbr>").join(escape(part) for part in re.split("(?<=[:,+])", spec))
 
 
 def _cell(column: Column, cell: Interval | float) -> str:
