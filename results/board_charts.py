@@ -39,7 +39,7 @@ def frontier(board: Board) -> dict[str, Any] | None:
     if ratios and min(ratios) == max(ratios):
         scale.domain = [min(ratios) / 1.1, max(ratios) * 1.1]
     faint = alt.when(HIDDEN).then(alt.value(0.08)).otherwise(alt.value(1))
-    marks = alt.Chart(alt.Data(values=points))
+    marks = alt.Chart(alt.NamedData("points"))
     tooltip = [alt.Tooltip(f"{name}:N", title=title) for name, title in _TOLD.items()]
     layers = [
         _scores(alt, x, y),
@@ -70,10 +70,11 @@ def frontier(board: Board) -> dict[str, Any] | None:
             tooltip=tooltip,
             description="told:N",
         ),
-        _names(alt, points, x, y, faint),
+        _names(alt, x, y, faint),
     ]
     chart = alt.layer(*layers).add_params(alt.param(name="hidden", value=[]))
-    return _finished(chart.properties(height=380), f"Recitation removed against logic kept. {_summary(board)}")
+    told = f"Recitation removed against logic kept. {_summary(board)}"
+    return _finished(chart.properties(height=380), told, points=points, scores=_score_lines(), named=_named(points))
 
 
 def bars(board: Board) -> list[tuple[str, dict[str, Any]]]:
@@ -123,30 +124,39 @@ def _shown(interval: Interval) -> str:
     return f"{figure(interval.value)} [{figure(interval.low)}, {figure(interval.high)}]"
 
 
-def _scores(alt: Any, x: Any, y: Any) -> Any:
-    """Lines of equal split score s: y = s x / (2 x - s), named at x = 1."""
+def _score_lines() -> list[dict[str, Any]]:
+    """Points of equal split score s: y = s x / (2 x - s)."""
     lines = []
     for score in SCORES:
         start = score / (2 - score)
         xs = [start + (1 - start) * i / 40 for i in range(41)]
         lines += [{"x": at, "y": score * at / (2 * at - score), "line": f"split score {score}"} for at in xs]
-    chart = alt.Chart(alt.Data(values=lines))
+    return lines
+
+
+def _scores(alt: Any, x: Any, y: Any) -> Any:
+    """Lines of equal split score, named at x = 1."""
+    chart = alt.Chart(alt.NamedData("scores"))
     curve = chart.mark_line(color=MUTED, strokeWidth=1, strokeDash=[2, 4], opacity=0.6, aria=False, clip=True)
     name = chart.mark_text(align="right", dy=9, dx=-2, color=MUTED, fontSize=10, aria=False)
     curves = curve.encode(x=x, y=y, detail="line:N")
     return alt.layer(curves, name.encode(x=x, y=y, text="line:N").transform_filter("datum.x > 0.9999"))
 
 
-def _names(alt: Any, points: list[dict[str, Any]], x: Any, y: Any, faint: Any) -> Any:
-    """Names beside the best points, as many as have room."""
+def _named(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The best points, as many as have room for their names beside them."""
     named: list[dict[str, Any]] = []
     for point in points:
         if all(abs(point["y"] - other["y"]) > 0.06 or abs(point["x"] - other["x"]) > 0.4 for other in named):
             name = point["edit"].split(":")[0]
             named.append({**point, "name": name if len(name) <= 22 else name[:21] + "…"})
+    return named
+
+
+def _names(alt: Any, x: Any, y: Any, faint: Any) -> Any:
     layers = []
     for test, align, dx in (("datum.x < 0.5", "left", 9), ("datum.x >= 0.5", "right", -9)):
-        chart = alt.Chart(alt.Data(values=named)).transform_filter(test)
+        chart = alt.Chart(alt.NamedData("named")).transform_filter(test)
         mark = chart.mark_text(align=align, dx=dx, dy=-9, fontSize=11, color=INK, aria=False)
         layers.append(mark.encode(x=x, y=y, text="name:N", opacity=faint))
     return alt.layer(*layers)
@@ -177,7 +187,7 @@ def _bars(title: str, of_axis: list[tuple[Entry, Interval]], *, logarithmic: boo
     x = alt.X("value:Q", title=None, scale=scale, axis=alt.Axis(tickCount=5))
     y = alt.Y("edit:N", title=None, sort=order, axis=alt.Axis(labelLimit=150, ticks=False, domain=False))
     faint = alt.when(HIDDEN).then(alt.value(0.12)).otherwise(alt.value(1))
-    chart = alt.Chart(alt.Data(values=rows))
+    chart = alt.Chart(alt.NamedData("rows"))
     fill = alt.when("datum.kind == 'control'").then(alt.value(MUTED)).otherwise(alt.value(ACCENT))
     told = {"tooltip": [alt.Tooltip("told:N", title=title)], "description": "told:N"}
     layers = [
@@ -187,10 +197,12 @@ def _bars(title: str, of_axis: list[tuple[Entry, Interval]], *, logarithmic: boo
         chart.mark_rule(color=INK, strokeWidth=1, aria=False).encode(
             x=alt.X("low:Q", scale=scale), x2="high:Q", y=y, opacity=faint
         ),
-        alt.Chart(alt.Data(values=[{"one": 1}])).mark_rule(color=INK, strokeDash=[3, 3], aria=False).encode(x="one:Q"),
+        alt.Chart(alt.NamedData("base")).mark_rule(color=INK, strokeDash=[3, 3], aria=False).encode(x="one:Q"),
     ]
     drawn = alt.layer(*layers).add_params(alt.param(name="hidden", value=[]))
-    return _finished(drawn.properties(height=ROW * len(rows)), f"{title} by edit; 1 is the base.")
+    return _finished(
+        drawn.properties(height=ROW * len(rows)), f"{title} by edit; 1 is the base.", rows=rows, base=[{"one": 1}]
+    )
 
 
 def _summary(board: Board) -> str:
@@ -198,7 +210,8 @@ def _summary(board: Board) -> str:
     return f"The first of {len(board.of('edit'))} edits is {best.spec}, {_shown(best.score())}." if best else ""
 
 
-def _finished(chart: Any, description: str) -> dict[str, Any]:
+def _finished(chart: Any, description: str, **datasets: list[dict[str, Any]]) -> dict[str, Any]:
+    """The chart as Vega-Lite, with the data that its layers name."""
     import altair as alt
 
     chart = chart.properties(width="container", description=description, autosize=alt.AutoSizeParams(type="fit-x"))
@@ -208,4 +221,4 @@ def _finished(chart: Any, description: str) -> dict[str, Any]:
     )
     chart = chart.configure_legend(labelColor=MUTED, titleColor=INK, titleFontWeight="normal")
     found: dict[str, Any] = chart.to_dict()
-    return found
+    return {**found, "datasets": datasets}

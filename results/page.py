@@ -71,6 +71,7 @@ def html(boards: Sequence[Board], all_columns: bool = False) -> str:
     )
 
 
+@functools.cache
 def _script() -> str:
     """The charts' library and the page's own script, as one."""
     import vl_convert
