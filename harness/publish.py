@@ -66,9 +66,7 @@ def push(
     if not get_token():
         raise UserError(f"{name} needs a token of the hub: expected HF_TOKEN, or 'hf auth login' before")
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
-    files = _files(boards, with_answers)
-    n = sum(path.startswith("records/") and path.endswith(".json") for path in files)
-    operations = [CommitOperationAdd(path, content) for path, content in files.items()]
+    records = _records(boards, with_answers)
     api = HfApi()
     try:
         api.create_repo(repository, repo_type="dataset", private=private or None, exist_ok=True)
@@ -76,8 +74,11 @@ def push(
             raise UserError(f"{name} is public already: expected another name, or no --private")
         done = api.create_commit(
             repository,
-            operations,
-            commit_message=message or f"Leaderboard of {n} records, by memsplit {_version()}",
+            [
+                CommitOperationAdd(path, content)
+                for path, content in {**_tables(boards, with_answers), **records}.items()
+            ],
+            commit_message=message or f"Leaderboard by memsplit {_version()}",
             repo_type="dataset",
         )
     except HFValidationError as error:
@@ -85,8 +86,10 @@ def push(
     except HfHubHTTPError as error:
         raise UserError(f"{name} could not be written: {_refusal(error)}") from error
     except HTTPError as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = str(error) or type(error).__name__
         raise UserError(f"{name} could not be written: {constants.ENDPOINT} does not answer ({reason})") from error
+    except (ValueError, RuntimeError) as error:  # the hub takes no such card; a large file did not get through
+        raise UserError(f"{name} could not be written: {error}") from error
     return str(done.commit_url)
 
 
@@ -147,21 +150,25 @@ def eval_results(content: Mapping[str, Any]) -> list[EvalResult]:
     ]
 
 
-def _files(boards: Sequence[Board], with_answers: bool) -> dict[str, bytes]:
-    """What is published, by its path in the dataset."""
-    records = {entry.record.id: entry.record for board in boards for entry in board.entries}
-    files = {
+def _records(boards: Sequence[Board], with_answers: bool) -> dict[str, bytes]:
+    """The records' files, found whole, by their paths in the dataset."""
+    found: dict[str, bytes] = {}
+    for record in {entry.record.id: entry.record for board in boards for entry in board.entries}.values():
+        record.verify()
+        paths = [path for name, path in record.files().items() if name != "answers" or with_answers]
+        found |= {f"records/{path.name}": path.read_bytes() for path in (record.path, *paths)}
+    return found
+
+
+def _tables(boards: Sequence[Board], with_answers: bool) -> dict[str, bytes]:
+    """The card, and the tables in full."""
+    texts = {
         "README.md": _dataset_card(boards, with_answers),
         "leaderboard.csv": board_formats.csv(boards),
         "leaderboard.json": board_formats.as_json(boards),
         "leaderboard.html": page.html(boards),
     }
-    found = {path: text.encode() for path, text in files.items()}
-    for record in records.values():
-        record.verify()
-        paths = [path for name, path in record.files().items() if name != "answers" or with_answers]
-        found |= {f"records/{path.name}": path.read_bytes() for path in (record.path, *paths)}
-    return found
+    return {path: text.encode() for path, text in texts.items()}
 
 
 def _dataset_card(boards: Sequence[Board], with_answers: bool) -> str:

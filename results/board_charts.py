@@ -38,6 +38,14 @@ def frontier(board: Board) -> dict[str, Any] | None:
     scale = alt.Scale(type="log", scheme=alt.SchemeParams(name="viridis", extent=[0.95, 0.1]))
     if ratios and min(ratios) == max(ratios):
         scale.domain = [min(ratios) / 1.1, max(ratios) * 1.1]
+    colour = alt.Color(
+        "perplexity:Q",
+        title="perplexity ratio",
+        scale=scale,
+        legend=alt.Legend(
+            orient="bottom", gradientLength=160, gradientThickness=8, titleLimit=200, tickCount=3, format=".3~g"
+        ),
+    )
     faint = alt.when(HIDDEN).then(alt.value(0.08)).otherwise(alt.value(1))
     marks = alt.Chart(alt.NamedData("points"))
     tooltip = [alt.Tooltip(f"{name}:N", title=title) for name, title in _TOLD.items()]
@@ -49,17 +57,10 @@ def frontier(board: Board) -> dict[str, Any] | None:
         marks.mark_rule(color=MUTED, strokeWidth=1, aria=False).encode(
             x=x, y=alt.Y("y_low:Q"), y2="y_high:Q", opacity=faint
         ),
-        marks.mark_point(size=90, filled=True, stroke=INK, strokeWidth=1, opacity=1).encode(
+        marks.mark_point(invalid=None, size=90, filled=True, stroke=INK, strokeWidth=1, opacity=1).encode(
             x=x,
             y=y,
-            color=alt.Color(
-                "perplexity:Q",
-                title="perplexity ratio",
-                scale=scale,
-                legend=alt.Legend(
-                    orient="bottom", gradientLength=160, gradientThickness=8, titleLimit=200, tickCount=3, format=".3~g"
-                ),
-            ),
+            color=alt.when("datum.perplexity === null").then(alt.value(MUTED)).otherwise(colour),
             shape=alt.Shape(
                 "kind:N",
                 title=None,

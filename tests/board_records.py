@@ -58,12 +58,16 @@ def made(
     matrices: list[dict[str, Any]] = MATRICES,
     **changed: Any,
 ) -> Record:
-    """A record of an edit with that split score (value, low, high); ``None``: the suite had nothing to make one of."""
-    summary = {
-        **({**SCORED, "split_score": score} if score else {}),
-        **ALWAYS,
-        "perplexity_ratio": (ratio, ratio - 0.1, ratio + 0.1),
-    }
+    """A record of an edit with that split score (value, low, high), which is also what it removes of recitation.
+
+    ``None``: the suite had nothing to make one of.
+    """
+    scored = (
+        {**SCORED, "split_score": score, **({"recitation_removed": score} if score[0] == score[0] else {})}
+        if score
+        else {}
+    )
+    summary = {**scored, **ALWAYS, "perplexity_ratio": (ratio, ratio - 0.1, ratio + 0.1)}
     axes = {axis: {metric: value * 0.5 for metric, value in metrics.items()} for axis, metrics in BASE.items()}
     change = {
         **interval(-0.1, -0.2, 0.0),
