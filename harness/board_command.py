@@ -102,8 +102,13 @@ def _check(arguments: argparse.Namespace) -> None:
         if getattr(arguments, option) and not arguments.push:
             raise UserError(f"--{option.replace('_', '-')} says how to publish: expected --push OWNER/NAME too")
     if arguments.out is not None:
+        folder = arguments.out if name == "all" else arguments.out.parent
+        if name in ("all", "json") and folder.resolve() == arguments.store.resolve():
+            raise UserError(
+                f"--out {str(arguments.out)!r} would lie among the records of --store: expected another folder"
+            )
         try:
-            check_writable(arguments.out if name == "all" else arguments.out.parent)
+            check_writable(folder)
         except OSError as error:
             raise UserError(f"--out {str(arguments.out)!r} cannot be written to ({error.strerror})") from error
 

@@ -236,6 +236,8 @@ def test_the_command_writes_each_format_and_all(
         (["--format", "terminal", "--out", "x"], ["terminal", "no --out"]),
         (["--out", "x.foo"], ["'x.foo'", ".html", "--format"]),
         (["--model", "olmo-7b"], ["--model 'olmo-7b'", "--store"]),
+        (["--store", ".", "--out", "board.json"], ["'board.json'", "--store"]),
+        (["--store", "x/..", "--format", "all", "--out", "."], ["'.'", "--store"]),
         (["--card", "README.md"], ["--record"]),
         (["--private"], ["--private", "--push"]),
         (["--with-answers"], ["--with-answers", "--push"]),
