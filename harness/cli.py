@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NoReturn
 from ..errors import UserError
 from ..results import record
 from . import (
+    board_command,
     compare_command,
     download,
     factor_commands,
@@ -122,6 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     pack_commands.add(commands)
     mine_command.add(commands)
     spectrum_command.add(commands)
+    board_command.add(commands)
     organism = commands.add_parser("organism", help="the embedded model")
     actions = organism.add_subparsers(required=True, parser_class=Parser, metavar="ACTION")
     train = actions.add_parser(
