@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import logging
 import os
 import re
@@ -12,7 +13,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ..errors import UserError, unknown
-from ..tasks import suite
+from ..results import record
+from ..tasks import packs, suite
 from . import models, plan
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -69,13 +71,50 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_scoring(parser: argparse.ArgumentParser) -> None:
-    """What says by which items edits are scored, but their part and number."""
+def add_items(parser: argparse.ArgumentParser) -> None:
+    """What is asked and how, but of which part and how many."""
     add = parser.add_argument
     add("--suite", default="memsplit", metavar="NAME", help=f"one of {', '.join(suite.SUITES)} (default: %(default)s)")
     add("--tasks", metavar="A,B", help="only these tasks of the suite")
     add("--batch-size", type=positive, default=32, metavar="N", help="sequences a forward pass (default: %(default)s)")
     add("--seed", type=seed, default=0, help="of the intervals' resampling (default: %(default)s)")
+
+
+def add_scoring(parser: argparse.ArgumentParser) -> None:
+    """What is asked, how, and where records go."""
+    add_items(parser)
+    add = parser.add_argument
+    add("--split", default="test", metavar="PART", help="the part of the items: dev or test (default: %(default)s)")
+    add("--limit", type=positive, metavar="N", help="only the first N items of each task")
+    add(
+        "--out",
+        type=path,
+        default=Path("memsplit-results"),
+        metavar="FOLDER",
+        help="where records go (default: %(default)s)",
+    )
+
+
+def check_scoring(arguments: argparse.Namespace, edits: Sequence[str], *, write: bool = True) -> plan.Request:
+    """What is to be scored; everything is refused here that can be without loading a model.
+
+    Args:
+        arguments: the options of :func:`add_model` and :func:`add_scoring`, and others of ``plan.Request``.
+        edits: their specs.
+        write: whether records will be.
+    """
+    entry = check_model(arguments, edits)
+    tasks = arguments.tasks.split(",") if arguments.tasks is not None else []
+    plan.choose_parts(arguments.suite, tasks, entry)
+    packs.check_split(arguments.split)
+    if write:
+        record.check_writable(arguments.out)
+    given = {
+        option.name: getattr(arguments, option.name)
+        for option in dataclasses.fields(plan.Request)
+        if hasattr(arguments, option.name)
+    }
+    return plan.Request(**{**given, "edits": edits, "tasks": tasks, "device": device(arguments.device)})
 
 
 def check_model(arguments: argparse.Namespace, edits: Sequence[str]) -> models.ModelEntry:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import logging
 import os
@@ -16,21 +15,36 @@ from typing import TYPE_CHECKING, NoReturn
 
 from ..errors import UserError
 from ..results import record
-from ..tasks import packs
 from . import (
+    board_command,
     compare_command,
     download,
     factor_commands,
+    gate_command,
     listings,
     mine_command,
     models,
     pack_commands,
     plan,
     runs_command,
+    spectrum_command,
     stats_commands,
     sweep_command,
 )
-from .arguments import SPEC, Parser, add_model, add_scoring, check_model, device, path, positive, processes, quiet, seed
+from .arguments import (
+    SPEC,
+    Parser,
+    add_model,
+    add_scoring,
+    check_model,
+    check_scoring,
+    device,
+    path,
+    positive,
+    processes,
+    quiet,
+    seed,
+)
 
 if TYPE_CHECKING:
     from .runner import Report
@@ -106,9 +120,12 @@ def _parser() -> argparse.ArgumentParser:
     runs_command.add(commands)
     compare_command.add(commands)
     stats_commands.add(commands)
+    gate_command.add(commands)
     pack_commands.add(commands)
     mine_command.add(commands)
     sweep_command.add(commands)
+    spectrum_command.add(commands)
+    board_command.add(commands)
     organism = commands.add_parser("organism", help="the embedded model")
     actions = organism.add_subparsers(required=True, parser_class=Parser, metavar="ACTION")
     train = actions.add_parser(
@@ -152,15 +169,6 @@ def _add_eval(parser: argparse.ArgumentParser) -> None:
         help=f"{SPEC}; repeatable (default: kfac)",
     )
     add_scoring(parser)
-    add("--split", default="test", metavar="PART", help="the part of the items: dev or test (default: %(default)s)")
-    add("--limit", type=positive, metavar="N", help="only the first N items of each task")
-    add(
-        "--out",
-        type=path,
-        default=Path("memsplit-results"),
-        metavar="FOLDER",
-        help="where records go (default: %(default)s)",
-    )
     add(
         "--reference",
         metavar="NAME",
@@ -184,7 +192,9 @@ def _eval(arguments: argparse.Namespace) -> int:
         print("\n".join(show(arguments.suite)))
     if asked:
         return 0
-    request = _check(arguments)
+    if arguments.reference is not None:
+        models.resolve(arguments.reference)
+    request = check_scoring(arguments, arguments.edits or ["kfac"], write=not arguments.dry_run)
     quiet()
     if arguments.dry_run:
         print("\n".join(plan.describe(request)))
@@ -199,21 +209,6 @@ def _eval(arguments: argparse.Namespace) -> int:
     for line in plan.not_asked(report.skipped):
         print(line, file=sys.stderr)
     return 0
-
-
-def _check(arguments: argparse.Namespace) -> plan.Request:
-    """What is asked for; everything is refused here that can be without loading a model."""
-    edits = arguments.edits or ["kfac"]
-    entry = check_model(arguments, edits)
-    tasks = arguments.tasks.split(",") if arguments.tasks is not None else []
-    plan.choose_parts(arguments.suite, tasks, entry)
-    packs.check_split(arguments.split)
-    if arguments.reference is not None:
-        models.resolve(arguments.reference)
-    if not arguments.dry_run:
-        record.check_writable(arguments.out)
-    given = {field.name: getattr(arguments, field.name) for field in dataclasses.fields(plan.Request)}
-    return plan.Request(**{**given, "edits": edits, "tasks": tasks, "device": device(arguments.device)})
 
 
 def _export(arguments: argparse.Namespace) -> int:

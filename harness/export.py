@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from huggingface_hub import ModelCard, ModelCardData
 from safetensors import SafetensorError
 
 from ..errors import UserError
@@ -14,7 +14,7 @@ from ..files import replacing_folder
 from ..model_edits import delta_file, registry
 from ..model_edits.apply import applied
 from ..results import record
-from . import loading, models
+from . import loading, models, publish
 from .editing import Prepared, Workshop
 
 MADE = "made with memsplit"
@@ -97,7 +97,7 @@ def card(
         base_model=None if Path(loaded.entry.pretrained).is_dir() else loaded.entry.pretrained,
         library_name="transformers",
         tags=["memsplit", "weight-edit"],
-        eval_results=_results(content) if content else None,
+        eval_results=publish.eval_results(content) if content else None,
     )
     rows = "".join(f"| `{c.name}` | {c.kept} of {c.total} | {c.removed_norm:.4f} |\n" for c in prepared.changes)
     use = f"    memsplit-eval --model {loaded.entry.name} --edit delta:path={name}\n" if delta else ""
@@ -126,20 +126,3 @@ def card(
 
 def _figure(value: float | None) -> str:
     return "none" if value is None else f"{value:.4f}"
-
-
-def _results(content: Mapping[str, Any]) -> list[EvalResult]:
-    return [
-        EvalResult(
-            task_type="text-generation",
-            dataset_type="memsplit",
-            dataset_name=f"memsplit {content['suite']}",
-            dataset_config=axis,
-            dataset_revision=content["fingerprint"],
-            metric_type=metric,
-            metric_value=value,
-        )
-        for axis, metrics in content["axes"].items()
-        for metric, value in metrics.items()
-        if value is not None
-    ]

@@ -129,7 +129,7 @@ def _rows(part: suite.Part, samples: Iterable[Mapping[str, Any]]) -> list[tuple[
     rows = []
     for sample in (sample for sample in samples if sample["filter"] == part.filter):
         doc = sample["doc"]
-        cluster = _cluster(doc) or str(sample["doc_id"])
+        cluster = cluster_of(doc) or str(sample["doc_id"])
         group = str(doc.get("level") or doc.get("relation") or "")
         for metric, name in part.metrics.items():
             total, weight = sample[metric] if isinstance(sample[metric], tuple) else (sample[metric], 1)
@@ -138,7 +138,7 @@ def _rows(part: suite.Part, samples: Iterable[Mapping[str, Any]]) -> list[tuple[
     return rows
 
 
-def _cluster(doc: Mapping[str, Any]) -> str:
+def cluster_of(doc: Mapping[str, Any]) -> str:
     """What others are about too: the item's fact, or its document in its corpus; ``""`` where it stands alone."""
     if doc.get("fact") is not None:
         return f"fact {doc['fact']}"

@@ -6,14 +6,15 @@ import argparse
 import dataclasses
 import json
 import math
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..results import record
-from .arguments import path
+from ..results.store import Store
+from .runs_command import NAME, add_store
 
 if TYPE_CHECKING:
     from ..results.paired import Change, Paired
+    from ..results.record import Record
 
 
 def add(commands: Any) -> None:
@@ -24,7 +25,8 @@ def add(commands: Any) -> None:
         description="How small a change a record's items would show, and how many items (clusters, where several are "
         "about one fact or passage) a given one needs to be seen in 80 % of all cases, two-sided at 5 %.",
     )
-    parser.add_argument("record", type=path, metavar="RECORD", help="a record's JSON file")
+    parser.add_argument("record", metavar="RECORD", help=NAME)
+    add_store(parser)
     parser.add_argument(
         "--difference",
         type=_difference,
@@ -38,7 +40,7 @@ def add(commands: Any) -> None:
 
 def power(arguments: argparse.Namespace) -> int:
     """``memsplit power``."""
-    content, paired = _read(arguments.record)
+    content, paired = _read(Store(arguments.store).find(arguments.record))
     changes, needed = paired.changes(), paired.clusters_needed(arguments.difference)
     if arguments.json:
         rows = [
@@ -62,14 +64,12 @@ def _plain(change: Change) -> dict[str, Any]:
     return {name: value for name, value in dataclasses.asdict(change).items() if name != "retained"}
 
 
-def _read(file: Path) -> tuple[dict[str, Any], Paired]:
+def _read(found: Record) -> tuple[dict[str, Any], Paired]:
     """A record and its items, paired as when it was written."""
-    found = record.read(file)
     from ..results.paired import Paired
 
-    return found.content, Paired(
-        found.items("base"), found.items("edit"), found.chance, found.content["arguments"]["seed"]
-    )
+    seed = found.content["arguments"]["seed"]
+    return found.content, Paired(found.items("base"), found.items("edit"), found.chance, seed)
 
 
 def _difference(text: str) -> float:

@@ -14,7 +14,7 @@ from ..errors import UserError, unknown
 from ..model_edits import grid
 from ..results import record
 from . import models, plan
-from .arguments import add_model, add_scoring, check_model, device, path, positive, quiet, share
+from .arguments import add_items, add_model, check_model, device, path, positive, quiet, share
 
 if TYPE_CHECKING:
     from .sweep import Found, Sweep
@@ -34,7 +34,7 @@ def add(commands: Any) -> None:
     text = "score a grid of edits on the dev part, choose one, and report it once on test"
     parser = commands.add_parser("sweep", help=text, description=f"{text.capitalize()}.")
     add_model(parser)
-    add_scoring(parser)
+    add_items(parser)
     add = parser.add_argument
     add(
         "--grid",

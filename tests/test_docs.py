@@ -25,6 +25,8 @@ SMALLER = {
     "memsplit export": "--factor-tokens 1024",
     "memsplit factors collect": "--factor-tokens 1024",
     "memsplit organism train": "--steps 1",
+    "memsplit gate": "--limit 4 --factor-tokens 1024",
+    "memsplit spectrum": "--limit 4 --factor-tokens 1024",
 }
 """What is added to a command, so that it takes seconds."""
 
@@ -74,7 +76,8 @@ def test_a_pages_commands_run_one_after_the_other(
                 ["bash", "-c", f"{command} {smaller}"], capture_output=True, text=True, check=False, cwd=tmp_path
             )
             code, said = done.returncode, done.stderr[-3000:]
-        assert code == 0, (command, said)
+        expected = (0, 3) if command.startswith("memsplit gate ") else (0,)  # so few items settle nothing
+        assert code in expected, (command, said)
 
 
 def test_the_guides_edit_works(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,6 +37,7 @@ WITHIN: dict[str, set[str]] = {
     "sums": {"tensor_file"},
     "training": set(),
     "store": {"factors", "tensor_file"},
+    "bands": {"factors", "selection"},
     "curvature": {"factors", "sums", "targets"},
     "apply": {"material", "registry"},
 }

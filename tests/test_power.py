@@ -114,8 +114,10 @@ def test_bad_differences(written: Path, capsys: pytest.CaptureFixture[str], diff
 
 
 def test_bad_records(written: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["power", str(written.with_suffix(".none"))]) == 2
-    assert "cannot be read" in capsys.readouterr().err
+    store = ["--store", str(written.parent)]
+    assert cli.main(["power", "kfac-80", *store]) == 0
+    assert cli.main(["power", "kfac-8O", *store]) == 2
+    assert "did you mean 'kfac-80'" in capsys.readouterr().err
     written.write_text('{"schema": 2}')
     assert cli.main(["power", str(written)]) == 2
     assert "damaged" in capsys.readouterr().err

@@ -1,0 +1,153 @@
+"""``memsplit leaderboard``: a store's records as tables, a page, a dataset of the hub, a model card's figures."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import UserError, unknown
+from ..files import check_writable, replacing
+from ..results import store
+from .arguments import path
+
+if TYPE_CHECKING:
+    from ..results.leaderboard import Board
+
+SUFFIXES = {"markdown": ".md", "csv": ".csv", "latex": ".tex", "json": ".json", "html": ".html"}
+FORMATS = ("terminal", *SUFFIXES, "all")
+
+
+def add(commands: Any) -> None:
+    """Declare the command."""
+    parser = commands.add_parser(
+        "leaderboard",
+        help="rank a store's edits: tables, a page, a dataset of the hub",
+        description="Rank the edits of a store's records, model by model, by their split score with its interval.",
+    )
+    add = parser.add_argument
+    add(
+        "--store",
+        type=path,
+        default=store.DEFAULT,
+        metavar="FOLDER",
+        help="where the records lie (default: %(default)s)",
+    )
+    add("--model", metavar="NAME", help="only this model's; may hold * and ?")
+    add("--edit", metavar="SPEC", help="only edits that begin with this; may hold * and ?")
+    add("--suite", metavar="NAME", help="only this suite's")
+    add("--split", metavar="PART", help="only this part's: dev or test")
+    add("--fingerprint", metavar="HASH", help="only those whose suite's fingerprint begins with this")
+    add(
+        "--format",
+        metavar="NAME",
+        help=f"one of {', '.join(FORMATS)} (default: as --out ends, else terminal)",
+    )
+    add("--out", type=path, metavar="PATH", help="the file to write; with --format all, the folder")
+    add("--all-columns", action="store_true", help="show every column, not the main ones alone")
+    add("--push", metavar="OWNER/NAME", help="publish tables, page and records as this dataset of the hub")
+    add("--private", action="store_true", help="with --push: make it a private dataset")
+    add("--message", metavar="TEXT", help="with --push: of the commit")
+    add("--with-answers", action="store_true", help="with --push: publish what the models said too: recited text")
+    add("--card", type=path, metavar="PATH", help="put --record's figures into this model card (or its folder's)")
+    add("--record", metavar="NAME", help="with --card: a record's file, id, beginning of an id, or spec")
+    parser.set_defaults(command=leaderboard)
+
+
+def leaderboard(arguments: argparse.Namespace) -> int:
+    """``memsplit leaderboard``."""
+    _check(arguments)
+    records = store.Store(arguments.store)
+    if arguments.card is not None:
+        from . import publish
+
+        print(publish.write_card(arguments.card, records.find(arguments.record)))
+    if arguments.card is not None and not (arguments.push or arguments.format or arguments.out):
+        return 0
+    names = ("model", "edit", "suite", "split", "fingerprint")
+    wanted = {name: getattr(arguments, name) for name in names}
+    found = records.records(store.Wanted(**wanted))
+    if not found:
+        asked = ", ".join(f"--{name} {value!r}" for name, value in wanted.items() if value is not None)
+        which = f" of {asked}" if asked and records.paths() else ""
+        raise UserError(
+            f"no record{which} in {str(arguments.store)!r}: memsplit-eval writes them; expected --store FOLDER"
+        )
+    from ..results.leaderboard import boards
+
+    tables = boards(found)
+    if arguments.push:
+        from . import publish
+
+        options = {name: getattr(arguments, name) for name in ("private", "message", "with_answers")}
+        print(publish.push(tables, arguments.push, **options))
+    if arguments.format or arguments.out or not arguments.push:
+        _show(tables, _format(arguments), arguments.out, arguments.all_columns)
+    return 0
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """Refuse what does not go together, before anything is read."""
+    if arguments.format not in (None, *FORMATS):
+        raise unknown("format", arguments.format, FORMATS)
+    name = _format(arguments)
+    if name in ("html", "all") and arguments.out is None:
+        raise UserError(f"--format {name} writes {'files' if name == 'all' else 'a file'}: expected --out PATH")
+    if name == "terminal" and arguments.out is not None:
+        raise UserError("--format terminal writes no file: expected another, or no --out")
+    if (arguments.card is None) != (arguments.record is None):
+        raise UserError("--card PATH and --record NAME go together: expected both")
+    for option in ("private", "message", "with_answers"):
+        if getattr(arguments, option) and not arguments.push:
+            raise UserError(f"--{option.replace('_', '-')} says how to publish: expected --push OWNER/NAME too")
+    if arguments.out is not None:
+        folder = arguments.out if name == "all" else arguments.out.parent
+        if name in ("all", "json") and folder.resolve() == arguments.store.resolve():
+            raise UserError(
+                f"--out {str(arguments.out)!r} would lie among the records of --store: expected another folder"
+            )
+        try:
+            check_writable(folder)
+        except OSError as error:
+            raise UserError(f"--out {str(arguments.out)!r} cannot be written to ({error.strerror})") from error
+
+
+def _format(arguments: argparse.Namespace) -> str:
+    """The one that was asked for, or that the file's name says."""
+    if arguments.format is not None:
+        return str(arguments.format)
+    if arguments.out is None:
+        return "terminal"
+    by_suffix = {suffix: name for name, suffix in SUFFIXES.items()}
+    if arguments.out.suffix not in by_suffix:
+        raise UserError(f"--out {str(arguments.out)!r} ends in none of {', '.join(by_suffix)}: expected --format NAME")
+    return by_suffix[arguments.out.suffix]
+
+
+def _show(boards: Sequence[Board], name: str, out: Path | None, all_columns: bool) -> None:
+    from ..results import board_formats, page
+
+    makers: dict[str, Callable[[Sequence[Board], bool], str]] = {
+        "markdown": board_formats.markdown,
+        "csv": board_formats.csv,
+        "latex": board_formats.latex,
+        "json": board_formats.as_json,
+        "html": page.html,
+    }
+    if name == "terminal":
+        from rich.console import Console
+
+        console = Console()
+        width = max(console.width, 300) if all_columns else console.width
+        Console(width=width).print(board_formats.terminal(boards, all_columns, width))
+        return
+    if out is None:
+        print(makers[name](boards, all_columns), end="")
+        return
+    files = {out: name} if name != "all" else {out / f"leaderboard{end}": each for each, end in SUFFIXES.items()}
+    for file, each in files.items():
+        text = makers[each](boards, all_columns)
+        with replacing(file) as partial:
+            partial.write_text(text, encoding="utf-8")
+        print(file)

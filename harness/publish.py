@@ -1,0 +1,215 @@
+"""Publish what was measured: a store's leaderboard as a dataset of the hub, a record's figures in a model card."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml  # type: ignore[import-untyped]
+from huggingface_hub import (
+    CommitOperationAdd,
+    DatasetCard,
+    DatasetCardData,
+    EvalResult,
+    HfApi,
+    ModelCard,
+    constants,
+    get_token,
+)
+from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError: the client's, httpx or its successor
+    HfHubHTTPError,
+    HFValidationError,
+    HTTPError,
+    RepositoryNotFoundError,
+)
+
+from ..errors import UserError
+from ..files import replacing
+from ..results import board_formats, page
+from ..results.leaderboard import Board
+from ..results.record import Record
+from . import download
+
+DATASET_TYPE = "memsplit"
+"""What the figures of a card's eval results are of."""
+
+
+def push(
+    boards: Sequence[Board],
+    repository: str,
+    *,
+    private: bool = False,
+    message: str | None = None,
+    with_answers: bool = False,
+) -> str:
+    """Publish tables, page and the records that they are of, in one commit; what lies there besides is left.
+
+    Args:
+        boards: the tables.
+        repository: the dataset's name on the hub, OWNER/NAME; made if need be.
+        private: make it a private one; one that is public already is refused.
+        message: of the commit.
+        with_answers: publish what the models said too, which is recited text.
+
+    Returns:
+        The commit's address.
+
+    Raises:
+        UserError: requests are forbidden, there is no token, the hub refuses, or a record is damaged.
+    """
+    name = f"--push {repository!r}"
+    if variable := download.offline():
+        raise UserError(f"{name} asks the hub, which {variable} forbids: unset it")
+    if not get_token():
+        raise UserError(f"{name} needs a token of the hub: expected HF_TOKEN, or 'hf auth login' before")
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    records = _records(boards, with_answers)
+    api = HfApi()
+    try:
+        api.create_repo(repository, repo_type="dataset", private=private or None, exist_ok=True)
+        if private and not api.dataset_info(repository).private:
+            raise UserError(f"{name} is public already: expected another name, or no --private")
+        done = api.create_commit(
+            repository,
+            [
+                CommitOperationAdd(path, content)
+                for path, content in {**_tables(boards, with_answers), **records}.items()
+            ],
+            commit_message=message or f"Leaderboard by memsplit {_version()}",
+            repo_type="dataset",
+        )
+    except HFValidationError as error:
+        raise UserError(f"{name} is no name of the hub ({error}): expected OWNER/NAME") from error
+    except HfHubHTTPError as error:
+        raise UserError(f"{name} could not be written: {_refusal(error)}") from error
+    except HTTPError as error:
+        reason = str(error) or type(error).__name__
+        raise UserError(f"{name} could not be written: {constants.ENDPOINT} does not answer ({reason})") from error
+    except (ValueError, RuntimeError) as error:  # the hub takes no such card; a large file did not get through
+        raise UserError(f"{name} could not be written: {error}") from error
+    return str(done.commit_url)
+
+
+def write_card(path: Path, found: Record) -> Path:
+    """Put a record's figures into a model card as its eval results (``model-index``); all else of it is kept.
+
+    Figures of the same suite that it had take no part; those of other benchmarks stay.
+
+    Args:
+        path: the card, or the folder of its ``README.md``.
+        found: the record.
+
+    Raises:
+        UserError: there is no card, it cannot be read, or it says that it is of other weights.
+    """
+    file = path / "README.md" if path.is_dir() else path
+    try:
+        card = ModelCard(file.read_bytes().decode("utf-8"), ignore_metadata_errors=False)
+    except OSError as error:
+        raise UserError(
+            f"--card {str(path)!r} cannot be read ({error.strerror}): expected a model's README.md, or its folder"
+        ) from error
+    except (ValueError, yaml.YAMLError) as error:
+        raise UserError(f"the metadata of the card {file} cannot be read ({error})") from error
+    content = found.content
+    if "edited weights: `" in card.text and content["edited_weights"] not in card.text:
+        raise UserError(
+            f"--record {found.id!r} is of the weights {content['edited_weights'][:12]}, which the card {file} does not "
+            "name: expected a record of its edit"
+        )
+    ours = eval_results(content)
+    data: Any = card.data
+    names = {(result.dataset_type, result.dataset_name) for result in ours}
+    others = [result for result in data.eval_results or [] if (result.dataset_type, result.dataset_name) not in names]
+    data.eval_results = [*others, *ours]
+    data.model_name = data.model_name or file.resolve().parent.name
+    with replacing(file) as partial:
+        partial.write_bytes(str(card).encode())
+    return file
+
+
+def eval_results(content: Mapping[str, Any]) -> list[EvalResult]:
+    """The edited model's figures as a card's eval results: a benchmark a suite, a configuration an axis."""
+    return [
+        EvalResult(
+            task_type="text-generation",
+            dataset_type=DATASET_TYPE,
+            dataset_name=f"memsplit {content['suite']}",
+            dataset_config=axis,
+            dataset_split=content["arguments"]["split"],
+            dataset_revision=content["fingerprint"],
+            metric_type=metric,
+            metric_value=value,
+        )
+        for axis, metrics in content["axes"].items()
+        for metric, value in metrics.items()
+        if value is not None
+    ]
+
+
+def _records(boards: Sequence[Board], with_answers: bool) -> dict[str, bytes]:
+    """The records' files, found whole, by their paths in the dataset."""
+    found: dict[str, bytes] = {}
+    for record in {entry.record.id: entry.record for board in boards for entry in board.entries}.values():
+        record.verify()
+        paths = [path for name, path in record.files().items() if name != "answers" or with_answers]
+        found |= {f"records/{path.name}": path.read_bytes() for path in (record.path, *paths)}
+    return found
+
+
+def _tables(boards: Sequence[Board], with_answers: bool) -> dict[str, bytes]:
+    """The card, and the tables in full."""
+    texts = {
+        "README.md": _dataset_card(boards, with_answers),
+        "leaderboard.csv": board_formats.csv(boards),
+        "leaderboard.json": board_formats.as_json(boards),
+        "leaderboard.html": page.html(boards),
+    }
+    return {path: text.encode() for path, text in texts.items()}
+
+
+def _dataset_card(boards: Sequence[Board], with_answers: bool) -> str:
+    configs = [{"config_name": "leaderboard", "data_files": "leaderboard.csv", "default": True}]
+    configs.append({"config_name": "items", "data_files": "records/*.items.parquet"})
+    data = DatasetCardData(pretty_name="memsplit leaderboard", tags=["memsplit", "leaderboard"], configs=configs)
+    answers = "answers (recited text) beside them" if with_answers else "without the answers, which are recited text"
+    text = f"""---
+{data.to_yaml()}
+---
+# memsplit leaderboard
+
+Weight edits against verbatim memorization: what they remove, and what they leave of everything else. Every edit is
+scored on the same items as its base model.
+
+{board_formats.markdown(boards, all_columns=False)}
+Split score: the harmonic mean of recitation removed (1 - strict (edit) / strict (base)) and logic kept
+(chance-corrected accuracy, edit / base). Intervals are of the paired bootstrap.
+
+- `leaderboard.html`: the same with charts, and every record's settings and command; one file that needs no network.
+- `leaderboard.csv`, `leaderboard.json`: every figure in full.
+- `records/`: the records, with the scores of every item on either side, {answers}. After
+  `hf download --repo-type dataset --local-dir FOLDER REPOSITORY` they are a store:
+  `memsplit leaderboard --store FOLDER/records`.
+
+Made with memsplit {_version()}.
+"""
+    return str(DatasetCard(text, ignore_metadata_errors=False))
+
+
+def _refusal(error: HfHubHTTPError) -> str:
+    status = error.response.status_code if error.response is not None else None
+    said = " ".join((error.server_message or "").split())
+    if status == 401 and not isinstance(error, RepositoryNotFoundError):
+        return f"the hub does not take the token ({said or 401}): expected HF_TOKEN, or 'hf auth login' before"
+    if isinstance(error, RepositoryNotFoundError):
+        return "the hub has no such dataset, or none that the token may see"
+    if status == 403:
+        return f"the token may not write there ({said or 403}): expected one with the right to write"
+    return f"the hub answers {status or 'nothing'}{f' ({said})' if said else ''}"
+
+
+def _version() -> str:
+    return importlib.metadata.version("memsplit")

@@ -1,0 +1,300 @@
+"""Where memorization lives: which bands of curvature a model's texts act on, matrix by matrix."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from ..errors import UserError
+from ..model_edits import registry, spec, targets
+from ..model_edits.apply import applied
+from ..model_edits.bands import DECILES, OF_THE_SOURCE, SHARES, Band, Banded, spectrum
+from ..model_edits.factors import Factors
+from ..model_edits.targets import Target
+from ..results import paired
+from ..results import spectrum as results
+from ..results.record import Record
+from ..tasks import packs
+from . import loading, models, plan
+from .progress import track
+from .reading import batches
+from .runner import Bench
+from .spectrum_texts import KINDS, Text, kind_of, table, texts
+
+BANDS = tuple(band.name for band in OF_THE_SOURCE)
+LOW_MASS = 80
+"""Percent of the curvature mass beyond which a band by mass begins, where the model's table names no other."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What to look at.
+
+    Attributes:
+        bench: what to load and ask; its ``edits`` hold the one whose cost is measured, or none.
+        layers: ``None`` is all.
+        proj: ``None`` is the MLP's.
+        everywhere: count every position of a text, not those alone where something is asked.
+        record: a record that tells what its edit costs.
+    """
+
+    bench: plan.Request
+    layers: tuple[int, ...] | None = None
+    proj: tuple[str, ...] | None = None
+    everywhere: bool = False
+    record: Record | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What was found.
+
+    Attributes:
+        about: what was looked at, and how.
+        matrices: one row a matrix: how its curvature is spread.
+        curves: one row a point of a matrix's curve, ``layer, proj, components, count, mass``.
+        strengths: one row a text, matrix and band (see ``Measured.tidy``).
+        relative: every kind of text against clean text, and memorized passages against twins (see
+            ``Measured.relative``).
+        correlations: of what the edit costs a kind of text (see ``results.spectrum.correlations``).
+        cost: the cost by kind; empty without an edit.
+    """
+
+    about: dict[str, Any]
+    matrices: pd.DataFrame
+    curves: pd.DataFrame
+    strengths: pd.DataFrame
+    relative: pd.DataFrame
+    correlations: pd.DataFrame
+    cost: dict[str, float]
+
+    def findings(self, measure: str, against: str = "clean") -> list[results.Finding]:
+        """Of memorized passages, matrix by matrix and layer by layer."""
+        rows = self.relative[self.relative["against"] == against]
+        return list(results.findings(rows, "memorized", measure, BANDS))
+
+    def against_cost(self, measure: str) -> pd.DataFrame:
+        """``kind, band, value, low, high, cost``: relative strength on the lowest band and SKEW, and the cost."""
+        every = self.relative
+        rows = every[(every["against"] == "clean") & (every["measure"] == measure) & every["layer"].isna()]
+        rows = rows[rows["band"].isin((BANDS[-1], results.SKEW)) & rows["kind"].isin(self.cost)]
+        return (
+            rows[["kind", "band", "value", "low", "high"]]
+            .assign(cost=rows["kind"].map(self.cost))
+            .reset_index(drop=True)
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """All but the long tables."""
+        return {
+            **self.about,
+            "findings": {
+                measure: {
+                    against: [
+                        {**dataclasses.asdict(found), "verdict": found.verdict}
+                        for found in self.findings(measure, against)
+                    ]
+                    for against in dict.fromkeys(self.relative["against"])
+                }
+                for measure in results.MEASURES
+            },
+            "cost": self.cost,
+            "correlations": self.correlations.to_dict("records"),
+        }
+
+
+def run(request: Request) -> Report:
+    """Measure.
+
+    Raises:
+        UserError: the request cannot be met.
+    """
+    bench = Bench(request.bench)
+    loading.check_pack(bench.loaded, [kind for kind in KINDS if packs.find(bench.loaded.entry.pack).has(kind)])
+    found = _matrices(bench, request)
+    if request.record and request.record.content["weights"] != bench.loaded.weights:
+        raise UserError(f"the record is of other weights than {request.bench.model!r}: expected one of this model")
+    shown = [text for text in texts(bench) if text.counted(request.everywhere)]
+    bands = (*OF_THE_SOURCE, *(band for band in DECILES if band not in OF_THE_SOURCE), _beyond(bench))
+    spectra, curves, sums = [], [], []
+    factors = _factors(bench, found)
+    for layer, of_layer in _by_layer(found):
+        banded = {t.name: Banded(t.matrix(bench.loaded.model), _known(factors, t), bands) for t in of_layer}
+        for target in of_layer:
+            row, curve = _spectrum(target, factors[target.name])
+            spectra.append(row)
+            curves.append(curve)
+        sums.append(_sums(bench, banded, shown, request.everywhere, f"layer {layer}"))
+    measured = results.Measured(
+        texts=table(shown, request.everywhere),
+        matrices=pd.DataFrame(spectra),
+        bands=[band.name for band in bands],
+        ends=(bands.index(OF_THE_SOURCE[0]), bands.index(OF_THE_SOURCE[-1])),
+        sums=np.concatenate(sums, axis=1),
+    )
+    cost, changed = _cost(bench, request.record)
+    return _report(request, bench, measured, pd.concat(curves, ignore_index=True), cost, changed)
+
+
+def _report(
+    request: Request,
+    bench: Bench,
+    measured: results.Measured,
+    curves: pd.DataFrame,
+    cost: dict[str, float],
+    changed: frozenset[str],
+) -> Report:
+    seed = request.bench.seed
+    names = measured.matrices["name"]
+    together = [i for i, name in enumerate(names) if f"{name}.weight" in changed] or list(range(len(names)))
+    tables = [measured.relative("clean", together, seed)]
+    if "twins" in set(measured.texts["kind"]):
+        tables.append(measured.only(("memorized", "twins")).relative("twins", together, seed))
+    loaded = bench.loaded
+    about = {
+        "model": request.bench.model,
+        "weights": loaded.weights,
+        "pack": loaded.entry.pack,
+        "split": request.bench.split,
+        "limit": request.bench.limit,
+        "positions": "all" if request.everywhere else "asked",
+        "seed": seed,
+        "curvature": bench.workshop.curvature.arguments(_edit()),
+        "matrices": measured.matrices.to_dict("records"),
+        "texts": {
+            str(kind): {"texts": len(rows), "tokens": int(rows["tokens"].sum())}
+            for kind, rows in measured.texts.groupby("kind", sort=False)
+        },
+        "edit": _edit_name(bench, request.record),
+        "together": names[together].tolist(),
+    }
+    return Report(
+        about=about,
+        matrices=measured.matrices,
+        curves=curves,
+        strengths=measured.tidy(),
+        relative=pd.concat(tables, ignore_index=True),
+        correlations=results.correlations(tables[0], cost, seed),
+        cost=cost,
+    )
+
+
+def _edit() -> registry.Edit:
+    """Whose factors are needed: K-FAC's, of the default labels."""
+    return registry.build(spec.parse("kfac-100"))
+
+
+def _edit_name(bench: Bench, record: Record | None) -> str | None:
+    if record is not None:
+        return record.spec
+    return registry.chain_text(bench.chains[0]) if bench.chains else None
+
+
+def _matrices(bench: Bench, request: Request) -> tuple[Target, ...]:
+    model: Any = bench.loaded.model
+    n_layers = models.layer_count(model.config.to_dict())
+    layers = request.layers if request.layers is not None else range(n_layers or 1)
+    found = targets.find(model, layers, request.proj or (*targets.default_proj(model), "down"))
+    if any(target.part for target in found):
+        raise UserError(
+            f"{type(model).__name__} has experts, whose inputs are not told apart by text: expected --proj q+k+v+o"
+        )
+    return found
+
+
+def _factors(bench: Bench, found: Sequence[Target]) -> Mapping[str, Factors]:
+    curvature, edit = bench.workshop.curvature, _edit()
+    curvature.collect_missing([(edit, found)])
+    return curvature.read(curvature.arguments(edit), found)
+
+
+def _known(factors: Mapping[str, Factors], target: Target) -> Factors:
+    found = factors[target.name]
+    if not found.known:
+        raise UserError(f"{target.name} has no curvature: its inputs or gradients are all 0")
+    return found
+
+
+def _by_layer(found: Sequence[Target]) -> Iterator[tuple[int, list[Target]]]:
+    for layer in dict.fromkeys(target.layer for target in found):
+        yield layer, [target for target in found if target.layer == layer]
+
+
+def _beyond(bench: Bench) -> Band:
+    """What K-FAC at the model's percent removes."""
+    return Band(start=bench.loaded.entry.percent.get("kfac", LOW_MASS), stop=100, by="mass")
+
+
+def _spectrum(target: Target, factors: Factors) -> tuple[dict[str, Any], pd.DataFrame]:
+    """A matrix's row and its curve."""
+    found = spectrum(factors.eigenbasis)
+    about = {"layer": target.layer, "proj": target.proj}
+    holding = {f"holding_{100 * share:g}": found.holding[share] for share in SHARES}
+    row = {
+        "name": target.name,
+        **about,
+        "components": found.components,
+        "effective_rank": found.effective_rank,
+        **holding,
+    }
+    curve = pd.DataFrame(found.curve, columns=["count", "mass"])
+    return row, curve.assign(**about, components=found.components)
+
+
+@torch.inference_mode()
+def _sums(
+    bench: Bench, banded: Mapping[str, Banded], shown: Sequence[Text], everywhere: bool, label: str
+) -> np.ndarray:
+    """Σ over each text's tokens of its strengths [texts, matrices, bands, measures], in one pass over all texts."""
+    model, batch = bench.loaded.model, bench.scorer.lm.batch
+    bands = len(next(iter(banded.values())).steps)
+    sums = np.zeros((len(shown), len(banded), bands, len(results.MEASURES)))
+    chosen: tuple[list[int], list[int], list[int]] = ([], [], [])
+
+    def hook(matrix: int, one: Banded) -> Any:
+        def feed(module: Any, inputs: Any, output: Any) -> None:
+            row_n, place_n, text_n = chosen
+            strength = one.strength(inputs[0][row_n, place_n])
+            values = torch.stack(strength, dim=2).cpu().double().numpy()
+            np.add.at(sums[:, matrix], text_n, values)
+
+        return feed
+
+    with ExitStack() as stack:
+        for matrix, (name, one) in enumerate(banded.items()):
+            stack.callback(model.get_submodule(name).register_forward_hook(hook(matrix, one)).remove)
+        passes = batches([text.ids for text in shown], batch, model.device)
+        for chunk, ids in track(passes, label, len(shown), size=lambda item: len(item[0])):
+            places = [(row, place, i) for row, i in enumerate(chunk) for place in shown[i].counted(everywhere)]
+            chosen = ([p[0] for p in places], [p[1] for p in places], [p[2] for p in places])
+            model(ids, use_cache=False)
+    return sums
+
+
+def _cost(bench: Bench, record: Record | None) -> tuple[dict[str, float], frozenset[str]]:
+    """What the edit costs each kind of text, and the weights that it changes; nothing where there is no edit."""
+    rates: dict[str, paired.Key] = {}
+    for part in bench.parts:  # of several tasks about the same texts, the first
+        rates.setdefault(kind_of(part), (part.axis, next(iter(part.metrics.values()))))
+    if record is not None:
+        changed = {str(matrix["name"]) for matrix in record.content["matrices"]}
+        return results.costs(record.changes, rates), frozenset(changed)
+    if not bench.chains:
+        return {}, frozenset()
+    scorer, loaded = bench.scorer, bench.loaded
+    base = scorer.score(loaded.weights, "base")
+    prepared = bench.workshop.prepare(*bench.chains[0])
+    with applied(loaded.model, prepared.weights) as before:
+        edited = scorer.score(prepared.weights_hash, prepared.spec, before) if prepared.weights else base
+    chance = {
+        (part.axis, next(iter(part.metrics.values()))): part.chance for part in bench.parts if part.axis != "fluency"
+    }
+    changes = paired.Paired(base.items, edited.items, chance, bench.request.seed).changes()
+    return results.costs(changes, rates), frozenset(change.name for change in prepared.changes)

@@ -1,0 +1,225 @@
+"""The leaderboard page's charts, as Vega-Lite: recitation against logic, and what is left of each axis.
+
+Colours of lines and letters are the page's own (CSS variables), so that a chart follows its theme and prints in black.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from .leaderboard import Board, Entry, figure
+from .paired import Interval
+
+INK, MUTED, LINE, ACCENT = "var(--ink)", "var(--muted)", "var(--line)", "var(--accent)"
+SHAPES = {"base": "square", "edit": "circle", "control": "diamond"}
+SCORES = (0.5, 0.7, 0.9)
+"""Split scores whose lines the frontier is drawn on."""
+ROW = 18
+"""Pixels a bar."""
+HIDDEN = "indexof(hidden, datum.edit) >= 0"
+"""Whether the page's filters leave an edit out; ``hidden`` is a parameter of each chart."""
+
+
+def frontier(board: Board) -> dict[str, Any] | None:
+    """Recitation removed against logic kept, coloured by perplexity; ``None`` where no edit has both."""
+    points = [point for entry in board.entries if (point := _point(entry, board))]
+    if all(point["kind"] == "base" for point in points):
+        return None
+    import altair as alt
+
+    lowest = min(0.0, *(point["y_low"] for point in points))
+    highest = max(1.1, *(point["y_high"] for point in points))
+    leftmost = min(0.0, *(point["x"] for point in points))
+    axis = alt.Axis(tickCount=6)
+    x = alt.X("x:Q", title="recitation removed", scale=alt.Scale(domain=[leftmost, 1.02], nice=False), axis=axis)
+    y = alt.Y("y:Q", title="logic kept", scale=alt.Scale(domain=[lowest, highest], nice=False), axis=axis)
+    ratios = [point["perplexity"] for point in points if point["perplexity"]]
+    scale = alt.Scale(type="log", scheme=alt.SchemeParams(name="viridis", extent=[0.95, 0.1]))
+    if ratios and min(ratios) == max(ratios):
+        scale.domain = [min(ratios) / 1.1, max(ratios) * 1.1]
+    colour = alt.Color(
+        "perplexity:Q",
+        title="perplexity ratio",
+        scale=scale,
+        legend=alt.Legend(
+            orient="bottom", gradientLength=160, gradientThickness=8, titleLimit=200, tickCount=3, format=".3~g"
+        ),
+    )
+    faint = alt.when(HIDDEN).then(alt.value(0.08)).otherwise(alt.value(1))
+    marks = alt.Chart(alt.NamedData("points"))
+    tooltip = [alt.Tooltip(f"{name}:N", title=title) for name, title in _TOLD.items()]
+    layers = [
+        _scores(alt, x, y),
+        marks.mark_rule(color=MUTED, strokeWidth=1, aria=False).encode(
+            x=alt.X("x_low:Q"), x2="x_high:Q", y=y, opacity=faint
+        ),
+        marks.mark_rule(color=MUTED, strokeWidth=1, aria=False).encode(
+            x=x, y=alt.Y("y_low:Q"), y2="y_high:Q", opacity=faint
+        ),
+        marks.mark_point(invalid=None, size=90, filled=True, stroke=INK, strokeWidth=1, opacity=1).encode(
+            x=x,
+            y=y,
+            color=alt.when("datum.perplexity === null").then(alt.value(MUTED)).otherwise(colour),
+            shape=alt.Shape(
+                "kind:N",
+                title=None,
+                scale=alt.Scale(domain=list(SHAPES), range=list(SHAPES.values())),
+                legend=alt.Legend(orient="top", symbolFillColor=MUTED, symbolStrokeColor=INK, symbolSize=80),
+            ),
+            opacity=faint,
+            tooltip=tooltip,
+            description="told:N",
+        ),
+        _names(alt, x, y, faint),
+    ]
+    chart = alt.layer(*layers).add_params(alt.param(name="hidden", value=[]))
+    told = f"Recitation removed against logic kept. {_summary(board)}"
+    return _finished(chart.properties(height=380), told, points=points, scores=_score_lines(), named=_named(points))
+
+
+def bars(board: Board) -> list[tuple[str, dict[str, Any]]]:
+    """A chart an axis: what each edit leaves of it (1: as much as the base has); the last one the perplexity ratio."""
+    axes = list(dict.fromkeys(axis for entry in board.entries for axis in entry.axes))
+    found = []
+    for axis in axes:
+        title = axis.replace("_", " ") + (" left" if axis == "recitation" else " kept")
+        of_axis = [(entry, entry.axes[axis]) for entry in board.entries if axis in entry.axes]
+        found.append((title, _bars(title, of_axis, logarithmic=False)))
+    ratios = [(e, cell) for e in board.entries if isinstance(cell := e.cells.get("perplexity_ratio"), Interval)]
+    if any(math.isfinite(ratio.value) for _, ratio in ratios):
+        found.append(("perplexity ratio", _bars("perplexity ratio", ratios, logarithmic=True)))
+    return found
+
+
+_TOLD = {
+    "edit": "edit",
+    "rank": "rank",
+    "x_shown": "recitation removed",
+    "y_shown": "logic kept",
+    "score": "split score",
+    "ratio": "perplexity ratio",
+}
+
+
+def _point(entry: Entry, board: Board) -> dict[str, Any] | None:
+    one = Interval(value=1.0, low=1.0, high=1.0)
+    zero = Interval(value=0.0, low=0.0, high=0.0)
+    by_definition = {"recitation_removed": zero, "logic_kept": one, "perplexity_ratio": one}
+    cells = by_definition if entry.kind == "base" else entry.cells
+    x, y, ratio = (cells.get(name) for name in by_definition)
+    if not (isinstance(x, Interval) and isinstance(y, Interval) and math.isfinite(x.value + y.value)):
+        return None
+    perplexity = ratio.value if isinstance(ratio, Interval) and math.isfinite(ratio.value) else None
+    rank, score = str(entry.rank or "-"), figure(entry.score().value)
+    found = {"edit": entry.spec, "kind": entry.kind, "rank": rank, "score": score, "perplexity": perplexity}
+    for name, interval in (("x", x), ("y", y)):
+        found |= {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
+        found[f"{name}_shown"] = _shown(interval)
+    found["ratio"] = "-" if perplexity is None else figure(perplexity)
+    found["told"] = "; ".join(f"{title} {found[name]}" for name, title in _TOLD.items())
+    return found
+
+
+def _shown(interval: Interval) -> str:
+    return f"{figure(interval.value)} [{figure(interval.low)}, {figure(interval.high)}]"
+
+
+def _score_lines() -> list[dict[str, Any]]:
+    """Points of equal split score s: y = s x / (2 x - s)."""
+    lines = []
+    for score in SCORES:
+        start = score / (2 - score)
+        xs = [start + (1 - start) * i / 40 for i in range(41)]
+        lines += [{"x": at, "y": score * at / (2 * at - score), "line": f"split score {score}"} for at in xs]
+    return lines
+
+
+def _scores(alt: Any, x: Any, y: Any) -> Any:
+    """Lines of equal split score, named at x = 1."""
+    chart = alt.Chart(alt.NamedData("scores"))
+    curve = chart.mark_line(color=MUTED, strokeWidth=1, strokeDash=[2, 4], opacity=0.6, aria=False, clip=True)
+    name = chart.mark_text(align="right", dy=9, dx=-2, color=MUTED, fontSize=10, aria=False)
+    curves = curve.encode(x=x, y=y, detail="line:N")
+    return alt.layer(curves, name.encode(x=x, y=y, text="line:N").transform_filter("datum.x > 0.9999"))
+
+
+def _named(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The best points, as many as have room for their names beside them."""
+    named: list[dict[str, Any]] = []
+    for point in points:
+        if all(abs(point["y"] - other["y"]) > 0.06 or abs(point["x"] - other["x"]) > 0.4 for other in named):
+            name = point["edit"].split(":")[0]
+            named.append({**point, "name": name if len(name) <= 22 else name[:21] + "…"})
+    return named
+
+
+def _names(alt: Any, x: Any, y: Any, faint: Any) -> Any:
+    layers = []
+    for test, align, dx in (("datum.x < 0.5", "left", 9), ("datum.x >= 0.5", "right", -9)):
+        chart = alt.Chart(alt.NamedData("named")).transform_filter(test)
+        mark = chart.mark_text(align=align, dx=dx, dy=-9, fontSize=11, color=INK, aria=False)
+        layers.append(mark.encode(x=x, y=y, text="name:N", opacity=faint))
+    return alt.layer(*layers)
+
+
+def _bars(title: str, of_axis: list[tuple[Entry, Interval]], *, logarithmic: bool) -> dict[str, Any]:
+    import altair as alt
+
+    rows = [
+        {
+            "edit": entry.spec,
+            "kind": entry.kind,
+            "value": interval.value,
+            "low": interval.low,
+            "high": interval.high,
+            "shown": figure(interval.value),
+            "told": f"{entry.spec}: {title} {_shown(interval)}",
+        }
+        for entry, interval in of_axis
+        if math.isfinite(interval.value) and (interval.value > 0 or not logarithmic)
+    ]
+    order = [row["edit"] for row in rows]
+    kind = "log" if logarithmic else "linear"
+    shown = [interval for entry, interval in of_axis if entry.spec in order]
+    low = min([1.0 if logarithmic else 0.0, *(interval.low for interval in shown)])
+    high = max([1.05, *(interval.high for interval in shown)])
+    scale = alt.Scale(type=kind, domain=[low, high], nice=False)
+    x = alt.X("value:Q", title=None, scale=scale, axis=alt.Axis(tickCount=5))
+    y = alt.Y("edit:N", title=None, sort=order, axis=alt.Axis(labelLimit=150, ticks=False, domain=False))
+    faint = alt.when(HIDDEN).then(alt.value(0.12)).otherwise(alt.value(1))
+    chart = alt.Chart(alt.NamedData("rows"))
+    fill = alt.when("datum.kind == 'control'").then(alt.value(MUTED)).otherwise(alt.value(ACCENT))
+    told = {"tooltip": [alt.Tooltip("told:N", title=title)], "description": "told:N"}
+    layers = [
+        chart.mark_bar(height=9).encode(
+            x=x, x2=alt.datum(1 if logarithmic else 0), y=y, color=fill, opacity=faint, **told
+        ),
+        chart.mark_rule(color=INK, strokeWidth=1, aria=False).encode(
+            x=alt.X("low:Q", scale=scale), x2="high:Q", y=y, opacity=faint
+        ),
+        alt.Chart(alt.NamedData("base")).mark_rule(color=INK, strokeDash=[3, 3], aria=False).encode(x="one:Q"),
+    ]
+    drawn = alt.layer(*layers).add_params(alt.param(name="hidden", value=[]))
+    return _finished(
+        drawn.properties(height=ROW * len(rows)), f"{title} by edit; 1 is the base.", rows=rows, base=[{"one": 1}]
+    )
+
+
+def _summary(board: Board) -> str:
+    best = next((entry for entry in board.of("edit") if entry.rank), None)
+    return f"The first of {len(board.of('edit'))} edits is {best.spec}, {_shown(best.score())}." if best else ""
+
+
+def _finished(chart: Any, description: str, **datasets: list[dict[str, Any]]) -> dict[str, Any]:
+    """The chart as Vega-Lite, with the data that its layers name."""
+    import altair as alt
+
+    chart = chart.properties(width="container", description=description, autosize=alt.AutoSizeParams(type="fit-x"))
+    chart = chart.configure(background="transparent", font="inherit").configure_view(stroke=None)
+    chart = chart.configure_axis(
+        labelColor=MUTED, titleColor=INK, gridColor=LINE, domainColor=LINE, tickColor=LINE, titleFontWeight="normal"
+    )
+    chart = chart.configure_legend(labelColor=MUTED, titleColor=INK, titleFontWeight="normal")
+    found: dict[str, Any] = chart.to_dict()
+    return {**found, "datasets": datasets}

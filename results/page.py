@@ -1,0 +1,217 @@
+"""The leaderboard as one HTML file that asks for nothing outside itself.
+
+Charts are drawn by Vega-Lite, whose bundle is in the page, through its interpreter of expressions: the page's own rule
+(Content-Security-Policy) allows the one script whose hash it names, no ``eval``, and no request.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+import importlib.metadata
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from .board_formats import RULE, shown
+from .leaderboard import KINDS, Board, Column, Entry, figure
+from .paired import Change, Interval, Key
+
+FOLDER = Path(__file__).parent / "page"
+
+
+def html(boards: Sequence[Board], all_columns: bool = False) -> str:
+    """The page.
+
+    Args:
+        boards: its tables.
+        all_columns: show them from the beginning; a reader can show them at any time.
+    """
+    import jinja2
+    from markupsafe import Markup
+
+    from . import board_charts
+
+    parts: list[dict[str, Any]] = []
+    charts: dict[str, Any] = {}
+    for n, board in enumerate(boards, 1):
+        name = f"board-{n}"
+        frontier, bars = board_charts.frontier(board), board_charts.bars(board)
+        charts |= {f"{name}-frontier": frontier} if frontier else {}
+        charts |= {f"{name}-bars-{i}": chart for i, (_, chart) in enumerate(bars)}
+        parts.append(
+            {
+                "id": name,
+                "board": board,
+                "kinds": [kind for kind in KINDS if board.of(kind)],
+                "methods": sorted({entry.method for entry in board.entries} - {""}),
+                "table": Markup(_table(board, name, all_columns)),  # noqa: S704  its cells are escaped
+                "frontier": frontier,
+                "bars": bars,
+                "records": [_record(board, entry, name) for entry in board.entries if entry.kind != "base"],
+            }
+        )
+    script = _script()
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    loader = jinja2.FileSystemLoader(FOLDER)
+    environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined)
+    return environment.get_template("page.html").render(
+        boards=parts,
+        rule=RULE,
+        all_columns=all_columns,
+        version=importlib.metadata.version("memsplit"),
+        style=Markup((FOLDER / "style.css").read_text("utf-8")),  # noqa: S704  ours
+        script=Markup(script),  # noqa: S704  ours, and the charts' library
+        script_hash=f"sha256-{digest}",
+        charts=Markup(_data(charts)),  # noqa: S704  no < in it
+    )
+
+
+@functools.cache
+def _script() -> str:
+    """The charts' library and the page's own script, as one."""
+    import vl_convert
+
+    bundle: str = vl_convert.javascript_bundle((FOLDER / "page.js").read_text("utf-8"))
+    assert "</script" not in bundle, "the bundle ends its own element"
+    return bundle
+
+
+def _data(value: object) -> str:
+    """JSON that no browser takes for the end of a script."""
+    return json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def _table(board: Board, name: str, all_columns: bool) -> str:
+    import pandas as pd
+    from markupsafe import escape
+    from pandas.io.formats.style import Styler
+
+    columns = {column.key: column for column in board.columns}
+    titles = {"rank": "rank", "edit": "edit", **{key: column.heading for key, column in columns.items()}}
+    rows = [[entry, entry, *(entry.cells.get(key, math.nan) for key in columns)] for entry in board.entries]
+    styler = Styler.from_custom_template([str(FOLDER)], html_table="table.html")(
+        pd.DataFrame(rows, columns=list(titles), dtype=object)
+    )
+    styler = styler.hide(axis="index").set_caption(str(escape(board.title)))
+    styler = styler.format_index(
+        lambda key: str(escape(titles[key]).replace(" ↑", "\u00a0↑").replace(" ↓", "\u00a0↓")), axis="columns"
+    )
+    styler = styler.format(
+        {
+            "rank": _rank,
+            "edit": lambda entry: _edit(entry, name),
+            **{key: functools.partial(_cell, column) for key, column in columns.items()},
+        }
+    )
+    classes = ["number", "", *map(_class, columns.values())]
+    kinds = [entry.kind for entry in board.entries]
+    html: str = styler.to_html(doctype_html=False, classes=classes, kinds=kinds, all_columns=all_columns)
+    return html
+
+
+def _rank(entry: Entry) -> str:
+    return "" if entry.kind != "edit" else f'<data value="{entry.rank or ""}">{entry.rank or "-"}</data>'
+
+
+def _edit(entry: Entry, name: str) -> str:
+    from markupsafe import Markup
+
+    if entry.kind == "base":
+        return '<span data-edit="base" data-method="">base</span>'
+    link = Markup('<a href="#{}" data-edit="{}" data-method="{}">{}</a>{}')
+    note = Markup(" <small>control</small>") if entry.kind == "control" else ""
+    return str(link.format(_anchor(entry, name), entry.spec, entry.method, _breakable(entry.spec), note))
+
+
+def _breakable(spec: str) -> str:
+    """The spec as HTML that breaks a line where one of its parts ends."""
+    from markupsafe import Markup, escape
+
+    return Markup("<wbr>").join(escape(part) for part in re.split("(?<=[:,+])", spec))
+
+
+def _cell(column: Column, cell: Interval | float) -> str:
+    """The figure, which sorts by ``value``, and its interval."""
+    value = cell.value if isinstance(cell, Interval) else cell
+    text, *interval = shown(cell, column)
+    data = f'<data value="{"" if math.isnan(value) else repr(float(value))}">{text}</data>'
+    return data + "".join(f" <small>{part}</small>" for part in interval)
+
+
+def _class(column: Column) -> str:
+    words = ["number", column.better, "" if column.main else "more", "score" if column.key == "split_score" else ""]
+    return " ".join(filter(None, words))
+
+
+def _anchor(entry: Entry, name: str) -> str:
+    """Of a record's section: an edit may stand in several tables, a record in one."""
+    return f"{name}-{entry.record.id.rpartition('-')[2]}"
+
+
+def _record(board: Board, entry: Entry, name: str) -> dict[str, Any]:
+    """What a record's section says."""
+    content = entry.record.content
+    standing = "Control, not ranked" if entry.kind == "control" else f"Rank {entry.rank}" if entry.rank else "No rank"
+    summary = []
+    for column in board.columns:
+        cell = entry.cells.get(column.key)
+        if isinstance(cell, Interval):
+            text, *interval = shown(cell, column)
+            summary.append((column.title, text, "".join(interval)))
+    return {
+        "id": _anchor(entry, name),
+        "name": entry.record.id,
+        "spec": entry.spec,
+        "standing": standing,
+        "command": content["command"],
+        "summary": summary,
+        "settings": [(key, value) for key, value in _settings(content) if value not in ("", None)],
+        "figures": [_figures(key, change) for key, change in entry.record.changes.items()],
+        "matrices": [
+            (matrix["name"], f"{matrix['kept']:,}", f"{matrix['total']:,}", figure(matrix["removed_norm"]))
+            for matrix in content["matrices"]
+        ],
+    }
+
+
+def _settings(content: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    yield "model", content["model"]
+    for key in ("pretrained", "revision", "parameters", "weights", "edited_weights", "dtype", "fingerprint"):
+        value = content.get(key)
+        yield key.replace("_", " "), f"{value:,}" if isinstance(value, int) else value or ""
+    for n, step in enumerate(content["steps"], 1):
+        name = f"step {n}" if len(content["steps"]) > 1 else "edit"
+        yield name, _words({key: value for key, value in step.items() if value is not None})
+    for factors in content.get("factors") or ():
+        yield (
+            "curvature",
+            _words({key: factors[key] for key in factors if key in ("corpus", "tokens", "length", "seed")}),
+        )
+    passed = {key: value for key, value in content["arguments"].items() if value not in (None, False, [], "")}
+    yield "arguments", _words(passed)
+    yield "tasks", ", ".join(f"{task} ({about['n']})" for task, about in content["tasks"].items())
+    yield "not asked", ", ".join(skipped["task"] for skipped in content.get("skipped") or ())
+    yield "seconds", _words({phase: round(value, 1) for phase, value in content["seconds"].items()})
+    yield "hardware", _words(content.get("hardware") or {})
+    yield "versions", _words(content["versions"])
+    yield "created", content["created"]
+
+
+def _words(values: Mapping[str, Any]) -> str:
+    return ", ".join(
+        f"{key} {'+'.join(map(str, value)) if isinstance(value, list | tuple) else value}"
+        for key, value in values.items()
+    )
+
+
+def _figures(key: Key, change: Change) -> tuple[str, ...]:
+    axis, metric = key
+    moved = "-" if math.isnan(change.value) else f"{change.value:+.3f} [{change.low:+.3f}, {change.high:+.3f}]"
+    kept = figure(change.retained.value) if change.retained else "-"
+    p = "<0.001" if change.p_holm < 0.001 else figure(change.p_holm)
+    return axis.replace("_", " "), metric, figure(change.base), figure(change.edited), moved, kept, p, str(change.n)

@@ -1,0 +1,141 @@
+const charts = JSON.parse(document.getElementById("charts").textContent);
+const views = new Map();
+const unseen = new Set();
+
+for (const element of document.querySelectorAll("[data-chart]")) {
+  vegaEmbed(element, charts[element.dataset.chart], {
+    actions: false,
+    ast: true,
+    defaultStyle: false,
+    renderer: "svg",
+    tooltip: { disableDefaultStyle: true },
+  }).then(({ view }) => {
+    views.set(element, view);
+    const hidden = element.closest(".one-board").hiddenEdits;
+    if (hidden) view.signal("hidden", hidden).runAsync();
+    element.dataset.drawn = "";
+  }, (error) => {
+    element.textContent = "This chart could not be drawn: " + error.message;
+    console.error(error);
+  });
+}
+
+const theme = document.getElementById("theme");
+const prefersDark = matchMedia("(prefers-color-scheme: dark)");
+function isDark() {
+  const chosen = document.documentElement.dataset.theme;
+  return chosen ? chosen === "dark" : prefersDark.matches;
+}
+function nameTheme() {
+  theme.textContent = isDark() ? "Light theme" : "Dark theme";
+}
+theme.hidden = false;
+theme.addEventListener("click", () => {
+  document.documentElement.dataset.theme = isDark() ? "light" : "dark";
+  nameTheme();
+});
+prefersDark.addEventListener("change", nameTheme);
+nameTheme();
+
+function valueOf(row, column) {
+  const cell = row.cells[column];
+  const data = cell.querySelector("data");
+  if (data) return data.value === "" ? null : Number(data.value);
+  return cell.textContent.trim() || null;
+}
+
+function compare(a, b) {
+  return typeof a === "number" && typeof b === "number" ? a - b : String(a).localeCompare(String(b), "en", { numeric: true });
+}
+
+function sort(table, column, direction) {
+  for (const body of table.tBodies) {
+    const rows = [...body.rows].map((row) => [valueOf(row, column), row]);
+    rows.sort(([a], [b]) => (a === null) - (b === null) || (a === null ? 0 : direction * compare(a, b)));
+    body.append(...rows.map(([, row]) => row));
+  }
+}
+
+for (const table of document.querySelectorAll("table.board")) {
+  const headers = [...table.tHead.rows[0].cells];
+  for (const [column, header] of headers.entries()) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.append(...header.childNodes);
+    header.append(button);
+    button.addEventListener("click", () => {
+      const before = header.getAttribute("aria-sort");
+      const first = header.classList.contains("higher") ? "descending" : "ascending";
+      const other = first === "ascending" ? "descending" : "ascending";
+      const now = before === first ? other : first;
+      for (const each of headers) each.removeAttribute("aria-sort");
+      header.setAttribute("aria-sort", now);
+      sort(table, column, now === "ascending" ? 1 : -1);
+    });
+  }
+  headers[0].setAttribute("aria-sort", "ascending");
+}
+
+function apply(form) {
+  const board = form.closest(".one-board");
+  const table = board.querySelector("table.board");
+  const { text, kind, method, all } = form.elements;
+  const wanted = text.value.trim().toLowerCase();
+  const hidden = [];
+  let shown = 0;
+  let total = 0;
+  for (const body of table.tBodies) {
+    for (const row of body.rows) {
+      const edit = row.querySelector("[data-edit]").dataset;
+      const fits =
+        (!wanted || edit.edit.toLowerCase().includes(wanted)) &&
+        (!kind.value || body.className === kind.value) &&
+        (!method.value || edit.method === method.value);
+      row.hidden = !fits;
+      total += 1;
+      shown += fits;
+      if (!fits) hidden.push(edit.edit);
+    }
+  }
+  table.classList.toggle("all", all.checked);
+  form.querySelector("output").textContent = shown === total ? `${total} rows` : `${shown} of ${total} rows`;
+  board.hiddenEdits = hidden;
+  for (const [element, view] of views) if (board.contains(element)) view.signal("hidden", hidden).runAsync();
+}
+
+for (const form of document.querySelectorAll("form.filters")) {
+  form.hidden = false;
+  form.addEventListener("submit", (event) => event.preventDefault());
+  form.addEventListener("input", () => apply(form));
+  form.addEventListener("reset", () => setTimeout(apply, 0, form));
+  apply(form);
+}
+
+for (const button of document.querySelectorAll("button.copy")) {
+  const text = button.previousElementSibling;
+  button.hidden = false;
+  button.addEventListener("click", async () => {
+    try {
+      await navigator.clipboard.writeText(text.textContent);
+      button.textContent = "Copied";
+    } catch {
+      getSelection().selectAllChildren(text);
+      button.textContent = "Selected";
+    }
+    setTimeout(() => { button.textContent = "Copy"; }, 2000);
+  });
+}
+
+function open(element) {
+  for (let at = element; at; at = at.parentElement) if (at.tagName === "DETAILS") at.open = true;
+}
+addEventListener("beforeprint", () => {
+  for (const details of document.querySelectorAll("details:not([open])")) {
+    unseen.add(details);
+    open(details);
+  }
+});
+addEventListener("afterprint", () => {
+  for (const details of unseen) details.open = false;
+  unseen.clear();
+});

@@ -1,0 +1,188 @@
+"""``memsplit spectrum`` on the organism: its files, its figures against the model's own inputs, and what it refuses."""
+
+import dataclasses
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+
+from memsplit.harness import runner, spectrum
+from memsplit.harness.loading import LoadedModel
+from memsplit.harness.plan import Request
+from memsplit.model_edits.bands import BOTTOM_HALF
+from memsplit.model_edits.store import FactorStore
+from memsplit.results import record
+from memsplit.results.record import Record
+from memsplit.tasks import packs
+
+from .conftest import SMALL
+from .running import memsplit, refused
+
+TABLES = ("matrices", "curves", "strengths", "relative", "costs", "correlations")
+TASKS = "memsplit_recitation,memsplit_facts_closed,memsplit_arithmetic_addition,memsplit_logic_chain"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict[str, Any]]:
+    """The command run once: its cache, its folder, and what it printed."""
+    tmp = tmp_path_factory.mktemp("spectrum")
+    settings = ("--factor-tokens", SMALL, "--limit", 8, "--layers", "2-3", "--tasks", TASKS, "--edit", "kfac")
+    done = memsplit("spectrum", *settings, "--out", tmp / "out", "--json", cache=tmp / "cache")
+    assert done.returncode == 0, done.stderr
+    return tmp / "cache", tmp / "out", json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def tables(made: tuple[Path, Path, dict[str, Any]]) -> dict[str, pd.DataFrame]:
+    return {name: pd.read_parquet(made[1] / f"{name}.parquet") for name in TABLES}
+
+
+def test_files_are_whole(made: tuple[Path, Path, dict[str, Any]]) -> None:
+    _, out, printed = made
+    figures = {"mass", "bands", "bands_twins", "kinds", "cost"}
+    expected = {f"{name}.{kind}" for name in figures for kind in ("svg", "png")}
+    expected |= {"spectrum.html", "spectrum.json", *(f"{name}.parquet" for name in TABLES)}
+    assert {path.name for path in out.iterdir()} == expected
+    assert json.loads((out / "spectrum.json").read_text()) == printed
+    for name in figures:
+        assert (out / f"{name}.svg").read_text().startswith("<svg")
+        assert (out / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_page_asks_for_nothing(made: tuple[Path, Path, dict[str, Any]]) -> None:
+    page = (made[1] / "spectrum.html").read_text()
+    assert not re.findall(r"<(?:script|link|img|iframe)[^>]*(?:src|href)=", page.split("<script", 1)[0])
+    assert not re.findall(r"<script[^>]*\bsrc=", page)
+    assert not re.findall(r"<link\b", page)
+    chromium = shutil.which("chromium")
+    if not chromium:
+        pytest.skip("no Chromium: the page is looked at as text alone")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        tab = browser.new_page()
+        asked: list[str] = []
+        faults: list[str] = []
+        tab.on("request", lambda request: asked.append(request.url))
+        tab.on("pageerror", lambda error: faults.append(str(error)))
+        tab.goto((made[1] / "spectrum.html").as_uri())
+        tab.wait_for_selector("#vis canvas, #vis svg")
+        browser.close()
+    assert not faults
+    assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
+
+
+def test_what_is_counted(tables: dict[str, pd.DataFrame]) -> None:
+    texts = tables["strengths"].drop_duplicates(["kind", "text"]).groupby("kind")["tokens"].agg(["size", "min", "max"])
+    assert texts.loc["memorized"].tolist() == texts.loc["twins"].tolist() == texts.loc["clean"].tolist() == [8, 48, 48]
+    assert set(texts.index) == {
+        *("memorized", "twins", "clean"),
+        *("memsplit_facts_closed", "memsplit_arithmetic_addition", "memsplit_logic_chain"),
+    }
+    assert texts.loc["memsplit_facts_closed"].tolist() == [8, 1, 1]
+    assert texts.loc["memsplit_arithmetic_addition", "max"] <= 3
+    assert len(tables["strengths"]) == 6 * 8 * 6 * 14
+    assert set(tables["strengths"]["layer"]) == {2, 3}
+
+
+def test_the_summary_is_of_the_tables(made: tuple[Path, Path, dict[str, Any]], tables: dict[str, pd.DataFrame]) -> None:
+    printed, relative = made[2], tables["relative"]
+    found = {(one["layer"], one["proj"]): one for one in printed["findings"]["read"]["clean"]}
+    assert list(found) == [(layer, proj) for layer in (2, 3) for proj in ("gate", "up", "down", "all")]
+    rows = relative[(relative["kind"] == "memorized") & (relative["against"] == "clean") & (relative["layer"] == 3)]
+    one = rows[(rows["proj"] == "down") & (rows["measure"] == "read") & (rows["band"] == BOTTOM_HALF.name)].iloc[0]
+    assert found[3, "down"]["bottom"] == pytest.approx([one["value"], one["low"], one["high"]])
+    assert found[3, "all"]["verdict"] == "holds"
+    assert set(printed["cost"]) == {"memorized", *(task for task in TASKS.split(",") if "recitation" not in task)}
+    assert printed["cost"]["memorized"] == 1
+    assert printed["edit"] == "kfac-80:layers=2-3,proj=up"
+    assert printed["together"] == [f"model.layers.{layer}.mlp.up_proj" for layer in (2, 3)]
+    assert tables["costs"].set_index("kind")["cost"].to_dict() == pytest.approx(printed["cost"])
+    assert (tables["correlations"]["n"] == 4).all()
+
+
+@pytest.mark.parametrize("everywhere", [False, True])
+def test_strengths_are_of_the_models_own_inputs(
+    everywhere: bool,
+    made: tuple[Path, Path, dict[str, Any]],
+    organism: LoadedModel,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of one passage, from the projection's input at each place, one place and band at a time."""
+    monkeypatch.setenv("MEMSPLIT_CACHE", str(made[0]))
+    asked = Request(model="olmo-tiny", edits=[], limit=2, factor_tokens=SMALL, tasks=["memsplit_twins"])
+    report = spectrum.run(spectrum.Request(bench=asked, layers=(3,), proj=("down",), everywhere=everywhere))
+    passage = packs.find("olmo-tiny").rows("memorized", "test")[1]
+    name = "model.layers.3.mlp.down_proj"
+    kept: dict[str, torch.Tensor] = {}
+    hook = organism.model.get_submodule(name).register_forward_hook(lambda m, i, o: kept.update(a=i[0][0], y=o[0]))
+    with torch.inference_mode():
+        organism.model(torch.tensor([passage["prefix_ids"] + passage["suffix_ids"]]))
+    hook.remove()
+    factors = FactorStore(made[0] / "factors").load(report.about["curvature"], name)
+    basis = factors.eigenbasis
+    value_n, place_n = (basis.lam_o[:, None].double() * basis.mu_i.double()).flatten().sort(descending=True)
+    mask = torch.zeros(len(value_n), dtype=torch.bool)
+    mask[place_n[len(value_n) // 2 :]] = True
+    mask = mask.reshape(len(factors.ggT), -1)
+    weight = organism.model.get_parameter(f"{name}.weight").detach()
+    part = basis.U_oo @ (basis.U_oo.T @ weight @ basis.V_ii * mask) @ basis.V_ii.T
+    places = range(0 if everywhere else 63, 111)
+    components = mask.sum(0).float()
+    read = [float((basis.V_ii.T @ kept["a"][t]).abs() @ components / components.sum()) for t in places]
+    write = [float((part @ kept["a"][t]).norm()) for t in places]
+    share = [(w / float(kept["y"][t].norm())) ** 2 for w, t in zip(write, places, strict=True)]
+    rows = report.strengths
+    one = rows[(rows["text"] == passage["id"]) & (rows["band"] == BOTTOM_HALF.name)].iloc[0]
+    assert one["tokens"] == len(places)
+    for measure, values in (("read", read), ("write", write), ("share", share)):
+        assert one[measure] == pytest.approx(sum(values) / len(values), rel=1e-3), measure
+
+
+def test_a_record_tells_the_same_cost(
+    made: tuple[Path, Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEMSPLIT_CACHE", str(made[0]))
+    asked = Request(
+        model="olmo-tiny", edits=["kfac"], limit=8, factor_tokens=SMALL, tasks=TASKS.split(","), out=tmp_path
+    )
+    (written,) = runner.run(asked).records
+    told, bench = record.read(written.path), dataclasses.replace(asked, edits=[])
+    report = spectrum.run(spectrum.Request(bench=bench, layers=(1, 2), proj=("up",), record=told))
+    assert report.cost == pytest.approx(made[2]["cost"])
+    assert report.about["edit"] == made[2]["edit"]
+    assert report.about["together"] == ["model.layers.2.mlp.up_proj"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--layers", "x"], ["'x'", "0+2-3"]),
+        (["--layers", "4"], ["layer 4", "0-3"]),
+        (["--proj", "gaet"], ["'gaet'", "'gate'"]),
+        (["--measure", "reed"], ["'reed'", "'read'"]),
+        (["--positions", "al"], ["'al'", "'all'"]),
+        (["--tasks", "memsplit_logic"], ["memsplit_logic"]),
+        (["--split", "tset"], ["'tset'", "'test'"]),
+        (["--edit", "kfca"], ["'kfca'", "'kfac'"]),
+        (["--edit", "kfac", "--record", "r.json"], ["--edit", "--record"]),
+        (["--record", "none.json"], ["none.json"]),
+        (["--pack", "world"], ["'world'", "memorized.jsonl", "--pack"]),
+    ],
+)
+def test_refused(arguments: list[str], words: list[str], tmp_path: Path) -> None:
+    done = memsplit("spectrum", *arguments, "--out", tmp_path / "out", cache=tmp_path / "cache")
+    refused(done, words)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_record_of_another_model_is_refused(tmp_path: Path) -> None:
+    bench = Request(model="olmo-tiny", edits=[], limit=1, factor_tokens=SMALL, tasks=["memsplit_twins"])
+    with pytest.raises(Exception, match="other weights"):
+        spectrum.run(spectrum.Request(bench=bench, layers=(0,), record=Record(tmp_path, {"weights": "0" * 64})))
