@@ -59,7 +59,7 @@ class Report:
                     "axes": content["axes"],
                     "summary": {name: i["value"] for name, i in content["summary"].items()},
                     "risk": content["risk"]["edit"],
-                    "seconds": sum(v for k, v in content["seconds"].items() if k != "base"),
+                    "seconds": sum(found.seconds.values()),
                     "record": str(found.path),
                 }
                 for found, content in contents

@@ -16,8 +16,8 @@ from ..results.frontier import Bounds, Choice, Row
 from ..results.paired import Interval
 from ..results.record import Record
 from ..results.store import Store
-from .board import Board
 from .plan import Request
+from .sweep_view import View
 from .workers import Engine, Identity
 
 REPORT = "report"
@@ -109,7 +109,7 @@ def _dev(
     aside = [] if baseline is None or baseline in specs else [baseline]
     total = (sweep.trials or 0) + len(aside) if searched else len(swept)
     rows: dict[str, Row] = {}
-    board = Board(total, sweep.bounds)
+    view = View(total, sweep.bounds)
     ready = False
 
     def evaluate(asked: Sequence[str]) -> Iterator[Row]:
@@ -120,17 +120,17 @@ def _dev(
                 yield add(written[spec], new=False)
         if missing and not ready:
             engine.prepare(swept)
-            board.restart()
+            view.restart()
             ready = True
         for found in engine.evaluate(missing):
             yield add(found, new=True)
 
     def add(found: Record, *, new: bool) -> Row:
         rows[found.spec] = row = Row.of(found)
-        board.add(row, new=new)
+        view.add(row, new=new)
         return row
 
-    with board.shown():
+    with view.shown():
         if searched:
             from .tuning import Search
 

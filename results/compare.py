@@ -13,7 +13,7 @@ from rapidfuzz.distance import Levenshtein
 
 from ..errors import UserError
 from . import significance
-from .paired import Change, Interval, Key, Paired, interval
+from .paired import Change, Interval, Key, Paired, differences, interval
 from .record import Record
 
 FLIPS = ["task", "metric", "item", "before", "after", "prompt", "gold", "first", "other"]
@@ -188,9 +188,8 @@ def _differences(
     first: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]
 ) -> dict[str, tuple[Interval, Interval, Interval]]:
     return {
-        name: (interval(first[name]), interval(other[name]), interval(other[name] - first[name]))
-        for name in first
-        if name in other
+        name: (interval(first[name]), interval(other[name]), difference)
+        for name, difference in differences(other, first).items()
     }
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from . import record
-from .paired import KEPT, Interval, Paired, interval
+from .paired import KEPT, Interval, Paired, differences
 from .record import Record
 
 SIGNS = {"recitation_removed": 1, "logic_kept": 1, "perplexity_ratio": -1}
@@ -48,16 +48,14 @@ class Row:
     @classmethod
     def of(cls, found: Record) -> Row:
         """The row of a record."""
-        content = found.content
-        kept, total = (sum(matrix[key] for matrix in content["matrices"]) for key in ("kept", "total"))
         return cls(
             spec=found.spec,
             path=found.path,
             summary=found.summary,
-            control=bool(content["control"]),
-            removed=1 - kept / total if total else math.nan,
-            dials=tuple(step["dial"] for step in content["steps"]),
-            seconds=sum(value for key, value in content["seconds"].items() if key != "base"),
+            control=found.is_control,
+            removed=found.components_removed,
+            dials=tuple(step["dial"] for step in found.content["steps"]),
+            seconds=sum(found.seconds.values()),
         )
 
     def figure(self, name: str) -> float:
@@ -85,12 +83,7 @@ class Row:
 
 def lead(first: Row, other: Row) -> dict[str, Interval]:
     """Each summary figure of an edit less another's of the same items and seed, paired: on the same resamples."""
-    return _lead(first.draws(), other.draws())
-
-
-def _lead(mine: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray]) -> dict[str, Interval]:
-    with np.errstate(invalid="ignore"):  # infinite perplexities
-        return {name: interval(mine[name] - theirs[name]) for name in mine if name in theirs}
+    return differences(first.draws(), other.draws())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,7 +172,7 @@ def _tied(best: Row, fit: Sequence[Row]) -> list[Row]:
     """The best, and those that are near it and that it does not lead for certain; only their items are read."""
     draws, least = best.draws(), best.figure("split_score") - TIE
     near = [row for row in fit if row.figure("split_score") >= least]
-    return [row for row in near if row is best or not _lead(draws, row.draws())["split_score"].low > 0]
+    return [row for row in near if row is best or not differences(draws, row.draws())["split_score"].low > 0]
 
 
 def _none(known: Sequence[Row], bounds: Bounds) -> str:

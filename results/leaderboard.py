@@ -215,8 +215,7 @@ def _board(records: Sequence[Record]) -> Board:
     edits: list[Entry] = []
     controls: list[Entry] = []
     for found in newest.values():
-        is_control = found.content["control"] or found.spec == "none"
-        (controls if is_control else edits).append(_entry(found, "control" if is_control else "edit"))
+        (controls if found.is_control else edits).append(_entry(found))
     ranked = [
         dataclasses.replace(entry, rank=rank)
         for entry, rank in zip(edits, ranks([entry.score() for entry in edits]), strict=True)
@@ -235,21 +234,21 @@ def _order(entry: Entry) -> tuple[float, float, float, str]:
     return math.inf if entry.rank is None else entry.rank, math.inf if math.isnan(value) else -value, ppl, entry.spec
 
 
-def _entry(found: Record, kind: str) -> Entry:
+def _entry(found: Record) -> Entry:
     content, summary = found.content, found.summary
     changes = found.changes
     left = {axis: of_it for axis in content["axes"] if (of_it := _left(content, changes, summary, axis))}
     kept = {f"{axis}_kept": of_it for axis, of_it in left.items() if axis not in RECITED}
-    seconds = {phase: float(content["seconds"].get(phase, 0)) for phase in PHASES}
+    seconds = found.seconds
     cells: dict[str, Cell] = {
         **kept,
         **summary,
         **dict(_headlines(content["axes"])),
-        **_size(content["matrices"]),
+        **_size(found),
         **{f"seconds_{phase}": value for phase, value in seconds.items()},
         "seconds": sum(seconds.values()),
     }
-    return Entry(kind=kind, record=found, cells=cells, axes=left)
+    return Entry(kind="control" if found.is_control else "edit", record=found, cells=cells, axes=left)
 
 
 def _left(
@@ -276,14 +275,13 @@ def _headlines(axes: Mapping[str, Mapping[str, float | None]]) -> Iterator[tuple
         yield f"{axis}/{name}", math.nan if value is None else value
 
 
-def _size(matrices: Sequence[Mapping[str, Any]]) -> dict[str, Cell]:
+def _size(found: Record) -> dict[str, Cell]:
     """The share of components removed, all matrices together, and the mean over matrices of ‖W - W'‖ / ‖W‖."""
-    total = sum(matrix["total"] for matrix in matrices)
-    if not total:
+    matrices = found.content["matrices"]
+    if math.isnan(found.components_removed):
         return {}
-    removed = sum(matrix["total"] - matrix["kept"] for matrix in matrices)
     norm = sum(matrix["removed_norm"] for matrix in matrices) / len(matrices)
-    return {"components_removed": removed / total, "norm_removed": norm}
+    return {"components_removed": found.components_removed, "norm_removed": norm}
 
 
 def _columns(records: Sequence[Record]) -> list[Column]:

@@ -258,6 +258,12 @@ def _ratio(edited: np.ndarray, base: np.ndarray) -> np.ndarray:
         return np.where(base > 0, edited / base, np.nan)
 
 
+def differences(mine: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray]) -> dict[str, Interval]:
+    """Of each summary figure that both have, mine - theirs, on the same resamples (see ``Paired.summary_draws``)."""
+    with np.errstate(invalid="ignore"):  # infinite perplexities
+        return {name: interval(mine[name] - theirs[name]) for name in mine if name in theirs}
+
+
 def interval(draws: np.ndarray) -> Interval:
     """The percentile interval of draws.
 

@@ -54,6 +54,22 @@ class Record:
         return str(self.content["spec"])
 
     @property
+    def is_control(self) -> bool:
+        """Whether the edit is what others are measured against, or none."""
+        return bool(self.content["control"]) or self.spec == "none"
+
+    @property
+    def components_removed(self) -> float:
+        """Σ (total - kept) / Σ total over all matrices of all steps; nan where they have no components."""
+        kept, total = (sum(matrix[key] for matrix in self.content["matrices"]) for key in ("kept", "total"))
+        return 1 - kept / total if total else math.nan
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """What the edit took by phase, the base's scoring apart: ``curvature``, ``edit``, ``suite``."""
+        return {phase: float(value) for phase, value in self.content["seconds"].items() if phase != "base"}
+
+    @property
     def changes(self) -> dict[Key, Change]:
         """Every metric's change by (axis, metric)."""
         from .paired import Change

@@ -22,7 +22,7 @@ BEST, LAST = 5, 3
 log = logging.getLogger("memsplit")
 
 
-class Board:
+class View:
     """The state of a sweep.
 
     Args:
