@@ -24,7 +24,12 @@ def folder() -> Path:
 
 def scoring_code() -> str:
     """sha256 of every file that has a say in an item's score."""
+    return code(*_SCORING)
+
+
+def code(*patterns: str) -> str:
+    """sha256 of the package's files that fit one of the patterns."""
     sha = hashlib.sha256()
-    for path in sorted(path for pattern in _SCORING for path in _PACKAGE.glob(pattern)):
+    for path in sorted(path for pattern in patterns for path in _PACKAGE.glob(pattern)):
         sha.update(path.relative_to(_PACKAGE).as_posix().encode() + path.read_bytes())
     return sha.hexdigest()

@@ -228,18 +228,16 @@ def _export(arguments: argparse.Namespace) -> int:
 
 
 def _print(report: Report, all_metrics: bool) -> None:
-    from rich.console import Console
-
     from ..results import tables
 
-    console = Console()
+    console = tables.console()
     for found in report.records:
         title = f"{report.model}  {found.spec}"
         console.print(tables.comparison(title, found.changes, found.summary, all_metrics=all_metrics))
         base, edited = found.risk
         if base.discoverable:
             console.print(tables.risk(base, edited))
-        console.print(f"record: {found.path}\n", soft_wrap=True, highlight=False)
+        console.print(f"record: {found.path}\n", soft_wrap=True)
 
 
 def _edits(arguments: argparse.Namespace) -> int:

@@ -55,9 +55,7 @@ def compare(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(record.plain(compare.to_json(comparisons, flipped)), allow_nan=False))
         return 0
-    from rich.console import Console
-
-    console = Console()
+    console = tables.console()
     for i, one in enumerate(comparisons):
         console.print(tables.against(one, all_metrics=arguments.all_metrics))
         if flipped is not None:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from ..files import digest, sha256
 from ..model_edits import registry, targets
 from ..model_edits.apply import MatrixChange, applied, compute
 from ..model_edits.hashing import tensors_sha256
 from ..model_edits.material import Material, Passage
 from ..model_edits.store import FactorStore
 from ..tasks import packs
-from . import loading, models
+from . import cache, loading, models
 from .curvature import Curvature
 from .passages import passage_ids, text_ids
 from .plan import fill_in
@@ -104,6 +107,25 @@ class Workshop:
             seconds={"curvature": max(collected), "edit": time.monotonic() - start},
         )
 
+    def made_from(self, steps: Iterable[registry.Edit]) -> str | None:
+        """Names by its content all that decides a chain's weights: what is equal makes the same of the same base.
+
+        Code of the edits, arguments of the factors, passages to forget, files that a step names. ``None`` where that
+        cannot be known beforehand: a hub id without a revision.
+        """
+        parts: list[object] = [cache.code("model_edits/**/*.py")]
+        for edit in steps:
+            source = Path(inspect.getfile(type(edit)))
+            parts += [str(edit.spec), sha256(source), self.curvature.arguments(edit), repr(self._passages(edit))]
+            named = {field.name: getattr(edit, field.name) for field in edit.option_fields()}
+            path = named.get("path")
+            if isinstance(path, str) and not Path(path).exists() and not named.get("revision"):
+                return None
+            for value in named.values():
+                if isinstance(value, str) and Path(value).exists():
+                    parts.append({str(file): sha256(file) for file in _files(Path(value))})
+        return digest(parts)
+
     def matrices(self, edit: registry.Edit) -> tuple[targets.Target, ...]:
         """The matrices that the edit touches."""
         return targets.find(self.loaded.model, edit.layers or (), edit.proj or ()) if edit.targeted else ()
@@ -122,3 +144,8 @@ class Workshop:
             "forget": [Passage(prefix=prefix, suffix=suffix) for prefix, suffix in passages],
             "retain": [text_ids(row, self.loaded.tokenizer) for row in pack.rows("clean", "dev")],
         }
+
+
+def _files(path: Path) -> list[Path]:
+    """The file, or the files of a folder."""
+    return [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())

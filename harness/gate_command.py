@@ -8,7 +8,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from ..errors import unknown
+from ..errors import UserError, unknown
 from ..files import replacing
 from ..results import gate_policy, record
 from ..results.store import Store
@@ -20,6 +20,13 @@ if TYPE_CHECKING:
 
     from ..results.gate import Verdict
     from ..results.record import Record
+
+
+SCORED = (
+    *("model", "pack", "corpus", "factor_tokens", "device", "dtype", "parallelize"),
+    *("suite", "tasks", "split", "limit", "batch_size", "seed"),
+)
+"""Options that say what is scored, and how."""
 
 
 def add(commands: Any) -> None:
@@ -45,6 +52,7 @@ def add(commands: Any) -> None:
     parser.add_argument("--policy", type=path, metavar="FILE", help="TOML: what is asked (default: see docs/gate.md)")
     add_model(parser)
     add_scoring(parser)
+    parser.set_defaults(asked={name: parser.get_default(name) for name in SCORED})
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
     parser.add_argument("--junit", type=path, metavar="FILE", help="write JUnit XML, a test case a criterion")
     parser.add_argument(
@@ -60,8 +68,14 @@ def gate(arguments: argparse.Namespace) -> int:
     """``memsplit gate``."""
     policy = gate_policy.given(arguments.policy)
     if arguments.junit:
+        if arguments.junit.is_dir():
+            raise UserError(f"--junit {str(arguments.junit)!r} is a folder: expected a file")
         record.check_writable(arguments.junit.parent, "--junit")
     if arguments.record:
+        for name, default in arguments.asked.items():
+            if getattr(arguments, name) != default:
+                option = f"--{name.replace('_', '-')}"
+                raise UserError(f"{option} is of what is scored, and --record was scored: expected one of the two")
         store = Store(arguments.out)
         new = store.find(arguments.record)
         old = store.find(arguments.against) if arguments.against else None
@@ -119,9 +133,7 @@ def check_policy(policy: gate_policy.Policy, request: plan.Request) -> None:
 
 
 def _report(found: Verdict, arguments: argparse.Namespace) -> None:
-    from rich.console import Console
-
-    from ..results import gate_reports
+    from ..results import gate_reports, tables
 
     if arguments.junit:
         with replacing(arguments.junit) as partial:
@@ -130,7 +142,7 @@ def _report(found: Verdict, arguments: argparse.Namespace) -> None:
         with open(summary, "a", encoding="utf-8") as file:
             file.write(gate_reports.markdown(found))
     if not arguments.json:
-        gate_reports.show(found, Console())
+        gate_reports.show(found, tables.console())
     if arguments.github:  # GitHub reads either stream; a JSON object stands alone on its own
         for line in gate_reports.github(found):
             print(line, file=sys.stderr if arguments.json else sys.stdout)

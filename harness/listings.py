@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..errors import unknown
+from ..errors import UserError, unknown
 from ..model_edits import registry
 from ..tasks import suite
 from .models import TABLE
@@ -23,7 +23,12 @@ def models(_: str) -> list[str]:
 def edits(_: str) -> list[str]:
     """One line a method."""
     lines = []
-    for name, cls in registry.edits().items():
+    for name in registry.edit_names():
+        try:
+            cls = registry.find_edit(name)
+        except UserError as error:  # another package's: the others are good all the same
+            lines.append(f"{name:<18}{error}")
+            continue
         keys = ", ".join(cls.usage())
         usage = name + ("-PERCENT" if cls.budget else "")
         lines.append(f"{usage:<18}{cls.summary}" + (f" (keys: {keys})" if keys else ""))

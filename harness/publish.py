@@ -115,6 +115,8 @@ def write_card(path: Path, found: Record) -> Path:
     except (ValueError, yaml.YAMLError) as error:
         raise UserError(f"the metadata of the card {file} cannot be read ({error})") from error
     content = found.content
+    if not card.content.startswith("---"):
+        raise UserError(f"--card {str(file)!r} has no metadata: expected a model card, which begins with ---")
     if "edited weights: `" in card.text and content["edited_weights"] not in card.text:
         raise UserError(
             f"--record {found.id!r} is of the weights {content['edited_weights'][:12]}, which the card {file} does not "

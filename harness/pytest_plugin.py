@@ -57,12 +57,20 @@ class Gate:
         Raises:
             UserError: as the command would say.
         """
+        from ..errors import UserError, unknown
         from ..results import gate, gate_policy
         from . import arguments, gate_command, plan
 
         asked = gate_policy.given(policy)
         out = Path(options.pop("out", self.out))
         old = gate_command.known_record(against, out)
+        for name in options.keys() - set(gate_command.SCORED):
+            raise unknown("option of memsplit_gate", name, gate_command.SCORED)
+        if isinstance(options.get("tasks"), str):
+            options["tasks"] = options["tasks"].split(",")
+        if (limit := options.get("limit")) is not None and (not isinstance(limit, int) or limit < 1):
+            raise UserError(f"bad limit {limit!r}: expected a whole number above 0")
+        arguments.check_dtype(options.get("dtype"))
         options |= {"tasks": tuple(options.get("tasks", ())), "device": arguments.device(options.get("device"))}
         specs = (edit, against) if against is not None and old is None else (edit,)
         request = plan.Request(model=model, edits=specs, out=out, **options)

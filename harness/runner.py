@@ -121,6 +121,10 @@ class Bench:
         scores = self._score(self.loaded.weights, "base")
         return scores, extraction.risk(scores.items, self.request.seed)
 
+    def made_from(self) -> dict[str, str | None]:
+        """What decides each edit's weights, by spec (see ``Workshop.made_from``)."""
+        return {registry.chain_text(chain): self.workshop.made_from(chain) for chain in self.chains}
+
     def prepare(self, chains: Sequence[Sequence[registry.Edit]]) -> None:
         """Have ready what edits have in common: the reference's scores, missing factors, the base's scores.
 
@@ -163,7 +167,7 @@ def run(request: Request) -> Report:
         UserError: the request cannot be met.
     """
     bench = Bench(request)
-    finished = Store(request.out).of(identity(bench)) if request.resume else {}
+    finished = Store(request.out).of(identity(bench), bench.made_from()) if request.resume else {}
     chains = [chain for chain in bench.chains if registry.chain_text(chain) not in finished]
     bench.prepare(chains)
     for chain in chains:
@@ -262,6 +266,7 @@ def _context(bench: Bench, prepared: Prepared, items: Mapping[str, int]) -> dict
         "pretrained": "memsplit" if loaded.entry.pretrained == str(models.ORGANISM) else loaded.entry.pretrained,
         "revision": loaded.revision,
         "parameters": loaded.model.num_parameters(),
+        "made_from": bench.workshop.made_from(prepared.steps),
         "edited_weights": prepared.weights_hash,
         "steps": [{"name": step.name, **dataclasses.asdict(step)} for step in prepared.steps],
         "factors": prepared.factors,

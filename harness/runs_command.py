@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import sys
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
@@ -38,11 +39,13 @@ def add(commands: Any) -> None:
         if name == "show":
             parser.add_argument("--all-metrics", action="store_true", help="every metric of recitation")
         if name == "remove":
-            parser.add_argument("--partial", action="store_true", help="what killed commands left, too")
+            parser.add_argument("--partial", action="store_true", help="what killed commands left an hour ago or more")
             parser.add_argument("--all", action="store_true", help="all records")
             parser.add_argument("--dry-run", action="store_true", help="say what would be deleted")
 
 
+RECENT_S = 3600
+"""What a writer may still be at work on."""
 NAME = "a record's file, its id or the hash in it, how one of these begins, or its spec"
 
 
@@ -70,7 +73,10 @@ def wanted(arguments: argparse.Namespace) -> Wanted:
 
 def show_all(arguments: argparse.Namespace) -> int:
     """``memsplit runs list``."""
-    records = Store(arguments.store).records(wanted(arguments))
+    readable, problems = Store(arguments.store).readable()
+    records = [found for found in readable if wanted(arguments).fits(found)]
+    for problem in problems.values():
+        print(f"memsplit: {problem}", file=sys.stderr)
     if arguments.json:
         print(json.dumps([_brief(found) for found in records], allow_nan=False))
         return 0
@@ -111,13 +117,11 @@ def show(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps([found.content for found in records], allow_nan=False))
         return 0
-    from rich.console import Console
-
     from ..results import tables
 
-    console = Console()
+    console = tables.console()
     for found in records:
-        console.print("\n".join(_settings(found)), soft_wrap=True, highlight=False, markup=False)
+        console.print("\n".join(_settings(found)), soft_wrap=True)
         title = f"{found.content['model']}  {found.spec}"
         console.print(tables.comparison(title, found.changes, found.summary, all_metrics=arguments.all_metrics))
         base, edited = found.risk
@@ -154,15 +158,18 @@ def remove(arguments: argparse.Namespace) -> int:
         raise UserError("nothing to remove: expected RECORD, --model, --edit, --suite, --split, --partial or --all")
     if arguments.all and (arguments.names or filtered):
         raise UserError("--all removes every record: expected it alone, or what to remove")
-    found = [store.find(name) for name in arguments.names]
-    if filtered or arguments.all:
-        found += [entry for entry in store.records(chosen) if entry not in found]
+    by_name = {path.stem: path for path in store.paths()}  # which removes damaged ones, too
+    found = [by_name[name] if name in by_name else store.find(name).path for name in arguments.names]
+    if filtered:
+        found += [entry.path for entry in store.readable()[0] if chosen.fits(entry)]
+    if arguments.all:
+        found = store.paths()
     verb = "would delete" if arguments.dry_run else "deleted"
-    for entry in found:
+    for file in dict.fromkeys(found):
         if not arguments.dry_run:
-            store.remove(entry)
-        print(f"{verb} {entry.id}")
-    for leftover in store.leftovers() if arguments.partial else ():
+            store.remove(file)
+        print(f"{verb} {file.stem}")
+    for leftover in store.leftovers(RECENT_S) if arguments.partial else ():
         if not arguments.dry_run:
             leftover.unlink(missing_ok=True)
         print(f"{verb} {leftover.name}")
@@ -173,9 +180,9 @@ def verify(arguments: argparse.Namespace) -> int:
     """``memsplit runs verify``."""
     store = Store(arguments.store)
     code = 0
-    for file, problem in store.verify():
-        code = code or int(bool(problem))
-        print(f"{file.stem}: {problem or 'whole'}")
+    for file, whole, text in store.verify():
+        code = code or int(not whole)
+        print(f"{file.stem}: {text}")
     for leftover in store.leftovers():
         print(f"{leftover.name}: of no record; --partial removes it")
     return code

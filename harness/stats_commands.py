@@ -50,12 +50,10 @@ def power(arguments: argparse.Namespace) -> int:
         found = {"record": content["id"], "difference": arguments.difference, "metrics": rows}
         print(json.dumps(record.plain(found), allow_nan=False))
         return 0
-    from rich.console import Console
-
     from ..results import tables
 
     title = f"{content['model']}  {content['spec']}"
-    Console().print(tables.power(title, changes, needed, arguments.difference))
+    tables.console().print(tables.power(title, changes, needed, arguments.difference))
     return 0
 
 

@@ -18,7 +18,7 @@ from ..results.record import Record
 from ..results.store import Store
 from .plan import Request
 from .sweep_view import View
-from .workers import Engine, Identity
+from .workers import Begun, Engine
 
 REPORT = "report"
 """The subfolder of what a sweep writes beside its records."""
@@ -80,10 +80,11 @@ def run(sweep: Sweep, engine: Engine) -> Found:
     """
     sweep = dataclasses.replace(sweep, request=dataclasses.replace(sweep.request, device=engine.device))
     request = dataclasses.replace(sweep.request, edits=[*sweep.request.edits, sweep.baseline])
-    (*specs, baseline), identity = engine.begin(request)
+    begun = engine.begin(request)
+    *specs, baseline = begun.specs
     swept = list(dict.fromkeys([*specs, baseline] if sweep.added else specs))
     base_of = baseline if baseline in swept else None
-    rows = _dev(sweep, engine, identity, specs, swept, base_of)
+    rows = _dev(sweep, engine, begun, specs, swept, base_of)
     choice = frontier.choose(rows, sweep.bounds)
     tested = _test(sweep, engine, choice, base_of)
     lead = _lead({"dev": rows, "test": tested.values()}, choice, base_of)
@@ -93,7 +94,7 @@ def run(sweep: Sweep, engine: Engine) -> Found:
         baseline=base_of,
         tested=tested,
         lead=lead,
-        content=_content(sweep, identity, rows, choice, base_of, tested, lead),
+        content=_content(sweep, begun.identity, rows, choice, base_of, tested, lead),
         folder=request.out / REPORT,
     )
     _write(found, sweep.bounds)
@@ -101,10 +102,10 @@ def run(sweep: Sweep, engine: Engine) -> Found:
 
 
 def _dev(
-    sweep: Sweep, engine: Engine, identity: Identity, specs: Sequence[str], swept: Sequence[str], baseline: str | None
+    sweep: Sweep, engine: Engine, begun: Begun, specs: Sequence[str], swept: Sequence[str], baseline: str | None
 ) -> list[Row]:
     """The rows of what is swept, in that order."""
-    written = Store(sweep.request.out).of(identity)
+    written = Store(sweep.request.out).of(begun.identity, begun.made_from)
     searched = sweep.trials is not None and sweep.trials < len(set(specs))
     aside = [] if baseline is None or baseline in specs else [baseline]
     total = (sweep.trials or 0) + len(aside) if searched else len(swept)
@@ -148,8 +149,8 @@ def _test(sweep: Sweep, engine: Engine, choice: Choice, baseline: str | None) ->
         return {}
     specs = list(dict.fromkeys(spec for spec in (choice.row.spec, baseline) if spec is not None))
     request = dataclasses.replace(sweep.request, edits=specs, split="test", limit=sweep.test_limit)
-    specs, identity = engine.begin(request)
-    found = {spec: entry for spec, entry in Store(request.out).of(identity).items() if spec in specs}
+    specs, made_from, identity = engine.begin(request)
+    found = {spec: entry for spec, entry in Store(request.out).of(identity, made_from).items() if spec in specs}
     missing = [spec for spec in specs if spec not in found]
     if missing:
         engine.prepare(missing)
@@ -170,7 +171,7 @@ def _lead(parts: Mapping[str, Iterable[Row]], choice: Choice, baseline: str | No
 
 def _content(
     sweep: Sweep,
-    identity: Identity,
+    identity: Mapping[str, Any],
     rows: Sequence[Row],
     choice: Choice,
     baseline: str | None,

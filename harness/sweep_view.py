@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from ..results.frontier import Bounds, Row
+from ..results.frontier import Bounds, Row, worst_last
 from ..results.tables import duration, sweep
 from .progress import shown_by
 
@@ -71,7 +71,7 @@ class View:
     def best(self, n: int) -> list[Row]:
         """The highest split scores within the bounds."""
         fit = [row for row in self.rows if not row.control and self.bounds.hold(row) and row.figure("split_score") >= 0]
-        return sorted(fit, key=lambda row: (-row.figure("split_score"), row.figure("perplexity_ratio")))[:n]
+        return sorted(fit, key=lambda row: (*worst_last(row), row.figure("perplexity_ratio")))[:n]
 
     def left(self) -> str:
         """The time that the rest takes, by the new records; ``?`` before the first."""

@@ -7,7 +7,7 @@ import tempfile
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from filelock import FileLock
 
@@ -25,8 +25,21 @@ TRIES = 2
 """Workers that one spec may cost before it is given up."""
 ENVIRONMENT = ("TOKENIZERS_PARALLELISM", "TQDM_DISABLE", "HF_HUB_OFFLINE", cache.VARIABLE)
 """Variables that a worker elsewhere is given, where they are set."""
-Identity = dict[str, Any]
 Files = list[tuple[str, bytes]]
+
+
+class Begun(NamedTuple):
+    """What a request asks of the loaded model.
+
+    Attributes:
+        specs: its edits, canonically.
+        made_from: what decides each edit's weights, by spec (see ``Workshop.made_from``).
+        identity: what makes an evaluation the one that it is.
+    """
+
+    specs: list[str]
+    made_from: dict[str, str | None]
+    identity: dict[str, Any]
 
 
 class Engine(Protocol):
@@ -40,8 +53,8 @@ class Engine(Protocol):
     workers: int
     device: str
 
-    def begin(self, request: Request) -> tuple[list[str], Identity]:
-        """Load the model; the request's edits, canonically, and what makes their evaluation the one that it is."""
+    def begin(self, request: Request) -> Begun:
+        """Load the model, and say what is asked of it."""
         ...
 
     def prepare(self, specs: Sequence[str]) -> None:
@@ -68,7 +81,7 @@ class Worker:
         os.environ.update(environment or {})
         self.bench: Bench | None = None
 
-    def begin(self, request: Request) -> tuple[list[str], Identity]:
+    def begin(self, request: Request) -> Begun:
         """See :class:`Engine`; a model that is loaded already is used again."""
         from ..model_edits.registry import chain_text
         from .arguments import quiet
@@ -76,7 +89,8 @@ class Worker:
 
         quiet()
         self.bench = Bench(request, self.bench.loaded if self.bench else None)
-        return [chain_text(chain) for chain in self.bench.chains], identity(self.bench)
+        specs = [chain_text(chain) for chain in self.bench.chains]
+        return Begun(specs, self.bench.made_from(), identity(self.bench))
 
     def prepare(self, specs: Sequence[str]) -> None:
         """See :class:`Engine`; of workers that share a cache one does it, and the others find it done."""
@@ -118,7 +132,7 @@ class InProcess:
         self.device = device
         self.worker = Worker()
 
-    def begin(self, request: Request) -> tuple[list[str], Identity]:
+    def begin(self, request: Request) -> Begun:
         """See :class:`Engine`."""
         return self.worker.begin(request)
 
@@ -177,7 +191,7 @@ class OnRay:
         self.actors = [remote.remote(given) for _ in range(self.workers)]
         self.out = Path()
 
-    def begin(self, request: Request) -> tuple[list[str], Identity]:
+    def begin(self, request: Request) -> Begun:
         """See :class:`Engine`.
 
         Raises:
@@ -191,12 +205,13 @@ class OnRay:
             own = max(1, processors // beside[node])
             self._get(actor.threads.remote(min(own, most) if most else own))
         begun = self._all("begin", request)
-        specs, identity = begun[0]
+        first: Begun = begun[0]
         for other in begun[1:]:
-            differ = [key for key, value in identity.items() if other[1][key] != value]
+            differ = [key for key, value in first.identity.items() if other.identity[key] != value]
+            differ += ["edits"] if other.made_from != first.made_from else []
             if differ:
                 raise UserError(f"the workers differ in {', '.join(differ)}: expected the same on every machine")
-        return specs, identity
+        return first
 
     def prepare(self, specs: Sequence[str]) -> None:
         """See :class:`Engine`."""

@@ -79,12 +79,17 @@ def compare(sides: Sequence[Side]) -> list[Comparison]:
 
 
 def check_same_items(first: Record, other: Record) -> None:
-    """Refuse two records that were not asked the same.
+    """Refuse two records that are not of edits of one model, or were not asked the same.
 
     Raises:
-        UserError: their fingerprints differ; it names the tasks and settings that do.
+        UserError: their weights, types or fingerprints differ; it names the tasks and settings that do.
     """
     a, b = first.content, other.content
+    for name in ("weights", "dtype"):
+        if a.get(name) != b.get(name):
+            raise UserError(
+                f"{first.id} and {other.id} are not of the same base: {name} {a.get(name)} against {b.get(name)}"
+            )
     if a["fingerprint"] == b["fingerprint"]:
         return
     differs = []

@@ -127,10 +127,11 @@ class Choice:
 def frontier(rows: Sequence[Row]) -> list[bool]:
     """For each row, whether no other is as good in every figure of ``SIGNS`` and better in one.
 
-    A row that lacks one of the figures is not on the frontier, and keeps none from it.
+    A control, and a row that lacks one of the figures, is not on the frontier, and keeps none from it.
     """
     figures_nf = np.array([[sign * row.figure(name) for name, sign in SIGNS.items()] for row in rows])
-    known = np.isfinite(figures_nf).all(axis=1) if rows else []
+    own = np.array([not row.control for row in rows])
+    known = own & np.isfinite(figures_nf).all(axis=1) if rows else []
     on = []
     for figures_f, is_known in zip(figures_nf, known, strict=True):
         others_nf = figures_nf[known]
@@ -161,6 +162,12 @@ def choose(rows: Iterable[Row], bounds: Bounds) -> Choice:
             "of 0.01, and then keeps the most over all axes"
         )
     return Choice(row=chosen, tied=tuple(row.spec for row in tied), why=why)
+
+
+def worst_last(row: Row) -> tuple[bool, float]:
+    """A key that sorts by split score, the highest first and those without one last."""
+    score = row.figure("split_score")
+    return math.isnan(score), -score
 
 
 def _preference(row: Row) -> tuple[float, float, float, str]:

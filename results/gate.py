@@ -36,9 +36,9 @@ class Criterion:
         at_least: whether ``limit`` is the least that will do, or the most.
         limit: of ``found``.
         found: the share of the base's recitation that is removed; the ratio of perplexities; the change of an axis.
-        low: one-sided bound of what ``found`` is in truth: at ``alpha`` on the side that must keep to the limit for
-            PASS, at ``alpha`` / (number of criteria) on the other, which must miss it for FAIL.
-        high: the other bound.
+        low: of the limits that would not be settled the lowest; beyond it an ``at_least`` would PASS (at ``alpha``), an
+            "at most" would FAIL (at ``alpha`` / number of criteria). One-sided bounds of what ``found`` is in truth.
+        high: the highest.
         outcome: see above.
         items: that it is found from.
         clusters: of items about one thing.
@@ -148,7 +148,7 @@ def verdict(new: Record, old: Record | None, policy: Policy) -> Verdict:
         UserError: the two cannot be compared, or the policy asks for what they do not hold.
     """
     if old is not None:
-        _check_comparable(new, old)
+        check_same_items(new, old)
     items = (new.items("base"), new.items("edit"), old.items("edit") if old else None)
     return Verdict(
         model=new.content["model"],
@@ -161,36 +161,29 @@ def verdict(new: Record, old: Record | None, policy: Policy) -> Verdict:
     )
 
 
-def _check_comparable(new: Record, old: Record) -> None:
-    for name in ("weights", "dtype"):
-        mine, theirs = new.content.get(name), old.content.get(name)
-        if mine != theirs:
-            raise UserError(
-                f"the record {old.id} cannot be compared with {new.spec!r}: {name} {theirs}, expected {mine}"
-            )
-    check_same_items(new, old)
-
-
 @dataclass(frozen=True, kw_only=True)
 class _Question:
-    """A criterion to be settled.
+    """A criterion to be settled: the mean of ``gain + ease · share`` is above 0.
 
     Attributes:
         parts: the rows of each family; the criterion is about the plain mean over families.
-        value: of rows; the mean is to be above 0.
-        lowest: no row's value can be below it.
+        gain: of rows.
+        share: of rows; what a step of ease brings.
+        ease: that the policy asks for; the larger, the more passes.
+        lowest: no row's value can be below that, by ease.
         highest: or above.
-        shown: the figure for a mean of ``value``.
+        figure: the limit of an ease.
     """
 
     name: str
     at_least: bool
-    limit: float
     parts: Sequence[pd.DataFrame]
-    value: Callable[[pd.DataFrame], pd.Series]
-    lowest: float
-    highest: float
-    shown: Callable[[float], float]
+    gain: Callable[[pd.DataFrame], pd.Series]
+    share: Callable[[pd.DataFrame], pd.Series]
+    ease: float
+    lowest: Callable[[float], float]
+    highest: Callable[[float], float]
+    figure: Callable[[float], float]
 
 
 def _matched(base: pd.DataFrame, new: pd.DataFrame, old: pd.DataFrame | None) -> pd.DataFrame:
@@ -215,30 +208,28 @@ def _questions(
 ) -> Iterator[_Question]:
     by_key: dict[Key, pd.DataFrame] = {(str(a), str(m)): part for (a, m), part in rows.groupby(["axis", "metric"])}
     if policy.removed is not None:
-        part = _part(by_key, "removed", FORGOTTEN)
-        recited = _mean(part["base"], part["weight"])
-        least = policy.removed
         yield _Question(
             name="removed",
             at_least=True,
-            limit=least,
-            parts=[part],
-            value=lambda row: (1 - least) * row["base"] - row["new"],
-            lowest=-1,
-            highest=1 - least,
-            shown=lambda mean: least + mean / recited if recited else math.nan,
+            parts=[_part(by_key, "removed", FORGOTTEN)],
+            gain=lambda row: row["base"] - row["new"],
+            share=lambda row: row["base"],
+            ease=-policy.removed,
+            lowest=lambda _: -1.0,
+            highest=lambda ease: 1 + ease,
+            figure=lambda ease: -ease + 0.0,
         )
     if policy.perplexity_ratio is not None:
-        most = policy.perplexity_ratio
         yield _Question(
             name="perplexity_ratio",
             at_least=False,
-            limit=most,
             parts=[_part(by_key, "perplexity_ratio", ("fluency", "perplexity"))],
-            value=lambda row: math.log(most) - (row["new"] - row["old"]),
-            lowest=-math.inf,
-            highest=math.inf,
-            shown=lambda mean: most * float(np.exp(min(-mean, 700.0))),
+            gain=lambda row: row["old"] - row["new"],
+            share=_one,
+            ease=math.log(policy.perplexity_ratio),
+            lowest=lambda _: -math.inf,
+            highest=lambda _: math.inf,
+            figure=lambda ease: float(np.exp(min(ease, 700.0))),
         )
     kept = _kept(by_key, chance)
     for name, margin in policy.margins.items():
@@ -256,13 +247,18 @@ def _margin(name: str, margin: float, parts: Sequence[pd.DataFrame], *, sign: in
     return _Question(
         name=f"margins.{name}",
         at_least=sign > 0,
-        limit=-sign * margin,
         parts=parts,
-        value=lambda row: sign * (row["new"] - row["old"]) + margin,
-        lowest=margin - 1,
-        highest=margin + 1,
-        shown=lambda mean: sign * (mean - margin) + 0.0,
+        gain=lambda row: sign * (row["new"] - row["old"]),
+        share=_one,
+        ease=margin,
+        lowest=lambda ease: ease - 1,
+        highest=lambda ease: ease + 1,
+        figure=lambda ease: -sign * ease + 0.0,
     )
+
+
+def _one(row: pd.DataFrame) -> pd.Series:
+    return row["weight"] * 0 + 1.0
 
 
 def _part(by_key: Mapping[Key, pd.DataFrame], asked: str, key: Key) -> pd.DataFrame:
@@ -293,52 +289,57 @@ def _kept(by_key: Mapping[Key, pd.DataFrame], chance: Mapping[Key, float]) -> di
 
 
 def _decide(question: _Question, alpha: float, alpha_below: float) -> Criterion:
-    x_c, largest = _by_cluster(question)
-    floor, ceiling = question.lowest * largest, question.highest * largest
-    more = None
-    if noninferiority.p_not_above(x_c, floor) <= alpha:
+    gain_c, share_c, largest = _by_cluster(question)
+
+    def p_missed(ease: float, times: float = 1.0) -> float:
+        return noninferiority.p_not_above(gain_c + ease * share_c, question.lowest(ease) * largest, times)
+
+    def p_met(ease: float) -> float:
+        return noninferiority.p_not_above(-gain_c - ease * share_c, -question.highest(ease) * largest)
+
+    more, items = None, sum(map(len, question.parts))
+    if p_missed(question.ease) <= alpha:
         outcome: Outcome = "PASS"
-    elif np.isneginf(x_c).any() or noninferiority.p_not_above(-x_c, -ceiling) <= alpha_below:
+    elif np.isneginf(gain_c).any() or p_met(question.ease) <= alpha_below:
         outcome = "FAIL"
     else:
         outcome = "INCONCLUSIVE"
-        times = noninferiority.times_needed(x_c, floor, ceiling, alpha, alpha_below)
-        more = None if times is None else max(1, math.ceil((times - 1) * sum(map(len, question.parts)) - 1e-6))
+        x_c, ends = gain_c + question.ease * share_c, (question.lowest(question.ease), question.highest(question.ease))
+        times = noninferiority.times_needed(x_c, ends[0] * largest, ends[1] * largest, alpha, alpha_below)
+        more = None if times is None else max(1, math.ceil((times - 1) * items - 1e-6))
+    found = -float(gain_c.mean() / share_c.mean()) if share_c.any() else math.nan
     bounds = (
-        noninferiority.lower_bound(x_c, floor, alpha),
-        noninferiority.upper_bound(x_c, ceiling, alpha_below),
+        noninferiority.turn(lambda ease: p_missed(ease) - alpha, found, 1),
+        noninferiority.turn(lambda ease: p_met(ease) - alpha_below, found, -1),
     )
-    low, high = sorted(map(question.shown, bounds))
+    low, high = sorted(map(question.figure, bounds))
     return Criterion(
         name=question.name,
         at_least=question.at_least,
-        limit=question.limit,
-        found=question.shown(float(x_c.mean())),
+        limit=question.figure(question.ease),
+        found=question.figure(found),
         low=low,
         high=high,
         outcome=outcome,
-        items=sum(map(len, question.parts)),
-        clusters=len(x_c),
+        items=items,
+        clusters=len(gain_c),
         more=more,
     )
 
 
-def _by_cluster(question: _Question) -> tuple[np.ndarray, float]:
-    """(C,) values whose plain mean is the criterion's, and the largest cluster's share of the items, times C.
+def _by_cluster(question: _Question) -> tuple[np.ndarray, np.ndarray, float]:
+    """Gain and share of each cluster, (C,), whose plain means are the criterion's; the largest cluster's weight · C.
 
-    A new score that is not finite makes its cluster's value ``-inf``.
+    A new score that is not finite makes its cluster's gain ``-inf``.
     """
-    values, shares = [], []
+    gains: list[np.ndarray] = []
+    shares: list[np.ndarray] = []
+    weights: list[np.ndarray] = []
     for part in question.parts:
         code, clusters = pd.factorize(part["cluster"])
-        share = (part["weight"] / part["weight"].sum() / len(question.parts)).to_numpy()
-        value = question.value(part).to_numpy(dtype=float)
-        value = np.where(np.isfinite(part["new"]), value, -np.inf)
-        values.append(np.bincount(code, share * value, len(clusters)))
-        shares.append(np.bincount(code, share, len(clusters)))
-    x_c, share_c = np.concatenate(values), np.concatenate(shares)
-    return x_c * len(x_c), float(share_c.max()) * len(x_c)
-
-
-def _mean(value: pd.Series, weight: pd.Series) -> float:
-    return float((value * weight).sum() / weight.sum())
+        weight = (part["weight"] / part["weight"].sum() / len(question.parts)).to_numpy()
+        gain = np.where(np.isfinite(part["new"]), question.gain(part).to_numpy(dtype=float), -np.inf)
+        for found, value in ((gains, gain), (shares, question.share(part).to_numpy(dtype=float)), (weights, 1.0)):
+            found.append(np.bincount(code, weight * value, len(clusters)))
+    gain_c, share_c, weight_c = map(np.concatenate, (gains, shares, weights))
+    return gain_c * len(gain_c), share_c * len(gain_c), float(weight_c.max()) * len(gain_c)

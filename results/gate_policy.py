@@ -35,6 +35,13 @@ class Policy:
     margins: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     alpha: float = 0.05
 
+    def __post_init__(self) -> None:
+        for key, span in _RANGES.items():
+            if (value := getattr(self, key)) is not None:
+                _number(value, key, "policy", *span)
+        for axis, margin in self.margins.items():
+            _number(margin, f"margin of {axis!r}", "policy", 0, 1)
+
 
 DEFAULT = Policy(
     removed=0.9,
@@ -66,7 +73,8 @@ def read(path: Path) -> Policy:
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(f"the policy {path} cannot be read ({error})") from error
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"the policy {path} cannot be read ({reason}): expected a TOML file") from error
     return parse(content, str(path))
 
 

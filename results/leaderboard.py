@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Cell = Interval | float
-SAME = ("model", "weights", "suite", "fingerprint", "split", "limit", "dtype")
+SAME = ("model", "weights", "suite", "fingerprint", "split", "limit", "dtype", "code")
 """What the records of one table have in common."""
 HEADLINES = ("acc", "strict", "perplexity")
 """The metric that stands for an axis: the first of these that it has, else its first."""
@@ -66,6 +67,7 @@ class Entry:
         kind: one of :data:`KINDS`.
         rank: ``None`` where it has none.
         record: that it is from; the base's is that of the newest edit.
+        mark: what tells it from others of its spec, whose weights are others; may be empty.
         cells: by column; figures that it has not are left out.
         axes: what is left of each axis, of what the base has above guessing (recitation: of what it recites).
     """
@@ -73,13 +75,14 @@ class Entry:
     kind: str
     rank: int | None = None
     record: Record
+    mark: str = ""
     cells: dict[str, Cell]
     axes: dict[str, Interval] = field(default_factory=dict)
 
     @property
     def spec(self) -> str:
-        """The edit; ``base``."""
-        return "base" if self.kind == "base" else self.record.spec
+        """The edit, with its mark; ``base``."""
+        return "base" if self.kind == "base" else self.record.spec + (f" ({self.mark})" if self.mark else "")
 
     @property
     def method(self) -> str:
@@ -119,7 +122,8 @@ class Board:
     def details(self) -> str:
         """What else tells this table from another."""
         about = self.about
-        return f"fingerprint {about['fingerprint']}, weights {about['weights'][:12]}, {about['dtype']}"
+        code = f", scoring code {about['code'][:12]}" if about["code"] else ""
+        return f"fingerprint {about['fingerprint']}, weights {about['weights'][:12]}, {about['dtype']}{code}"
 
     @property
     def note(self) -> str:
@@ -210,12 +214,13 @@ def _place(about: Mapping[str, Any]) -> tuple[object, ...]:
 
 
 def _board(records: Sequence[Record]) -> Board:
-    newest = {found.spec: found for found in records}
-    older = [found.id for found in records if newest[found.spec] is not found]
+    newest = {_edit(found): found for found in records}
+    older = [found.id for found in records if newest[_edit(found)] is not found]
+    times = Counter(spec for spec, _ in newest)
     edits: list[Entry] = []
     controls: list[Entry] = []
     for found in newest.values():
-        (controls if found.is_control else edits).append(_entry(found))
+        (controls if found.is_control else edits).append(_entry(found, _mark(found) if times[found.spec] > 1 else ""))
     ranked = [
         dataclasses.replace(entry, rank=rank)
         for entry, rank in zip(edits, ranks([entry.score() for entry in edits]), strict=True)
@@ -234,7 +239,17 @@ def _order(entry: Entry) -> tuple[float, float, float, str]:
     return math.inf if entry.rank is None else entry.rank, math.inf if math.isnan(value) else -value, ppl, entry.spec
 
 
-def _entry(found: Record) -> Entry:
+def _edit(found: Record) -> tuple[str, str]:
+    """A spec may make other weights of other curvature."""
+    return found.spec, str(found.content["edited_weights"])
+
+
+def _mark(found: Record) -> str:
+    tokens = found.content["arguments"].get("factor_tokens")
+    return f"{tokens or 'all'} factor tokens, {found.id.rpartition('-')[2][:6]}"
+
+
+def _entry(found: Record, mark: str) -> Entry:
     content, summary = found.content, found.summary
     changes = found.changes
     left = {axis: of_it for axis in content["axes"] if (of_it := _left(content, changes, summary, axis))}
@@ -248,7 +263,7 @@ def _entry(found: Record) -> Entry:
         **{f"seconds_{phase}": value for phase, value in seconds.items()},
         "seconds": sum(seconds.values()),
     }
-    return Entry(kind="control" if found.is_control else "edit", record=found, cells=cells, axes=left)
+    return Entry(kind="control" if found.is_control else "edit", record=found, mark=mark, cells=cells, axes=left)
 
 
 def _left(

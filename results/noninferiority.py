@@ -1,10 +1,11 @@
-"""Whether the mean of paired values is above 0: one-sided bounds, exact for shares.
+"""Whether the mean of paired values is above 0, by one-sided tests.
 
 Values are one a cluster. Of bounded ones the lower bound is Gaffke's (Math. Methods Statist. 13, 2004; discussed in
 arXiv 1905.06208): the alpha-quantile of Σ D_c x_c, where D is uniform over the weights (Dirichlet) of the clusters and
-of one more at the floor. For values 0 and 1 it is Clopper and Pearson's, and it has width where all values agree. With
-independent exponentials in place of D it is the root in t of P(Σ G_c (x_c - t) <= 0) = alpha, and that probability is
-found by inverting the characteristic function (Gil-Pelaez, Biometrika 38, 1951), so that nothing is drawn at random.
+of one more at the floor. For values 0 and 1 it is Clopper and Pearson's, and it has width where all values agree. That
+it holds for any bounded distribution is conjectured, not proved. With independent exponentials in place of D it is the
+root in t of P(Σ G_c (x_c - t) <= 0) = alpha, and that probability is found by inverting the characteristic function
+(Gil-Pelaez, Biometrika 38, 1951), so that nothing is drawn at random.
 
 Of unbounded values no bound holds whatever they are (Bahadur and Savage, Ann. Math. Stat. 27, 1956). It is Student's or
 the same corrected for skewness (Hall, J. R. Stat. Soc. B 54, 1992), whichever is farther: the first alone is too near
@@ -14,6 +15,7 @@ where a few clusters are far worse than the rest.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from scipy.optimize import brentq
@@ -24,6 +26,8 @@ MOST = 1000.0
 
 _FIRST, _NATS, _FAR = -8.0, 30.0, 20.0
 _CELLS = 500_000
+_REACH, _FARTHEST = 1 / 64, 1e3
+"""First step from the estimate, and the farthest that a bound is looked for."""
 
 
 def p_not_above(x_c: np.ndarray, floor: float = -math.inf, times: float = 1.0) -> float:
@@ -45,34 +49,27 @@ def p_not_above(x_c: np.ndarray, floor: float = -math.inf, times: float = 1.0) -
     return _gamma_sum(np.append(values, floor), np.append(counts * times, 1.0))
 
 
-def lower_bound(x_c: np.ndarray, floor: float = -math.inf, alpha: float = 0.05) -> float:
-    """A mean that is below the true one but in a share ``alpha`` of all samples.
+def turn(excess: Callable[[float], float], start: float, sign: int) -> float:
+    """Where a p that falls with its argument, on the side of ``sign``, comes to its level.
 
     Args:
-        x_c: (C,) values, one a cluster.
-        floor: see :func:`p_not_above`.
-        alpha: below a half.
+        excess: of p over the level.
+        start: where to begin.
+        sign: 1 to look above it, -1 below.
 
     Returns:
-        In the values' unit; ``-inf`` where values are not finite, or are one and unbounded.
+        ``start`` where p is at the level there already; plus or minus infinity where it never is.
     """
-    if not np.isfinite(x_c).all():
-        return -math.inf
-    if math.isinf(floor):
-        return _unbounded(x_c, alpha)
-    values, counts = np.unique(x_c, return_counts=True)
-    values, counts = np.append(values, floor), np.append(counts, 1.0)
-    top = float(values.max())
-    if top <= floor:
-        return floor
-    scaled = (values - floor) / (top - floor)
-    root = brentq(lambda t: _gamma_sum(scaled - t, counts) - alpha, 0.0, 1.0, xtol=1e-12, rtol=1e-12)
-    return floor + (top - floor) * float(root)
-
-
-def upper_bound(x_c: np.ndarray, ceiling: float = math.inf, alpha: float = 0.05) -> float:
-    """The same from above."""
-    return -lower_bound(-x_c, -ceiling, alpha)
+    if not math.isfinite(start):
+        return start
+    if excess(start) <= 0:
+        return start
+    near, far = start, start + sign * _REACH
+    while excess(far) > 0:
+        near, far = far, start + 2 * (far - start)
+        if abs(far) > _FARTHEST:
+            return sign * math.inf
+    return float(brentq(excess, near, far, xtol=1e-11, rtol=1e-11))
 
 
 def times_needed(x_c: np.ndarray, floor: float, ceiling: float, alpha: float, alpha_below: float) -> float | None:
@@ -160,14 +157,3 @@ def _p_unbounded(x_c: np.ndarray, times: float) -> float:
     s = mean / sd
     corrected = s + skew * s**2 / 3 + skew**2 * s**3 / 27 + skew / (6 * n)
     return float(student.sf(math.sqrt(n) * min(s, corrected), n - 1))
-
-
-def _unbounded(x_c: np.ndarray, alpha: float) -> float:
-    n = len(x_c)
-    if n < 2:
-        return -math.inf
-    mean, sd, skew = _moments(x_c)
-    reach = corrected = float(student.isf(alpha, n - 1)) / math.sqrt(n)
-    if abs(skew) > 1e-6:  # the cubic above, turned round
-        corrected = 3 / skew * (math.cbrt(1 + skew * (reach - skew / (6 * n))) - 1)
-    return mean - sd * max(reach, corrected)

@@ -145,10 +145,15 @@ class Record:
             given["items"] = self.path.with_suffix(".parquet")
         return given
 
-    def verify(self) -> None:
-        """Raise ``UserError`` where a table is damaged or gone."""
+    def verify(self) -> str:
+        """What is to be said of its tables: ``whole``, or that the answers were left out.
+
+        Raises:
+            UserError: a table is damaged or gone.
+        """
         for name in self.files():
             self._bytes(name)
+        return "whole" if self.files().keys() == self._places().keys() else "whole, without its answers"
 
     def _table(self, name: str, side: str) -> pd.DataFrame:
         import pandas as pd
@@ -215,9 +220,6 @@ def write(
         with replacing(record.path) as partial:
             partial.write_text(json.dumps(whole, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     except OSError as error:
-        if not record.path.exists():
-            for path in record._places().values():
-                path.unlink(missing_ok=True)
         raise UserError(f"--out {str(folder)!r} cannot be written to ({error.strerror})") from error
     return record
 
@@ -246,7 +248,10 @@ def read(path: Path) -> Record:
         own = {key: value for key, value in content.items() if key != "sha256"}
         if digest(own) != content.get("sha256"):
             raise UserError(f"the record {path} is damaged (hash differs)")
-    content = schema.migrated(content)
+    try:
+        content = schema.migrated(content)
+    except UserError as error:
+        raise UserError(f"{path} is no record that memsplit wrote: {error}") from error
     lacks = schema.FIELDS - content.keys()
     if lacks:
         raise UserError(f"the record {path} lacks {', '.join(sorted(lacks))}: expected one that memsplit wrote")

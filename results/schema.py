@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from ..errors import UserError
+
 NEWEST = 2
 FIELDS = {
     *("id", "spec", "model", "weights", "edited_weights", "arguments", "steps", "matrices", "suite", "fingerprint"),
@@ -28,9 +30,16 @@ FIELDS = {
 
 
 def migrated(content: dict[str, Any]) -> dict[str, Any]:
-    """The content as the newest schema has it, with the schema that it was read from."""
+    """The content as the newest schema has it, with the schema that it was read from.
+
+    Raises:
+        UserError: it is of no schema that there was, or not as its schema says.
+    """
     for version in range(content["schema"], NEWEST):
-        content = {"read_from_schema": version, **_STEPS[version](content), "schema": version + 1}
+        try:
+            content = {"read_from_schema": version, **_STEPS[version](content), "schema": version + 1}
+        except (LookupError, TypeError, AttributeError) as error:
+            raise UserError(f"what schema {version} has is not there ({error!r})") from error
     return content
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,16 +72,35 @@ class Store:
         Raises:
             UserError: one of the folder is damaged, of a newer schema, or none.
         """
-        found = [record.read(path) for path in self.paths()]
-        found = [entry for entry in found if wanted is None or wanted.fits(entry)]
-        return sorted(found, key=lambda entry: (entry.content["created"], entry.id))
+        found, problems = self.readable()
+        for problem in problems.values():
+            raise UserError(f"{problem}; make it again, or delete it with memsplit runs remove")
+        return [entry for entry in found if wanted is None or wanted.fits(entry)]
 
-    def of(self, evaluation: Mapping[str, Any]) -> dict[str, Record]:
-        """The records whose content says all of that, by spec; the newest of several."""
+    def readable(self) -> tuple[list[Record], dict[Path, str]]:
+        """The records that can be read, oldest first, and what is wrong with each other one."""
+        found, problems = [], {}
+        for path in self.paths():
+            try:
+                found.append(record.read(path))
+            except UserError as error:
+                problems[path] = str(error)
+        return sorted(found, key=lambda entry: (entry.content["created"], entry.id)), problems
+
+    def of(self, evaluation: Mapping[str, Any], made_from: Mapping[str, str | None]) -> dict[str, Record]:
+        """The records of an evaluation, by spec; the newest of several. Damaged ones are none.
+
+        Args:
+            evaluation: what their content says, all of it.
+            made_from: by spec, what its weights are made from; an edit of which that is not known has no record.
+        """
+        found, _ = self.readable()
         return {
-            found.spec: found
-            for found in self.records()
-            if all(found.content.get(key) == value for key, value in evaluation.items())
+            entry.spec: entry
+            for entry in found
+            if made_from.get(entry.spec) is not None
+            and entry.content.get("made_from") == made_from[entry.spec]
+            and all(entry.content.get(key) == value for key, value in evaluation.items())
         }
 
     def find(self, name: str) -> Record:
@@ -96,14 +116,14 @@ class Store:
         begun = [p for p in self.paths() if p.stem.startswith(name) or p.stem.rpartition("-")[2].startswith(name)]
         found = [record.read(path) for path in begun] or self._of_spec(name)
         if len(found) > 1:
-            ids = ", ".join([*(entry.id for entry in found[:5]), *(["…"] if len(found) > 5 else [])])
-            raise UserError(f"the record {name!r} could be any of {len(found)}: expected one of {ids}")
+            ids = ", ".join([*map(_told, found[:5]), *(["…"] if len(found) > 5 else [])])
+            raise UserError(f"the record {name!r} could be any of {len(found)}: expected the hash of one of {ids}")
         if not found:
             raise self._unknown(name)
         return found[0]
 
     def _unknown(self, name: str) -> UserError:
-        records = self.records()
+        records, _ = self.readable()
         if not records:
             return UserError(f"no record {name!r}: {self.folder} holds none; memsplit-eval writes them")
         known = {entry.spec.partition(":")[0]: entry for entry in records}
@@ -114,38 +134,54 @@ class Store:
 
     def _of_spec(self, spec: str) -> list[Record]:
         """The records of a spec; of all that add keys or a dial to it, where none is exactly that."""
-        records = self.records()
+        records, _ = self.readable()
         exactly = [entry for entry in records if entry.spec == spec]
         return exactly or [entry for entry in records if entry.spec.startswith((f"{spec}:", f"{spec}@"))]
 
-    def remove(self, found: Record) -> None:
-        """Remove a record: its JSON first, so that what is left of a removal that is killed is no record.
+    def remove(self, path: Path) -> None:
+        """Remove a record, damaged or not: its JSON first, so that what a removal that is killed leaves is no record.
+
+        Args:
+            path: of its JSON.
 
         Raises:
             UserError: a file cannot be removed.
         """
+        tables = (path.with_suffix(suffix) for suffix in (".parquet", *(f".{name}.parquet" for name in record.TABLES)))
         try:
-            for path in (found.path, *found.files().values()):
-                path.unlink(missing_ok=True)
+            for file in (path, *tables):
+                file.unlink(missing_ok=True)
         except OSError as error:
-            raise UserError(f"the record {found.path} cannot be removed ({error.strerror})") from error
+            raise UserError(f"the record {path} cannot be removed ({error.strerror})") from error
 
-    def verify(self) -> Iterator[tuple[Path, str]]:
-        """Every record's path and what is wrong with it, ``""`` where nothing is."""
+    def verify(self) -> Iterator[tuple[Path, bool, str]]:
+        """Every record's path, whether it is whole, and what is to be said of it."""
         for path in self.paths():
             try:
-                record.read(path).verify()
+                yield path, True, record.read(path).verify()
             except UserError as error:
-                yield path, str(error)
-            else:
-                yield path, ""
+                yield path, False, str(error)
 
-    def leftovers(self) -> list[Path]:
-        """Partial files, and tables without a record: what killed writers leave; or what one is about to finish."""
+    def leftovers(self, older_than_s: float = 0) -> list[Path]:
+        """Partial files, and tables without a record: what killed writers leave, or what one is about to finish.
+
+        Args:
+            older_than_s: that have not been written to for so long.
+        """
+        before = time.time() - older_than_s
         ids = {path.stem for path in self.paths()}
         tables = [
             path
             for path in self.folder.glob("*.parquet")
             if path.name.removesuffix(".parquet").removesuffix(".items").removesuffix(".answers") not in ids
         ]
-        return sorted([*tables, *self.folder.glob(f".*{PARTIAL}")])
+        found = [*tables, *self.folder.glob(f".*{PARTIAL}")]
+        return sorted(path for path in found if path.stat().st_mtime <= before)
+
+
+def _told(found: Record) -> str:
+    """A record's hash, with what may tell it from others of its spec."""
+    given = found.content["arguments"]
+    names = [name for name in ("split", "limit", "factor_tokens") if given.get(name)]
+    words = [f"--{name.replace('_', '-')} {given[name]}" for name in names]
+    return f"{found.id.rpartition('-')[2]} ({', '.join([*words, found.content['created'][:16]])})"

@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from rich.box import HORIZONTALS
-from rich.console import Group
+from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
@@ -36,6 +36,11 @@ LESSER = {
 """Metrics of recitation that a table leaves out unless asked; the signals show in :func:`risk`."""
 SAMPLES_SHOWN = (1, 100, 10_000)
 CHANGE = "change [95 % interval]"
+
+
+def console(width: int | None = None) -> Console:
+    """A terminal on which text is what it is: names and specs may hold what rich takes for markup."""
+    return Console(width=width, markup=False, highlight=False)
 
 
 def comparison(

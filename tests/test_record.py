@@ -68,7 +68,7 @@ def test_a_damaged_table_is_refused(written: Record, table: str) -> None:
 
 def test_items_must_be_there_and_answers_may_be_left_out(written: Record) -> None:
     written.files()["answers"].unlink()
-    written.verify()
+    assert written.verify() == "whole, without its answers"
     assert list(written.answers("edit").columns) == ANSWERS
     written.files()["items"].unlink()
     with pytest.raises(UserError, match="cannot be read"):
@@ -96,6 +96,15 @@ def test_a_newer_schema_says_so(written: Record) -> None:
     written.path.write_text(json.dumps(content))
     with pytest.raises(UserError, match=f"has schema {schema.NEWEST + 1}, expected at most {schema.NEWEST}: update"):
         record.read(written.path)
+
+
+@pytest.mark.parametrize(
+    "content", [{"schema": 0}, {"schema": -5}, {"schema": 1, "changes": []}, {"schema": 1, "n": 3}, {"schema": 1}]
+)
+def test_what_is_no_record_of_its_schema_is_refused(tmp_path: Path, content: dict[str, Any]) -> None:
+    (tmp_path / "r.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"no record that memsplit wrote|lacks"):
+        record.read(tmp_path / "r.json")
 
 
 def test_a_record_that_lacks_a_field_is_refused(written: Record) -> None:

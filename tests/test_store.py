@@ -46,7 +46,7 @@ def test_records_are_found_by_path_id_hash_and_spec(store: Store) -> None:
     for name in (str(found.path), found.id, found.id[:-4], found.id[-12:], found.id[-12:-6], "kfac-50"):
         assert store.find(name) == found
     made(store.folder, EDITED, BASE, spec="kfac-50:layers=2")
-    with pytest.raises(UserError, match=r"could be any of 2: expected one of kfac-50-\w+, kfac-50-\w+$"):
+    with pytest.raises(UserError, match=r"could be any of 2: expected the hash of one of \w{12} \(--split test, 2026"):
         store.find("kfac-50:layers=2")
     with pytest.raises(UserError, match=r"no record 'kfac-5o' in .* did you mean 'kfac-50:layers=2'"):
         store.find("kfac-5o")
@@ -64,22 +64,36 @@ def test_filters(store: Store) -> None:
 
 
 def test_what_is_removed_is_gone_and_nothing_else(store: Store) -> None:
-    store.remove(store.find("svd-50"))
+    store.remove(store.find("svd-50").path)
     assert specs(store) == {"kfac-80:layers=2", "kfac-50:layers=2"}
     assert len(list(store.folder.iterdir())) == 4
 
 
 def test_damage_is_told(store: Store) -> None:
-    assert [problem for _, problem in store.verify()] == ["", "", ""]
+    assert [whole for _, whole, _ in store.verify()] == [True] * 3
     items, text = store.find("svd-50").files()["items"], store.find("kfac-80").path
     items.write_bytes(b"x")
     text.write_text(text.read_text().replace('"seed": 0', '"seed": 1'))
-    problems = {path.stem.rpartition("-")[0]: problem for path, problem in store.verify()}
+    problems = {path.stem.rpartition("-")[0]: text for path, _, text in store.verify()}
     assert "damaged" in problems["svd-50"]
     assert "damaged" in problems["kfac-80"]
-    assert problems["kfac-50"] == ""
-    with pytest.raises(UserError, match="damaged"):
+    assert problems["kfac-50"] == "whole"
+    with pytest.raises(UserError, match=r"damaged.*delete it with memsplit runs remove"):
         store.records()
+    readable, unreadable = store.readable()
+    assert [found.spec for found in readable] == ["svd-50", "kfac-50:layers=2"]
+    assert set(unreadable) == {text}
+    store.remove(text)
+    assert len(store.records()) == 2
+
+
+def test_an_evaluation_is_known_by_all_that_decides_it(store: Store) -> None:
+    found = store.find("kfac-50")
+    evaluation = {"model": "olmo-tiny", "suite": "memsplit"}
+    assert store.of(evaluation, {found.spec: found.content["made_from"]}) == {found.spec: found}
+    assert store.of({**evaluation, "suite": "other"}, {found.spec: found.content["made_from"]}) == {}
+    for made_from in ("other weights", None):
+        assert store.of(evaluation, {found.spec: made_from}) == {}
 
 
 @pytest.mark.parametrize("how", ["kill", "room"])
@@ -96,8 +110,12 @@ def test_a_writer_that_dies_or_finds_no_room_leaves_whole_records_only(tmp_path:
     assert len(ends) >= 8
     store = Store(folder)
     assert specs(store) == {"svd-50", "kfac-80"}
-    assert [problem for _, problem in store.verify()] == ["", ""]
-    assert bool(store.leftovers()) == (how == "kill")
+    assert [whole for _, whole, _ in store.verify()] == [True] * 2
+    assert store.leftovers()
+    assert cli.main(["runs", "remove", "--partial", "--store", str(folder)]) == 0
+    assert store.leftovers()  # a writer may be at work on what is so young
+    for path in store.leftovers():
+        os.utime(path, (0, 0))
     assert cli.main(["runs", "remove", "--partial", "--store", str(folder)]) == 0
     assert not store.leftovers()
     assert specs(store) == {"svd-50", "kfac-80"}
@@ -122,7 +140,7 @@ def test_writers_at_the_same_time_lose_nothing(tmp_path: Path) -> None:
     assert [writer.wait() for writer in writers] == [0, 0, 0]
     store = Store(tmp_path)
     assert specs(store) == {*(f"svd-{i + 1}" for i in range(12)), *(f"kfac-{i + 1}" for i in range(3))}
-    assert {problem for _, problem in store.verify()} == {""}
+    assert all(whole for _, whole, _ in store.verify())
     assert len(store.paths()) == 15
     assert not store.leftovers()
 
@@ -200,7 +218,7 @@ def test_an_evaluation_that_is_killed_is_resumed_to_the_same_records(tmp_path: P
     *killed, last = (line for line in done.stderr.splitlines() if line.isdecimal())
     assert (set(killed), last) == ({"9"}, "0"), done.stderr
     assert len(killed) >= 2
-    assert {problem for _, problem in Store(out).verify()} == {""}
+    assert all(whole for _, whole, _ in Store(out).verify())
     found = [
         {p.stem: record.stable(record.read(p).content) for p in Store(tmp_path / f).paths()} for f in ("whole", "cut")
     ]
@@ -210,3 +228,20 @@ def test_an_evaluation_that_is_killed_is_resumed_to_the_same_records(tmp_path: P
     assert not (tmp_path / "other-cache").exists()
     specs_found = [edit["spec"] for edit in json.loads(again.stdout)["edits"]]
     assert specs_found == ["svd-80:layers=2-3,proj=up", "svd-50:layers=2-3,proj=up"]
+
+
+def test_an_edit_that_has_changed_is_not_resumed(tmp_path: Path) -> None:
+    """A spec that names a file is another edit where the file is another."""
+    job = ["--tasks", "memsplit_logic_chain", "--limit", "4"]
+    found = []
+    for percent in (50, 90, 90):
+        out = tmp_path / "delta"
+        made = memsplit(
+            "export", "--edit", f"svd-{percent}", "--delta", "--force", "--out", out, cache=tmp_path / "cache"
+        )
+        assert made.returncode == 0, made.stderr
+        edit = ["--edit", f"delta:path={out}", "--resume", "--json"]
+        done = memsplit("eval", *job, *edit, "--out", tmp_path / "out", cache=tmp_path / "cache")
+        assert done.returncode == 0, done.stderr
+        found.append(json.loads(done.stdout)["edits"][0]["record"])
+    assert found[0] != found[1] == found[2]
