@@ -10,7 +10,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 SITE ?= build/site
 
-.PHONY: demo test lint docs gate board organism
+.PHONY: demo test lint docs site gate board organism
 demo: $(VENV)/.installed  ## the main job on the embedded model
 	$(BIN)/memsplit-eval --model olmo-tiny --edit kfac --edit kfac-50
 
@@ -23,7 +23,9 @@ lint: $(VENV)/.installed
 	ln -sfn $(CURDIR) $(VENV)/memsplit
 	cd $(VENV) && bin/mypy --config-file ../pyproject.toml $(addprefix -p memsplit., errors files tasks model_edits results harness tests benchmarks)
 
-docs: $(VENV)/.installed  ## the documentation as a site, warnings being errors
+docs: $(VENV)/.installed site  ## the documentation as a site, warnings being errors
+
+site:
 	mkdir -p build/import/memsplit
 	for part in __init__.py errors.py files.py tasks model_edits results harness; do ln -sfn $(CURDIR)/$$part build/import/memsplit/$$part; done
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --site-dir $(abspath $(SITE))

@@ -17,6 +17,12 @@ FORGOTTEN = ("recitation", "strict")
 _RANGES = {"removed": (0, 1), "perplexity_ratio": (1, 1000), "alpha": (0, 0.5)}
 
 
+def _number(value: Any, what: str, name: str, low: float, high: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low < value < high:
+        raise UserError(f"bad {what} in {name}: {value!r} found, expected a number between {low} and {high}")
+    return float(value)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Policy:
     """What is asked of an edit; ``None``, and an axis that is not named, are not asked for.
@@ -100,9 +106,3 @@ def parse(content: Mapping[str, Any], name: str = "policy") -> Policy:
     if not checked and not given.keys() - {"alpha"}:
         raise UserError(f"{name} asks for nothing: expected removed, perplexity_ratio, or an axis in [margins]")
     return Policy(**given, margins=MappingProxyType(checked))
-
-
-def _number(value: Any, what: str, name: str, low: float, high: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not low < value < high:
-        raise UserError(f"bad {what} in {name}: {value!r} found, expected a number between {low} and {high}")
-    return float(value)

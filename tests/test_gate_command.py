@@ -105,7 +105,7 @@ def test_what_cannot_be_compared_is_refused(folder: Path, capsys: pytest.Capture
     base, edit = (new.items(side).assign(side=side) for side in ("base", "edit"))
     for key, value, words in [
         ("weights", "w", ["not of the same base: weights", "against w"]),
-        ("fingerprint", "f", ["(f) and", "were not asked the same", "memsplit_fluency in the second alone"]),
+        ("fingerprint", "f", ["(f) were not asked the same", "memsplit_fluency in the first alone"]),
         ("dtype", "float16", ["dtype float32 against float16"]),
     ]:
         tasks = {task: about for task, about in new.content["tasks"].items() if task != "memsplit_fluency"}
