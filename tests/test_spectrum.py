@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 import torch
 
-from memsplit.harness import runner, spectrum
+from memsplit.errors import UserError
+from memsplit.harness import runner, spectrum, spectrum_command
 from memsplit.harness.loading import LoadedModel
 from memsplit.harness.plan import Request
 from memsplit.model_edits.bands import BOTTOM_HALF
@@ -157,7 +158,25 @@ def test_a_record_tells_the_same_cost(
     report = spectrum.run(spectrum.Request(bench=bench, layers=(1, 2), proj=("up",), record=told))
     assert report.cost == pytest.approx(made[2]["cost"])
     assert report.about["edit"] == made[2]["edit"]
-    assert report.about["together"] == ["model.layers.2.mlp.up_proj"]
+    assert report.about["together"] == report.about["changed"] == ["model.layers.2.mlp.up_proj"]
+    assert report.about["cost_of"] == {
+        "source": f"record {told.id}",
+        "items": {task: told.content["tasks"].get(task, {"n": 8})["n"] for task in report.cost},
+    }
+    assert all(line.split(":")[0] != "no correlation with it" for line in spectrum_command._of_the_cost(report, "read"))
+
+
+def test_an_edit_of_other_matrices_has_no_correlation(made: tuple[Path, Path, dict[str, Any]], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    settings = ("--factor-tokens", SMALL, "--limit", 8, "--layers", "1", "--proj", "up", "--tasks", TASKS)
+    done = memsplit("spectrum", *settings, "--edit", "kfac", "--out", out, cache=made[0])
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert "cost of kfac-80:layers=2-3,proj=up: of 32 items of 4 kinds (scored in this run)" in lines
+    assert "no correlation with it: none of the matrices that the edit changes is among those looked at" in lines
+    assert not any("Spearman" in line for line in lines)
+    assert json.loads((out / "spectrum.json").read_text())["correlations"] == []
+    assert not (out / "cost.svg").exists()
 
 
 @pytest.mark.parametrize(
@@ -182,7 +201,24 @@ def test_refused(arguments: list[str], words: list[str], tmp_path: Path) -> None
     assert not (tmp_path / "out").exists()
 
 
-def test_a_record_of_another_model_is_refused(tmp_path: Path) -> None:
-    bench = Request(model="olmo-tiny", edits=[], limit=1, factor_tokens=SMALL, tasks=["memsplit_twins"])
-    with pytest.raises(Exception, match="other weights"):
-        spectrum.run(spectrum.Request(bench=bench, layers=(0,), record=Record(tmp_path, {"weights": "0" * 64})))
+@pytest.mark.parametrize(
+    ("changed", "asked", "words"),
+    [
+        ({"weights": "0" * 64}, {}, "other weights"),
+        (
+            {"suite": "memsplit_paper"},
+            {},
+            "of the suite 'memsplit_paper', not 'memsplit': expected --suite memsplit_paper",
+        ),
+        ({}, {"split": "dev"}, "of the split 'test', not 'dev': expected --split test"),
+        ({}, {"pack": "olmo-tiny+world"}, "of the pack 'olmo-tiny', not 'olmo-tiny.world': expected --pack olmo-tiny"),
+        ({"arguments": {"split": "test", "pack": "/packs/own"}}, {}, "of the pack 'own', not 'olmo-tiny'"),
+    ],
+)
+def test_a_record_of_other_items_or_weights_is_refused(
+    changed: dict[str, Any], asked: dict[str, Any], words: str, tmp_path: Path
+) -> None:
+    content = {"suite": "memsplit", "arguments": {"split": "test", "pack": None}, "weights": "w", **changed}
+    bench = Request(model="olmo-tiny", edits=[], limit=1, factor_tokens=SMALL, tasks=["memsplit_twins"], **asked)
+    with pytest.raises(UserError, match=words):
+        spectrum.run(spectrum.Request(bench=bench, layers=(0,), record=Record(tmp_path / "r.json", content)))
