@@ -180,7 +180,8 @@ def write(report: Report, found: Mapping[str, Any], measure: str, out: Path) -> 
     figures["kinds"] = charts.kinds(clean, BANDS)
     if len(report.correlations):
         figures["cost"] = charts.cost(tables["costs"], f"What {found['edit']} costs, against the use of low curvature")
-    charts.write(out, figures, f"Where memorization lives: {found['model']}, {found['pack']}, {found['split']} part")
+    title = f"Where memorization lives: {found['model']}, {found['pack']}, {found['split']} part"
+    charts.write(out, figures, title, _told(report, measure))
     with replacing(out / "spectrum.json") as partial:
         partial.write_text(json.dumps(found, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
@@ -191,12 +192,18 @@ def _print(report: Report, measure: str) -> None:
     console = Console()
     findings = report.findings(measure)
     console.print(_table(report, findings, measure))
+    for line in _told(report, measure):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _told(report: Report, measure: str) -> list[str]:
+    """The finding of each layer, and what is known of the edit's cost, a line each."""
     twins = {f.layer: f for f in report.findings(measure, "twins") if f.proj == "all"} if _has_twins(report) else {}
-    for found in (f for f in findings if f.proj == "all"):
+    lines = []
+    for found in (f for f in report.findings(measure) if f.proj == "all"):
         beside = f"; against twins: {twins[found.layer].verdict}" if twins else ""
-        console.print(f"layer {found.layer}: the finding {found.verdict}{beside}", highlight=False)
-    for row in _of_the_cost(report, measure):
-        console.print(row, highlight=False, markup=False, soft_wrap=True)
+        lines.append(f"layer {found.layer}: the finding {found.verdict}{beside}")
+    return [*lines, *_of_the_cost(report, measure)]
 
 
 def _has_twins(report: Report) -> bool:

@@ -145,7 +145,7 @@ class Finding:
     def verdict(self) -> str:
         """Each half counts where its interval leaves 0 out on the side that the source saw."""
         if any(map(math.isnan, (*self.bottom[1:], *self.top[1:]))):
-            return "not known"
+            return "is not known"
         low_more, high_less = self.bottom[1] > 0, self.top[2] < 0
         if low_more and high_less:
             return "holds"

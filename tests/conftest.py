@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from memsplit.harness import editing, loading, models
 from memsplit.model_edits.store import FactorStore
+from memsplit.tests import browsing
 
 SMALL = 8 * 128
 
@@ -36,3 +38,9 @@ def untouched(organism: loading.LoadedModel) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def root() -> Path:
     return Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with browsing.started() as found:
+        yield found

@@ -2,8 +2,7 @@
 
 import dataclasses
 import json
-import re
-import shutil
+import math
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +16,12 @@ from memsplit.harness.loading import LoadedModel
 from memsplit.harness.plan import Request
 from memsplit.model_edits.bands import BOTTOM_HALF
 from memsplit.model_edits.store import FactorStore
+from memsplit.results import charts_spectrum as charts
 from memsplit.results import record
 from memsplit.results.record import Record
 from memsplit.tasks import packs
 
+from .browsing import Opened, check_page
 from .conftest import SMALL
 from .running import memsplit, refused
 
@@ -55,28 +56,41 @@ def test_files_are_whole(made: tuple[Path, Path, dict[str, Any]]) -> None:
         assert (out / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_page_asks_for_nothing(made: tuple[Path, Path, dict[str, Any]]) -> None:
-    page = (made[1] / "spectrum.html").read_text()
-    assert not re.findall(r"<(?:script|link|img|iframe)[^>]*(?:src|href)=", page.split("<script", 1)[0])
-    assert not re.findall(r"<script[^>]*\bsrc=", page)
-    assert not re.findall(r"<link\b", page)
-    chromium = shutil.which("chromium")
-    if not chromium:
-        pytest.skip("no Chromium: the page is looked at as text alone")
-    from playwright.sync_api import sync_playwright
+def test_the_page_shows_charts_and_asks_for_nothing(made: tuple[Path, Path, dict[str, Any]], browser: Any) -> None:
+    path = made[1] / "spectrum.html"
+    check_page(browser, path, charts=3 + 4 + 4 + 1 + 2)
+    opened = Opened(browser, path)
+    assert "layer 3: the finding holds" in opened.tab.locator("main").inner_text()
+    opened.tab.locator("details").evaluate_all("all => all.forEach((each) => { each.open = true; })")
+    assert opened.tab.locator("details").nth(1).locator("tbody tr").count() == 2 * 4
+    opened.tab.close()
 
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        tab = browser.new_page()
-        asked: list[str] = []
-        faults: list[str] = []
-        tab.on("request", lambda request: asked.append(request.url))
-        tab.on("pageerror", lambda error: faults.append(str(error)))
-        tab.goto((made[1] / "spectrum.html").as_uri())
-        tab.wait_for_selector("#vis canvas, #vis svg")
-        browser.close()
-    assert not faults
-    assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
+
+def test_names_on_the_page_are_no_markup_and_old_pictures_go(
+    tables: dict[str, pd.DataFrame], browser: Any, tmp_path: Path
+) -> None:
+    hostile = "<!--<script>alert(1)</script><img src=x onerror=alert(2)>"
+    own = tmp_path / "own.svg"
+    for path in (own, *(tmp_path / f"{name}.{kind}" for name in charts.FIGURES for kind in ("svg", "png"))):
+        path.touch()
+    table = tables["costs"].replace({"kind": {"memorized": hostile}})
+    written = charts.write(tmp_path, {"cost": charts.cost(table, hostile)}, hostile, [hostile])
+    assert [path.name for path in written] == ["spectrum.html", "cost.svg", "cost.png"]
+    assert {*tmp_path.iterdir()} == {*written, own}
+    check_page(browser, written[0], charts=2)
+    opened = Opened(browser, written[0])
+    assert [opened.tab.title(), opened.tab.locator("main p").inner_text()] == [hostile, hostile]
+    assert opened.tab.locator("img").count() == 0
+    assert opened.said == []
+    opened.tab.close()
+
+
+def test_an_interval_that_is_not_finite_is_not_drawn(tables: dict[str, pd.DataFrame]) -> None:
+    table = tables["costs"].assign(high=math.inf)
+    (band, *_), panel = charts.cost(table, "t").panels.keys(), next(iter(charts.cost(table, "t").on_page()))[1]
+    (rows,) = panel["datasets"].values()
+    assert {row["low"] for row in rows} == {row["high"] for row in rows} == {None}
+    assert {row["band"] for row in rows} == {band}
 
 
 def test_what_is_counted(tables: dict[str, pd.DataFrame]) -> None:

@@ -101,8 +101,8 @@ def test_a_kind_alone_has_the_same_strengths(measured: Measured) -> None:
         ((0.0, -0.1, 0.3), (-0.2, -0.3, -0.1), "half: high curvature less"),
         ((0.0, -0.1, 0.3), (0.0, -0.3, 0.1), "does not hold"),
         ((-0.2, -0.3, -0.1), (0.2, 0.1, 0.3), "is reversed"),
-        ((0.2, math.nan, math.nan), (-0.2, -0.3, -0.1), "not known"),
-        ((0.2, 0.1, 0.3), (-0.2, -0.3, math.nan), "not known"),
+        ((0.2, math.nan, math.nan), (-0.2, -0.3, -0.1), "is not known"),
+        ((0.2, 0.1, 0.3), (-0.2, -0.3, math.nan), "is not known"),
     ],
 )
 def test_verdicts(bottom: tuple[float, float, float], top: tuple[float, float, float], verdict: str) -> None:
