@@ -51,7 +51,7 @@ def mass(curves: pd.DataFrame) -> Figure:
             tooltip=["layer:O", alt.Tooltip("kept:Q", format=".3g"), alt.Tooltip("held:Q", format=".3g")],
         )
     )
-    needed = [
+    needed: list[list[str | float]] = [
         [f"layer {layer}, {proj}", *(float(rows["kept"][rows["held"] >= share - 1e-9].min()) for share in HELD)]
         for (layer, proj), rows in matrices
     ]
