@@ -166,13 +166,7 @@ def _names(pack: str) -> str:
     return "+".join(Path(part).name for part in pack.split("+"))
 
 
-def _report(
-    request: Request,
-    bench: Bench,
-    measured: results.Measured,
-    curves: pd.DataFrame,
-    cost: _Cost,
-) -> Report:
+def _report(request: Request, bench: Bench, measured: results.Measured, curves: pd.DataFrame, cost: _Cost) -> Report:
     seed = request.bench.seed
     names = measured.matrices["name"]
     changed = [i for i, name in enumerate(names) if f"{name}.weight" in cost.changed]
