@@ -128,12 +128,12 @@ def _format(arguments: argparse.Namespace) -> str:
 def _show(boards: Sequence[Board], name: str, out: Path | None, all_columns: bool) -> None:
     from ..results import board_formats, page
 
-    makers: dict[str, Callable[[Sequence[Board], bool], str]] = {
-        "markdown": board_formats.markdown,
-        "csv": board_formats.csv,
-        "latex": board_formats.latex,
-        "json": board_formats.as_json,
-        "html": page.html,
+    makers: dict[str, Callable[[], str]] = {
+        "markdown": lambda: board_formats.markdown(boards, all_columns),
+        "csv": lambda: board_formats.csv(boards),
+        "latex": lambda: board_formats.latex(boards, all_columns),
+        "json": lambda: board_formats.as_json(boards),
+        "html": lambda: page.html(boards, all_columns),
     }
     if name == "terminal":
         from rich.console import Console
@@ -143,11 +143,11 @@ def _show(boards: Sequence[Board], name: str, out: Path | None, all_columns: boo
         Console(width=width).print(board_formats.terminal(boards, all_columns, width))
         return
     if out is None:
-        print(makers[name](boards, all_columns), end="")
+        print(makers[name](), end="")
         return
     files = {out: name} if name != "all" else {out / f"leaderboard{end}": each for each, end in SUFFIXES.items()}
     for file, each in files.items():
-        text = makers[each](boards, all_columns)
+        text = makers[each]()
         with replacing(file) as partial:
             partial.write_text(text, encoding="utf-8")
         print(file)

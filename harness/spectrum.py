@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -63,7 +64,8 @@ class Report:
         strengths: one row a text, matrix and band (see ``Measured.tidy``).
         relative: every kind of text against clean text, and memorized passages against twins (see
             ``Measured.relative``).
-        correlations: of what the edit costs a kind of text (see ``results.spectrum.correlations``).
+        correlations: of what the edit costs a kind of text (see ``results.spectrum.correlations``); empty without an
+            edit, and where it changes none of the matrices.
         cost: the cost by kind; empty without an edit.
     """
 
@@ -116,6 +118,8 @@ def run(request: Request) -> Report:
     Raises:
         UserError: the request cannot be met.
     """
+    if request.record:
+        _check_record(request.record, request.bench)
     bench = Bench(request.bench)
     loading.check_pack(bench.loaded, [kind for kind in KINDS if packs.find(bench.loaded.entry.pack).has(kind)])
     found = _matrices(bench, request)
@@ -139,21 +143,34 @@ def run(request: Request) -> Report:
         ends=(bands.index(OF_THE_SOURCE[0]), bands.index(OF_THE_SOURCE[-1])),
         sums=np.concatenate(sums, axis=1),
     )
-    cost, changed = _cost(bench, request.record)
-    return _report(request, bench, measured, pd.concat(curves, ignore_index=True), cost, changed)
+    return _report(request, bench, measured, pd.concat(curves, ignore_index=True), _cost(bench, request.record))
 
 
-def _report(
-    request: Request,
-    bench: Bench,
-    measured: results.Measured,
-    curves: pd.DataFrame,
-    cost: dict[str, float],
-    changed: frozenset[str],
-) -> Report:
+def _check_record(record: Record, request: plan.Request) -> None:
+    """Refuse a record whose items are not those that are looked at."""
+    content, own = record.content, models.resolve(request.model)
+    given = content["arguments"]
+    for name, its, asked in (
+        ("suite", content["suite"], request.suite),
+        ("split", given["split"], request.split),
+        ("pack", _names(given.get("pack") or own.pack), _names(request.pack or own.pack)),
+    ):
+        if its != asked:
+            raise UserError(
+                f"the record {record.path} is of the {name} {its!r}, not {asked!r}: expected --{name} {its}"
+            )
+
+
+def _names(pack: str) -> str:
+    """Of the pack's folders, wherever they lie."""
+    return "+".join(Path(part).name for part in pack.split("+"))
+
+
+def _report(request: Request, bench: Bench, measured: results.Measured, curves: pd.DataFrame, cost: _Cost) -> Report:
     seed = request.bench.seed
     names = measured.matrices["name"]
-    together = [i for i, name in enumerate(names) if f"{name}.weight" in changed] or list(range(len(names)))
+    changed = [i for i, name in enumerate(names) if f"{name}.weight" in cost.changed]
+    together = changed or list(range(len(names)))
     tables = [measured.relative("clean", together, seed)]
     if "twins" in set(measured.texts["kind"]):
         tables.append(measured.only(("memorized", "twins")).relative("twins", together, seed))
@@ -174,6 +191,8 @@ def _report(
         },
         "edit": _edit_name(bench, request.record),
         "together": names[together].tolist(),
+        "changed": names[changed].tolist(),
+        "cost_of": {"source": cost.source, "items": cost.items},
     }
     return Report(
         about=about,
@@ -181,8 +200,8 @@ def _report(
         curves=curves,
         strengths=measured.tidy(),
         relative=pd.concat(tables, ignore_index=True),
-        correlations=results.correlations(tables[0], cost, seed),
-        cost=cost,
+        correlations=results.correlations(tables[0], cost.by_kind if changed else {}, seed),
+        cost=cost.by_kind,
     )
 
 
@@ -278,16 +297,41 @@ def _sums(
     return sums
 
 
-def _cost(bench: Bench, record: Record | None) -> tuple[dict[str, float], frozenset[str]]:
-    """What the edit costs each kind of text, and the weights that it changes; nothing where there is no edit."""
+@dataclass(frozen=True, kw_only=True)
+class _Cost:
+    """What an edit costs.
+
+    Attributes:
+        by_kind: of each kind of text.
+        items: that each of these is of.
+        source: where they were scored, in words.
+        changed: names of the weights that the edit changes.
+    """
+
+    by_kind: dict[str, float] = field(default_factory=dict)
+    items: dict[str, int] = field(default_factory=dict)
+    source: str = ""
+    changed: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(
+        cls, changes: Mapping[paired.Key, paired.Change], rates: Mapping[str, paired.Key], source: str, names: Any
+    ) -> _Cost:
+        by_kind = results.costs(changes, rates)
+        items = {kind: changes[rates[kind]].n for kind in by_kind}
+        return cls(by_kind=by_kind, items=items, source=source, changed=frozenset(map(str, names)))
+
+
+def _cost(bench: Bench, record: Record | None) -> _Cost:
+    """Of the edit that the record or the request has; nothing where there is none."""
     rates: dict[str, paired.Key] = {}
     for part in bench.parts:  # of several tasks about the same texts, the first
         rates.setdefault(kind_of(part), (part.axis, next(iter(part.metrics.values()))))
     if record is not None:
-        changed = {str(matrix["name"]) for matrix in record.content["matrices"]}
-        return results.costs(record.changes, rates), frozenset(changed)
+        names = [matrix["name"] for matrix in record.content["matrices"]]
+        return _Cost.of(record.changes, rates, f"record {record.id}", names)
     if not bench.chains:
-        return {}, frozenset()
+        return _Cost()
     scorer, loaded = bench.scorer, bench.loaded
     base = scorer.score(loaded.weights, "base")
     prepared = bench.workshop.prepare(*bench.chains[0])
@@ -297,4 +341,4 @@ def _cost(bench: Bench, record: Record | None) -> tuple[dict[str, float], frozen
         (part.axis, next(iter(part.metrics.values()))): part.chance for part in bench.parts if part.axis != "fluency"
     }
     changes = paired.Paired(base.items, edited.items, chance, bench.request.seed).changes()
-    return results.costs(changes, rates), frozenset(change.name for change in prepared.changes)
+    return _Cost.of(changes, rates, "scored in this run", [change.name for change in prepared.changes])

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from ..results.spectrum import Finding
     from .spectrum import Report
 
-MEASURES = ("read", "write", "share")
-
 
 def add(commands: Any) -> None:
     """Declare the command."""
@@ -131,6 +129,8 @@ def _check(arguments: argparse.Namespace) -> record.Record | None:
             )
     plan.choose_parts(arguments.suite, _tasks(arguments), entry)
     packs.check_split(arguments.split)
+    from ..results.spectrum import MEASURES
+
     for name, known in (("measure", MEASURES), ("positions", ("asked", "all"))):
         if getattr(arguments, name) not in known:
             raise unknown(name, getattr(arguments, name), known)
@@ -178,9 +178,10 @@ def write(report: Report, found: Mapping[str, Any], measure: str, out: Path) -> 
             f"Memorized passages against passages never trained on, by layer ({measure})",
         )
     figures["kinds"] = charts.kinds(clean, BANDS)
-    if report.cost:
+    if len(report.correlations):
         figures["cost"] = charts.cost(tables["costs"], f"What {found['edit']} costs, against the use of low curvature")
-    charts.write(out, figures, f"Where memorization lives: {found['model']}, {found['pack']}, {found['split']} part")
+    title = f"Where memorization lives: {found['model']}, {found['pack']}, {found['split']} part"
+    charts.write(out, figures, title, _told(report, measure))
     with replacing(out / "spectrum.json") as partial:
         partial.write_text(json.dumps(found, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
@@ -191,12 +192,18 @@ def _print(report: Report, measure: str) -> None:
     console = Console()
     findings = report.findings(measure)
     console.print(_table(report, findings, measure))
+    for line in _told(report, measure):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _told(report: Report, measure: str) -> list[str]:
+    """The finding of each layer, and what is known of the edit's cost, a line each."""
     twins = {f.layer: f for f in report.findings(measure, "twins") if f.proj == "all"} if _has_twins(report) else {}
-    for found in (f for f in findings if f.proj == "all"):
+    lines = []
+    for found in (f for f in report.findings(measure) if f.proj == "all"):
         beside = f"; against twins: {twins[found.layer].verdict}" if twins else ""
-        console.print(f"layer {found.layer}: the finding {found.verdict}{beside}", highlight=False)
-    for row in _correlations(report.correlations, measure):
-        console.print(row, highlight=False)
+        lines.append(f"layer {found.layer}: the finding {found.verdict}{beside}")
+    return [*lines, *_of_the_cost(report, measure)]
 
 
 def _has_twins(report: Report) -> bool:
@@ -233,6 +240,18 @@ def _table(report: Report, findings: list[Finding], measure: str) -> Table:
 def _percent(interval: tuple[float, float, float]) -> str:
     value, low, high = (100 * number for number in interval)
     return f"{value:+.1f} % [{low:+.1f}, {high:+.1f}]"
+
+
+def _of_the_cost(report: Report, measure: str) -> list[str]:
+    """Whose items the edit's cost is of, and how it goes with the use of low curvature; nothing without a cost."""
+    if not report.cost:
+        return []
+    about, asked = report.about, report.about["cost_of"]
+    n = sum(asked["items"].values())
+    line = f"cost of {about['edit']}: of {n} items of {len(asked['items'])} kinds ({asked['source']})"
+    if not about["changed"]:
+        return [line, "no correlation with it: none of the matrices that the edit changes is among those looked at"]
+    return [line, *_correlations(report.correlations, measure)]
 
 
 def _correlations(table: pd.DataFrame, measure: str) -> list[str]:

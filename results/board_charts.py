@@ -1,17 +1,15 @@
-"""The leaderboard page's charts, as Vega-Lite: recitation against logic, and what is left of each axis.
-
-Colours of lines and letters are the page's own (CSS variables), so that a chart follows its theme and prints in black.
-"""
+"""The leaderboard page's charts, as Vega-Lite: recitation against logic, and what is left of each axis."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
+from .chart_page import ACCENT, INK, MUTED, themed
 from .leaderboard import Board, Entry, figure
 from .paired import Interval
 
-INK, MUTED, LINE, ACCENT = "var(--ink)", "var(--muted)", "var(--line)", "var(--accent)"
 SHAPES = {"base": "square", "edit": "circle", "control": "diamond"}
 SCORES = (0.5, 0.7, 0.9)
 """Split scores whose lines the frontier is drawn on."""
@@ -28,9 +26,12 @@ def frontier(board: Board) -> dict[str, Any] | None:
         return None
     import altair as alt
 
-    lowest = min(0.0, *(point["y_low"] for point in points))
-    highest = max(1.1, *(point["y_high"] for point in points))
+    lowest = min([0.0, *_finite(point["y_low"] for point in points)])
+    highest = max([1.1, *_finite(point["y_high"] for point in points)])
     leftmost = min(0.0, *(point["x"] for point in points))
+    for point in points:
+        point["x_low"], point["x_high"] = _ends(point["x"], point["x_low"], point["x_high"], (leftmost, 1.02))
+        point["y_low"], point["y_high"] = _ends(point["y"], point["y_low"], point["y_high"], (lowest, highest))
     axis = alt.Axis(tickCount=6)
     x = alt.X("x:Q", title="recitation removed", scale=alt.Scale(domain=[leftmost, 1.02], nice=False), axis=axis)
     y = alt.Y("y:Q", title="logic kept", scale=alt.Scale(domain=[lowest, highest], nice=False), axis=axis)
@@ -121,6 +122,17 @@ def _point(entry: Entry, board: Board) -> dict[str, Any] | None:
     return found
 
 
+def _finite(values: Iterable[float]) -> list[float]:
+    return [value for value in values if math.isfinite(value)]
+
+
+def _ends(value: float, low: float, high: float, domain: tuple[float, float]) -> tuple[float, float]:
+    """What is drawn of an interval: to the chart's edge where it is infinite, the value alone where it is not known."""
+    if math.isnan(low) or math.isnan(high):
+        return value, value
+    return low if math.isfinite(low) else domain[0], high if math.isfinite(high) else domain[1]
+
+
 def _shown(interval: Interval) -> str:
     return f"{figure(interval.value)} [{figure(interval.low)}, {figure(interval.high)}]"
 
@@ -166,24 +178,24 @@ def _names(alt: Any, x: Any, y: Any, faint: Any) -> Any:
 def _bars(title: str, of_axis: list[tuple[Entry, Interval]], *, logarithmic: bool) -> dict[str, Any]:
     import altair as alt
 
+    known = [pair for pair in of_axis if math.isfinite(pair[1].value) and (pair[1].value > 0 or not logarithmic)]
+    ends = _finite(end for _, interval in known for end in (interval.low, interval.high) if end > 0 or not logarithmic)
+    low, high = min([1.0 if logarithmic else 0.0, *ends]), max([1.05, *ends])
+    drawn_ends = [_ends(interval.value, interval.low, interval.high, (low, high)) for _, interval in known]
     rows = [
         {
             "edit": entry.spec,
             "kind": entry.kind,
             "value": interval.value,
-            "low": interval.low,
-            "high": interval.high,
+            "low": start,
+            "high": end,
             "shown": figure(interval.value),
             "told": f"{entry.spec}: {title} {_shown(interval)}",
         }
-        for entry, interval in of_axis
-        if math.isfinite(interval.value) and (interval.value > 0 or not logarithmic)
+        for (entry, interval), (start, end) in zip(known, drawn_ends, strict=True)
     ]
     order = [row["edit"] for row in rows]
     kind = "log" if logarithmic else "linear"
-    shown = [interval for entry, interval in of_axis if entry.spec in order]
-    low = min([1.0 if logarithmic else 0.0, *(interval.low for interval in shown)])
-    high = max([1.05, *(interval.high for interval in shown)])
     scale = alt.Scale(type=kind, domain=[low, high], nice=False)
     x = alt.X("value:Q", title=None, scale=scale, axis=alt.Axis(tickCount=5))
     y = alt.Y("edit:N", title=None, sort=order, axis=alt.Axis(labelLimit=150, ticks=False, domain=False))
@@ -213,13 +225,5 @@ def _summary(board: Board) -> str:
 
 def _finished(chart: Any, description: str, **datasets: list[dict[str, Any]]) -> dict[str, Any]:
     """The chart as Vega-Lite, with the data that its layers name."""
-    import altair as alt
-
-    chart = chart.properties(width="container", description=description, autosize=alt.AutoSizeParams(type="fit-x"))
-    chart = chart.configure(background="transparent", font="inherit").configure_view(stroke=None)
-    chart = chart.configure_axis(
-        labelColor=MUTED, titleColor=INK, gridColor=LINE, domainColor=LINE, tickColor=LINE, titleFontWeight="normal"
-    )
-    chart = chart.configure_legend(labelColor=MUTED, titleColor=INK, titleFontWeight="normal")
-    found: dict[str, Any] = chart.to_dict()
+    found: dict[str, Any] = themed(chart, description).to_dict()
     return {**found, "datasets": datasets}

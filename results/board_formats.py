@@ -84,7 +84,7 @@ def markdown(boards: Sequence[Board], all_columns: bool) -> str:
     return text + RULE + "\n"
 
 
-def csv(boards: Sequence[Board], all_columns: bool = True) -> str:
+def csv(boards: Sequence[Board]) -> str:
     """One table of all: every figure in full, a row an entry."""
     import pandas as pd
 
@@ -102,7 +102,7 @@ def latex(boards: Sequence[Board], all_columns: bool) -> str:
     return text
 
 
-def as_json(boards: Sequence[Board], all_columns: bool = True) -> str:
+def as_json(boards: Sequence[Board]) -> str:
     """All of it: each table with its columns and entries."""
     return json.dumps(plain({"rule": RULE, "boards": [_object(board) for board in boards]}), indent=2) + "\n"
 
@@ -146,7 +146,7 @@ def _latex(board: Board, all_columns: bool, label: str) -> str:
         caption=_escaped_latex(f"{board.title} ({board.details}). {board.note}".strip()),
         label=label,
     )
-    lines = written.splitlines()
+    lines = written.replace("-∞", r"$-\infty$").replace("∞", r"$\infty$").splitlines()
     start = lines.index(r"\midrule") + 1
     for _, of_kind in reversed([(kind, list(rows)) for kind, rows in _by_kind(board)][1:]):
         lines.insert(start + board.entries.index(of_kind[0]), r"\midrule")

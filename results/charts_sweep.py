@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Mapping, Sequence
-from html import escape
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import altair as alt
 import pandas as pd
-import vl_convert
+from markupsafe import Markup
 
 from ..files import replacing
 from . import frontier
+from .chart_page import VIRIDIS, Figure, Section, Table, breakable, pictures, report
 from .frontier import Bounds, Row
+from .paired import Interval
 
 STATES = ("chosen", "baseline", "frontier", "other", "out of bounds", "control")
 _SHAPES = ["diamond", "square", "circle", "triangle-down", "cross", "triangle-up"]
@@ -85,157 +85,130 @@ def _dialled(row: Row, name: str) -> float:
     return 1 - row.figure("recitation_removed") if name == "recitation_left" else row.figure(name)
 
 
-def frontier_chart(found: pd.DataFrame, bounds: Bounds) -> alt.HConcatChart:
-    """Left, recitation removed against logic kept, perplexity as colour; right, split score against perplexity.
+def frontier_figure(found: pd.DataFrame, bounds: Bounds) -> Figure:
+    """Recitation removed against logic kept, perplexity as colour; and split score against perplexity.
 
     The shape says whether an edit is chosen, on the frontier, or out of bounds; the dashed line is the perplexity's.
     """
     scale = alt.Scale(domain=STATES, range=_SHAPES)
-    shape = alt.Shape("state:N", scale=scale, legend=alt.Legend(title="edit", symbolSize=90))
+    shape = alt.Shape("state:N", scale=scale, legend=alt.Legend(title=None, symbolSize=90, orient="top", columns=3))
     size = alt.Size("size:Q", legend=None, scale=None)
     above = max(2 * (bounds.max_perplexity_ratio - 1), 0.02)
     colour = alt.Color(
         "perplexity ratio:Q",
-        scale=alt.Scale(scheme="viridis", domain=[1, 1 + above], clamp=True),
-        legend=alt.Legend(format=".2f"),
+        scale=alt.Scale(scheme=alt.SchemeParams(**VIRIDIS), domain=[1, 1 + above], clamp=True),
+        legend=alt.Legend(format=".2f", gradientLength=150),
     )
     tip = [alt.Tooltip(name, format=".3f") if name != "spec" else alt.Tooltip(name) for name in TIP]
     free = alt.Scale(zero=False, nice=False, padding=12)
     plain = alt.Chart(found)
     points = plain.mark_point(filled=True, opacity=0.85).encode(shape=shape, size=size, color=colour, tooltip=tip)
     memory = points.encode(
-        x=alt.X("recitation removed:Q", scale=free, axis=alt.Axis(format=".2f")),
+        x=alt.X("recitation removed:Q", scale=free, axis=alt.Axis(format=".2f", tickCount=6)),
         y=alt.Y("logic kept:Q", scale=free, axis=alt.Axis(format=".2f")),
     )
-    x = alt.X("perplexity ratio:Q", scale=free, axis=alt.Axis(format=".2f"))
-    bars = plain.mark_rule(opacity=0.3).encode(x=x, y=alt.Y("low:Q", scale=free, title="split score"), y2="high:Q")
+    x = alt.X("perplexity ratio:Q", scale=free, axis=alt.Axis(format=".2f", tickCount=6))
+    bars = plain.mark_rule(opacity=0.5, aria=False).encode(
+        x=x, y=alt.Y("low:Q", scale=free, title="split score"), y2="high:Q"
+    )
     bound = (
         alt.Chart(pd.DataFrame({"bound": [bounds.max_perplexity_ratio]}))
-        .mark_rule(strokeDash=[4, 4])
+        .mark_rule(strokeDash=[4, 4], aria=False)
         .encode(x=alt.X("bound:Q", title="perplexity ratio"))
     )
     score = bars + points.encode(x=x, y=alt.Y("split score:Q", scale=free)) + bound
-    return alt.hconcat(
-        memory.properties(width=380, height=320, title="memory against reasoning").interactive(),
-        score.properties(width=380, height=320, title="split score against perplexity, 95 % intervals"),
+    return Figure(
+        title="Frontier",
+        told=f"{len(found)} edits on dev, whose figures stand in the table of edits.",
+        panels={
+            "memory against reasoning": memory.properties(height=320),
+            "split score against perplexity, 95 % intervals": score.properties(height=320),
+        },
+        width=380,
     )
 
 
-def dial_chart(found: pd.DataFrame) -> alt.FacetChart:
+def dial_figure(found: pd.DataFrame) -> Figure:
     """A panel a base spec: recitation left, logic kept and perplexity ratio by dial."""
+    values = found["value"].dropna()
+    scale = alt.Scale(domain=[min([0.0, *values]), max([1.0, *values])])
     line = (
-        alt.Chart(found)
+        alt.Chart()
         .mark_line(point=True)
         .encode(
-            x=alt.X("dial:Q", title="dial (0 removes, 1 is the base)"),
-            y=alt.Y("value:Q", title=None),
-            color=alt.Color("figure:N", title=None, scale=alt.Scale(scheme="tableau10")),
-            strokeDash=alt.StrokeDash("figure:N", title=None),
+            x=alt.X("dial:Q", title="dial (0 removes, 1 is the base)", scale=alt.Scale(domain=[0, 1])),
+            y=alt.Y("value:Q", title=None, scale=scale),
+            color=alt.Color("figure:N", title=None, sort=list(DIALLED.values()), scale=alt.Scale(scheme="tableau10")),
+            strokeDash=alt.StrokeDash("figure:N", legend=None, sort=list(DIALLED.values())),
             tooltip=["edit", "dial", "figure", alt.Tooltip("value", format=".3f")],
         )
-        .properties(width=260, height=200)
     )
-    return line.facet(facet=alt.Facet("edit:N", title=None), columns=3)
+    curves = {str(edit): rows for edit, rows in found.groupby("edit", sort=False)}
+    lines = found.pivot_table("value", ["edit", "dial"], "figure", sort=False, dropna=False)[list(DIALLED.values())]
+    return Figure(
+        title="What the dial does",
+        told="Recitation left, logic kept and perplexity ratio by dial, of",
+        panels={edit: line.properties(data=rows, height=200) for edit, rows in curves.items()},
+        width=260,
+        columns=3,
+        table=Table(
+            columns=["edit", "dial", *DIALLED.values()],
+            rows=[
+                [str(edit), float(dial), *map(float, row)]
+                for (edit, dial), row in zip(lines.index, lines.to_numpy(), strict=True)
+            ],
+        ),
+    )
+
+
+FIGURES = ("frontier", "dials")
 
 
 def write(folder: Path, content: Mapping[str, Any], rows: Sequence[Row], bounds: Bounds) -> None:
     """Write ``sweep.html``, ``frontier.svg`` and, where the grid has dials, ``dials.svg``."""
     found = table(rows, bounds, content["chosen"]["spec"], content["baseline"])
-    charts: dict[str, Any] = {"frontier": frontier_chart(found, bounds)}
+    figures = {"frontier": frontier_figure(found, bounds)}
     if len(curves := dials(rows)):
-        charts["dials"] = dial_chart(curves)
-    specs = {name: chart.to_dict() for name, chart in charts.items()}
-    for name in ("frontier", "dials"):
-        if name in specs:
-            _text(folder / f"{name}.svg", vl_convert.vegalite_to_svg(specs[name], vl_version=_version()))
-        else:
-            (folder / f"{name}.svg").unlink(missing_ok=True)
-    _text(folder / "sweep.html", page(content, specs))
+        figures["dials"] = dial_figure(curves)
+    pictures(folder, figures, FIGURES)
+    with replacing(folder / "sweep.html") as partial:
+        partial.write_text(page(content, figures), encoding="utf-8")
 
 
-def page(content: Mapping[str, Any], charts: Mapping[str, Mapping[str, Any]]) -> str:
-    """One HTML page with the choice, the charts and a table of the edits; nothing is fetched.
+def page(content: Mapping[str, Any], figures: Mapping[str, Figure]) -> str:
+    """One HTML page with the choice, the charts and a table of the edits.
 
     Args:
         content: of ``sweep.json``.
-        charts: Vega-Lite specifications by name.
+        figures: by name.
     """
-    chosen, model = content["chosen"], content["model"]
-    heading = f"Sweep of {model}"
-    parts = [f"<h1>{escape(heading)}</h1>", f"<p>{' '.join(f'<code>{escape(g)}</code>' for g in content['grids'])}</p>"]
-    spec = f"<code>{escape(chosen['spec'])}</code>: " if chosen["spec"] else ""
-    parts.append(f"<h2>Chosen on dev</h2><p>{spec}{escape(chosen['why'])}.</p>")
+    chosen = content["chosen"]
+    why = (
+        Markup("<code>{}</code>: {}.").format(chosen["spec"], chosen["why"]) if chosen["spec"] else f"{chosen['why']}."
+    )
+    sections = [Section(title="Chosen on dev", text=[why])]
     if content["test"]:
-        parts.append(
-            f"<h2>On test</h2>{_table(list(content['test']), [s['summary'] for s in content['test'].values()])}"
-        )
-    titles = {"frontier": "Frontier", "dials": "What the dial does"}
-    parts += [f'<h2>{titles[name]}</h2><div class="chart" id="{name}"></div>' for name in charts]
+        tested = content["test"]
+        sections.append(Section(title="On test", table=_table(tested, [side["summary"] for side in tested.values()])))
+    sections += [Section(title=figure.title, figure=figure) for figure in figures.values()]
     best = sorted(content["edits"], key=lambda edit: -(edit["summary"]["split_score"]["value"] or 0))
-    parts.append(f"<h2>Edits on dev</h2>{_table([e['spec'] for e in best], [e['summary'] for e in best])}")
-    options = '{actions: {source: false, compiled: false, editor: false}, renderer: "svg", config: {background: null}}'
-    calls = [f'vegaEmbed("#{name}", {_json(chart)}, {options});' for name, chart in charts.items()]
-    script = vl_convert.javascript_bundle("\n".join(calls), vl_version=_version()).replace("</script", "<\\/script")
-    return _PAGE.format(title=escape(heading), body="\n".join(parts), script=script)
+    of_dev = _table([edit["spec"] for edit in best], [edit["summary"] for edit in best])
+    sections.append(Section(title="Edits on dev", table=of_dev))
+    grids = Markup(" ").join(Markup("<code>{}</code>").format(grid) for grid in content["grids"])
+    return report(f"Sweep of {content['model']}", grids, sections)
 
 
-_PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 68rem; margin: 2rem auto; padding: 0 1rem; color: #1b1b1b;
-  background: #fff; }}
-.scroll, .chart {{ overflow-x: auto; }}
-.chart svg {{ max-width: none; }}
-table {{ border-collapse: collapse; font-size: .9rem; }}
-th, td {{ padding: .25rem .75rem .25rem 0; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap; }}
-th:first-child, td:first-child {{ text-align: left; }}
-</style>
-</head>
-<body>
-<main>
-{body}
-</main>
-<script type="module">
-{script}
-</script>
-</body>
-</html>
-"""
-
-
-def _table(specs: Sequence[str], summaries: Sequence[Mapping[str, Any]]) -> str:
+def _table(specs: Iterable[str], summaries: Sequence[Mapping[str, Any]]) -> Table:
     names = list(dict.fromkeys(name for summary in summaries for name in summary))
-    head = "".join(f'<th scope="col">{escape(name.replace("_", " "))}</th>' for name in ("edit", *names))
-    lines = [
-        f"<tr><td><code>{escape(spec)}</code></td>" + "".join(_cell(summary.get(name)) for name in names) + "</tr>"
+    rows = [
+        [Markup("<code>{}</code>").format(breakable(spec)), *(_interval(summary.get(name)) for name in names)]
         for spec, summary in zip(specs, summaries, strict=True)
     ]
-    rows = "".join(lines)
-    return f'<div class="scroll" tabindex="0"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+    return Table(columns=["edit", *(name.replace("_", " ") for name in names)], rows=rows)
 
 
-def _cell(figure: Mapping[str, float | None] | None) -> str:
+def _interval(figure: Mapping[str, float | None] | None) -> Interval | None:
     if figure is None or figure["value"] is None:
-        return "<td>-</td>"
-    bounds = [figure["low"], figure["high"]]
-    between = "" if None in bounds else f' title="95 % interval {bounds[0]:.3f} to {bounds[1]:.3f}"'
-    return f"<td{between}>{figure['value']:.3f}</td>"
-
-
-def _json(value: object) -> str:
-    """JSON that may stand inside a script of a page."""
-    return json.dumps(value, allow_nan=False).replace("</", "<\\/")
-
-
-def _version() -> str:
-    """Altair's version of Vega-Lite, as vl-convert names it."""
-    return "_".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
-
-
-def _text(path: Path, text: str) -> None:
-    with replacing(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+        return None
+    known = {key: math.nan if value is None else value for key, value in figure.items()}
+    return Interval(value=known["value"], low=known["low"], high=known["high"])

@@ -1,27 +1,21 @@
-"""The leaderboard as one HTML file that asks for nothing outside itself.
-
-Charts are drawn by Vega-Lite, whose bundle is in the page, through its interpreter of expressions: the page's own rule
-(Content-Security-Policy) allows the one script whose hash it names, no ``eval``, and no request.
-"""
+"""The leaderboard as one HTML file that asks for nothing outside itself."""
 
 from __future__ import annotations
 
-import base64
 import functools
-import hashlib
-import importlib.metadata
-import json
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
+from . import chart_page
 from .board_formats import RULE, shown
 from .leaderboard import KINDS, Board, Column, Entry, figure
 from .paired import Change, Interval, Key
 
-FOLDER = Path(__file__).parent / "page"
+LEAD = (
+    "Did a weight edit remove verbatim memorization and leave reasoning alone? Every edit is scored on the same items "
+    "as the base model."
+)
 
 
 def html(boards: Sequence[Board], all_columns: bool = False) -> str:
@@ -31,7 +25,6 @@ def html(boards: Sequence[Board], all_columns: bool = False) -> str:
         boards: its tables.
         all_columns: show them from the beginning; a reader can show them at any time.
     """
-    import jinja2
     from markupsafe import Markup
 
     from . import board_charts
@@ -55,35 +48,16 @@ def html(boards: Sequence[Board], all_columns: bool = False) -> str:
                 "records": [_record(board, entry, name) for entry in board.entries if entry.kind != "base"],
             }
         )
-    script = _script()
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    loader = jinja2.FileSystemLoader(FOLDER)
-    environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined)
-    return environment.get_template("page.html").render(
+    return chart_page.render(
+        "board.html",
+        charts,
+        scripts=["board.js"],
+        title="memsplit leaderboard",
+        lead=LEAD,
         boards=parts,
         rule=RULE,
         all_columns=all_columns,
-        version=importlib.metadata.version("memsplit"),
-        style=Markup((FOLDER / "style.css").read_text("utf-8")),  # noqa: S704  ours
-        script=Markup(script),  # noqa: S704  ours, and the charts' library
-        script_hash=f"sha256-{digest}",
-        charts=Markup(_data(charts)),  # noqa: S704  no < in it
     )
-
-
-@functools.cache
-def _script() -> str:
-    """The charts' library and the page's own script, as one."""
-    import vl_convert
-
-    bundle: str = vl_convert.javascript_bundle((FOLDER / "page.js").read_text("utf-8"))
-    assert "</script" not in bundle, "the bundle ends its own element"
-    return bundle
-
-
-def _data(value: object) -> str:
-    """JSON that no browser takes for the end of a script."""
-    return json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")
 
 
 def _table(board: Board, name: str, all_columns: bool) -> str:
@@ -94,7 +68,7 @@ def _table(board: Board, name: str, all_columns: bool) -> str:
     columns = {column.key: column for column in board.columns}
     titles = {"rank": "rank", "edit": "edit", **{key: column.heading for key, column in columns.items()}}
     rows = [[entry, entry, *(entry.cells.get(key, math.nan) for key in columns)] for entry in board.entries]
-    styler = Styler.from_custom_template([str(FOLDER)], html_table="table.html")(
+    styler = Styler.from_custom_template([str(chart_page.FOLDER)], html_table="table.html")(
         pd.DataFrame(rows, columns=list(titles), dtype=object)
     )
     styler = styler.hide(axis="index").set_caption(str(escape(board.title)))
@@ -125,14 +99,7 @@ def _edit(entry: Entry, name: str) -> str:
         return '<span data-edit="base" data-method="">base</span>'
     link = Markup('<a href="#{}" data-edit="{}" data-method="{}">{}</a>{}')
     note = Markup(" <small>control</small>") if entry.kind == "control" else ""
-    return str(link.format(_anchor(entry, name), entry.spec, entry.method, _breakable(entry.spec), note))
-
-
-def _breakable(spec: str) -> str:
-    """The spec as HTML that breaks a line where one of its parts ends."""
-    from markupsafe import Markup, escape
-
-    return Markup("<wbr>").join(escape(part) for part in re.split("(?<=[:,+])", spec))
+    return str(link.format(_anchor(entry, name), entry.spec, entry.method, chart_page.breakable(entry.spec), note))
 
 
 def _cell(column: Column, cell: Interval | float) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .paired import LEVEL, RESAMPLES, Change, Key
+from .paired import RESAMPLES, Change, Key, interval
 
 MEASURES = ("read", "write", "share")
 """Ways to tell how strongly a band is used: see ``model_edits.bands.Strength``."""
@@ -118,11 +118,9 @@ class Measured:
 
 def _rows(draws: np.ndarray, strength: np.ndarray, bands: Sequence[str]) -> pd.DataFrame:
     """One row a band and measure, of draws [1 + RESAMPLES, bands, MEASURES]."""
-    tail = (1 - LEVEL) / 2 * 100
-    low, high = np.percentile(draws[1:], [tail, 100 - tail], axis=0)
-    index = pd.MultiIndex.from_product([bands, MEASURES], names=["band", "measure"])
-    columns = {"value": draws[0], "low": low, "high": high, "strength": strength}
-    return pd.DataFrame({name: array.ravel() for name, array in columns.items()}, index=index).reset_index()
+    found = pd.DataFrame([vars(interval(of_one)) for of_one in draws.reshape(len(draws), -1).T])
+    found.index = pd.MultiIndex.from_product([bands, MEASURES], names=["band", "measure"])
+    return found.assign(strength=strength.ravel()).reset_index()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,6 +144,8 @@ class Finding:
     @property
     def verdict(self) -> str:
         """Each half counts where its interval leaves 0 out on the side that the source saw."""
+        if any(map(math.isnan, (*self.bottom[1:], *self.top[1:]))):
+            return "is not known"
         low_more, high_less = self.bottom[1] > 0, self.top[2] < 0
         if low_more and high_less:
             return "holds"

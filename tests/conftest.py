@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -9,6 +10,7 @@ import torch
 
 from memsplit.harness import editing, loading, models
 from memsplit.model_edits.store import FactorStore
+from memsplit.tests import browsing
 
 SMALL = 8 * 128
 hypothesis.settings.register_profile("any machine", deadline=None)
@@ -39,3 +41,9 @@ def untouched(organism: loading.LoadedModel) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def root() -> Path:
     return Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with browsing.started() as found:
+        yield found

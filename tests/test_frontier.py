@@ -3,7 +3,6 @@
 import math
 from pathlib import Path
 
-import altair as alt
 import numpy as np
 import pandas as pd
 import pytest
@@ -113,9 +112,8 @@ def test_the_charts_say_what_each_edit_is() -> None:
     found = charts_sweep.table(rows, Bounds(), "a", "k").set_index("spec")["state"]
     states = {"a": "chosen", "b": "out of bounds", "random": "control", "k": "baseline", "z": "out of bounds"}
     assert found.to_dict() == states
-    chart = charts_sweep.frontier_chart(charts_sweep.table(rows, Bounds(), "a", "k"), Bounds())
-    assert isinstance(chart, alt.HConcatChart)
-    assert chart.to_dict()["hconcat"][0]["encoding"]["x"]["field"] == "recitation removed"
+    figure = charts_sweep.frontier_figure(charts_sweep.table(rows, Bounds(), "a", "k"), Bounds())
+    assert figure.picture()["concat"][0]["encoding"]["x"]["field"] == "recitation removed"
 
 
 def items(values: np.ndarray) -> pd.DataFrame:

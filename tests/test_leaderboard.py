@@ -1,6 +1,7 @@
 """Leaderboards: who stands where, which records share a table, and that every format says the same."""
 
 import csv
+import dataclasses
 import io
 import json
 import math
@@ -177,6 +178,17 @@ def test_latex_is_escaped_and_ruled(tmp_path: Path) -> None:
         len(columns[1]) - 1
     }
     assert r"split score$\uparrow$" in text.replace(" $", "$")
+
+
+def test_latex_has_a_command_for_infinity(tmp_path: Path) -> None:
+    made(tmp_path, "finetune")
+    (board,) = boards(Store(tmp_path).records())
+    endless = Interval(value=math.inf, low=-math.inf, high=math.inf)
+    cells = [{**entry.cells, "split_score": endless} for entry in board.entries]
+    entries = [dataclasses.replace(entry, cells=of_it) for entry, of_it in zip(board.entries, cells, strict=True)]
+    text = board_formats.latex([dataclasses.replace(board, entries=entries)], all_columns=True)
+    assert "∞" not in text
+    assert r"$\infty$ [$-\infty$, $\infty$]" in text
 
 
 @pytest.mark.parametrize("width", [80, 140, 300])

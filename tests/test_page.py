@@ -1,20 +1,22 @@
 """The leaderboard's page in a browser: it draws, sorts, filters, follows its theme, and asks for nothing."""
 
-import os
+import dataclasses
+import json
+import math
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from memsplit.results import page
+from memsplit.results import chart_page, page
 from memsplit.results.leaderboard import boards
+from memsplit.results.paired import Interval
 from memsplit.results.store import Store
 from memsplit.tests.board_records import made
+from memsplit.tests.browsing import Opened, check_page, dark
 
-CHROMIUM = shutil.which("chromium")
 HOSTILE = "kfac-80:path=<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{7*7}}"
 
 
@@ -34,37 +36,8 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "board.html"
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    if CHROMIUM is None:
-        if os.environ.get("CI", "").lower() in ("1", "true"):
-            pytest.fail("no chromium: CI must have one")
-        pytest.skip("no chromium on this machine")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield started
-        started.close()
-
-
-class Opened:
-    """The page in a tab, with all that it said and asked for."""
-
-    def __init__(self, browser: Any, path: Path, **options: Any) -> None:
-        self.said: list[str] = []
-        self.asked: list[str] = []
-        self.tab = browser.new_page(**options)
-        self.tab.on("console", lambda message: self.said.append(message.text))
-        self.tab.on("pageerror", lambda error: self.said.append(str(error)))
-        self.tab.on("dialog", self.interrupted)
-        self.tab.on("request", lambda request: self.asked.append(request.url))
-        self.tab.goto(path.as_uri())
-        self.tab.wait_for_function("document.querySelectorAll('.chart:not([data-drawn])').length === 0")
-
-    def interrupted(self, dialog: Any) -> None:
-        self.said.append(dialog.message)
-        dialog.dismiss()
+class Board(Opened):
+    """The page in a tab."""
 
     def order(self) -> list[str]:
         rows = self.tab.locator("#board-2 table.board tbody tr:not([hidden]) [data-edit]")
@@ -75,16 +48,16 @@ class Opened:
 
 
 @pytest.fixture
-def opened(browser: Any, written: Path) -> Iterator[Opened]:
+def opened(browser: Any, written: Path) -> Iterator[Board]:
     """Opened at a desk; whatever is done, nothing is logged, and nothing outside the file is asked for."""
-    found = Opened(browser, written, viewport={"width": 1280, "height": 900}, color_scheme="light")
+    found = Board(browser, written, viewport={"width": 1280, "height": 900}, color_scheme="light")
     yield found
     assert found.said == []
     assert found.asked == [written.as_uri()]
     found.tab.close()
 
 
-def test_it_says_what_the_records_say_and_runs_none_of_it(opened: Opened, written: Path) -> None:
+def test_it_says_what_the_records_say_and_runs_none_of_it(opened: Board, written: Path) -> None:
     tab = opened.tab
     assert opened.order() == ["base", "kfac-80:layers=1-2", "svd-50", HOSTILE, "finetune", "random-20", "random-50"]
     ranks = tab.locator("#board-2 table.board tbody td:first-child").all_inner_texts()
@@ -112,7 +85,7 @@ def test_it_says_what_the_records_say_and_runs_none_of_it(opened: Opened, writte
     assert all(links)
 
 
-def test_charts_have_a_mark_an_edit(opened: Opened) -> None:
+def test_charts_have_a_mark_an_edit(opened: Board) -> None:
     points = opened.tab.locator("#board-2 .frontier [aria-roledescription=point]")
     assert points.count() == 7
     assert len({point.get_attribute("fill") for point in points.all()}) >= 3
@@ -140,7 +113,7 @@ def test_charts_have_a_mark_an_edit(opened: Opened) -> None:
     assert "kfac-80:layers=1-2" in tip.inner_text()
 
 
-def test_it_sorts_within_base_edits_and_controls(opened: Opened) -> None:
+def test_it_sorts_within_base_edits_and_controls(opened: Board) -> None:
     assert opened.header("rank").get_attribute("aria-sort") == "ascending"
     ratio = opened.header("perplexity")
     ratio.nth(1).locator("button").click()
@@ -156,14 +129,14 @@ def test_it_sorts_within_base_edits_and_controls(opened: Opened) -> None:
     assert opened.order() == ["base", "finetune", "kfac-80:layers=1-2", HOSTILE, "svd-50", "random-20", "random-50"]
 
 
-def test_the_keyboard_reaches_and_sorts(opened: Opened) -> None:
+def test_the_keyboard_reaches_and_sorts(opened: Board) -> None:
     tab, reached = opened.tab, []
     for _ in range(40):
         tab.keyboard.press("Tab")
         reached.append(tab.evaluate("document.activeElement.innerText || document.activeElement.tagName"))
         if reached[-1].startswith("split") and tab.evaluate("document.activeElement.closest('#board-2') !== null"):
             break
-    assert reached[0] == "Skip to the tables"
+    assert reached[0] == "Skip to the content"
     assert tab.evaluate("document.activeElement.tagName") == "BUTTON"
     assert tab.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
     tab.keyboard.press("Enter")
@@ -172,7 +145,7 @@ def test_the_keyboard_reaches_and_sorts(opened: Opened) -> None:
     assert opened.order()[1] == HOSTILE
 
 
-def test_it_filters_and_counts(opened: Opened) -> None:
+def test_it_filters_and_counts(opened: Board) -> None:
     form = opened.tab.locator("#board-2 form.filters")
     count = form.locator("output[aria-live=polite]")
     assert count.inner_text() == "7 rows"
@@ -195,27 +168,20 @@ def test_it_filters_and_counts(opened: Opened) -> None:
     assert hidden.is_visible()
 
 
-def test_the_theme_follows_the_system_and_its_button(opened: Opened) -> None:
+def test_the_theme_follows_the_system_and_its_button(opened: Board) -> None:
     tab = opened.tab
-
-    def dark() -> tuple[bool, bool]:
-        """Whether paper is darker than ink: of the page, and of a chart."""
-        colours = "[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.querySelector('.axes svg text')).fill]"
-        paper, letters = (sum(map(int, re.findall(r"\d+", colour)[:3])) for colour in tab.evaluate(colours))
-        return paper < 200, letters > 380
-
-    assert dark() == (False, False)
+    assert dark(tab) == (False, False)
     tab.emulate_media(color_scheme="dark")
-    assert dark() == (True, True)
+    assert dark(tab) == (True, True)
     tab.get_by_role("button", name="Light theme").click()
-    assert dark() == (False, False)
+    assert dark(tab) == (False, False)
     tab.get_by_role("button", name="Dark theme").click()
-    assert dark() == (True, True)
+    assert dark(tab) == (True, True)
     tab.emulate_media(media="print")
-    assert dark() == (False, False)
+    assert dark(tab) == (False, False)
 
 
-def test_print_opens_what_is_folded(opened: Opened) -> None:
+def test_print_opens_what_is_folded(opened: Board) -> None:
     tab = opened.tab
     assert not tab.locator("dl.settings").first.is_visible()
     tab.evaluate("dispatchEvent(new Event('beforeprint'))")
@@ -225,7 +191,7 @@ def test_print_opens_what_is_folded(opened: Opened) -> None:
     assert len(tab.pdf()) > 10_000
 
 
-def test_the_command_is_copied(opened: Opened) -> None:
+def test_the_command_is_copied(opened: Board) -> None:
     opened.tab.context.grant_permissions(["clipboard-read", "clipboard-write"])
     button = opened.tab.locator("#board-2 button.copy").first
     button.click()
@@ -234,30 +200,34 @@ def test_the_command_is_copied(opened: Opened) -> None:
     assert opened.tab.evaluate("navigator.clipboard.readText()") == command
 
 
-@pytest.mark.parametrize(("scheme", "width"), [("light", 360), ("dark", 1280)])
-def test_nothing_overflows_and_axe_finds_no_serious_fault(browser: Any, written: Path, scheme: str, width: int) -> None:
-    from axe_playwright_python.sync_playwright import Axe
-
-    opened = Opened(browser, written, viewport={"width": width, "height": 740}, color_scheme=scheme)
-    assert opened.tab.evaluate("document.documentElement.scrollWidth") == width
-    opened.tab.locator("details").evaluate_all("all => all.forEach((each) => { each.open = true; })")
-    assert opened.tab.evaluate("document.documentElement.scrollWidth") == width
-    found = Axe().run(opened.tab).response["violations"]
-    serious = {
-        fault["id"]: [node["html"] for node in fault["nodes"]][:3]
-        for fault in found
-        if fault["impact"] in ("serious", "critical")
-    }
-    assert serious == {}
-    assert opened.said == []
-    opened.tab.close()
+def test_it_is_as_all_pages_with_charts_are(browser: Any, written: Path) -> None:
+    check_page(browser, written, charts=8)
+    assert "<script>alert" not in written.read_text("utf-8")
 
 
-def test_the_page_forbids_itself_requests_and_foreign_script(written: Path) -> None:
-    text = written.read_text("utf-8")
-    (policy,) = re.findall(r'Content-Security-Policy" content="([^"]*)"', text)
-    rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
-    assert rules["default-src"] == "'none'"
-    assert re.fullmatch(r"'sha256-[A-Za-z0-9+/=]{44}'", rules["script-src"])
-    assert "<script>alert" not in text
-    assert text.count("<script") == 2
+def test_an_interval_without_ends_is_drawn_and_breaks_nothing(browser: Any, tmp_path: Path) -> None:
+    made(tmp_path / "store", "svd-50", ratio=1.5)
+    (board,) = boards(Store(tmp_path / "store").records())
+    entries = list(board.entries)
+    endless = Interval(value=0.5, low=-math.inf, high=math.inf)
+    for n, cell in enumerate((endless, Interval(value=0.5, low=math.nan, high=math.nan))):
+        cells = {**entries[1].cells, **dict.fromkeys(("recitation_removed", "logic_kept", "perplexity_ratio"), cell)}
+        record = dataclasses.replace(entries[1].record, content={**entries[1].record.content, "spec": f"kfac-{n}"})
+        axes = dict.fromkeys(entries[1].axes, cell)
+        entries.append(dataclasses.replace(entries[1], record=record, cells=cells, axes=axes))
+    path = tmp_path / "board.html"
+    path.write_text(page.html([dataclasses.replace(board, entries=entries)]), encoding="utf-8")
+    (charts,) = re.findall(r'id="charts">(.*?)</script>', path.read_text("utf-8"))
+    json.loads(charts, parse_constant=lambda name: pytest.fail(name))
+    found = Board(browser, path)
+    assert found.said == []
+    assert found.tab.locator(".frontier [aria-roledescription=point]").count() == 4
+    assert "kfac-0; rank 1; recitation removed 0.500 [-∞, ∞]" in found.tab.locator(".frontier svg").inner_html()
+    found.tab.close()
+
+
+def test_data_that_json_has_no_word_for_is_null() -> None:
+    given = {"a": [math.nan, math.inf, -math.inf, 0.5], "b": "</script><!--<script>"}
+    text = chart_page.data(given)
+    assert json.loads(text) == {"a": [None, None, None, 0.5], "b": given["b"]}
+    assert "<" not in text

@@ -2,8 +2,7 @@
 
 import dataclasses
 import json
-import re
-import shutil
+import math
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +10,18 @@ import pandas as pd
 import pytest
 import torch
 
-from memsplit.harness import runner, spectrum
+from memsplit.errors import UserError
+from memsplit.harness import runner, spectrum, spectrum_command
 from memsplit.harness.loading import LoadedModel
 from memsplit.harness.plan import Request
 from memsplit.model_edits.bands import BOTTOM_HALF
 from memsplit.model_edits.store import FactorStore
+from memsplit.results import charts_spectrum as charts
 from memsplit.results import record
 from memsplit.results.record import Record
 from memsplit.tasks import packs
 
+from .browsing import Opened, check_page
 from .conftest import SMALL
 from .running import memsplit, refused
 
@@ -54,28 +56,41 @@ def test_files_are_whole(made: tuple[Path, Path, dict[str, Any]]) -> None:
         assert (out / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_page_asks_for_nothing(made: tuple[Path, Path, dict[str, Any]]) -> None:
-    page = (made[1] / "spectrum.html").read_text()
-    assert not re.findall(r"<(?:script|link|img|iframe)[^>]*(?:src|href)=", page.split("<script", 1)[0])
-    assert not re.findall(r"<script[^>]*\bsrc=", page)
-    assert not re.findall(r"<link\b", page)
-    chromium = shutil.which("chromium")
-    if not chromium:
-        pytest.skip("no Chromium: the page is looked at as text alone")
-    from playwright.sync_api import sync_playwright
+def test_the_page_shows_charts_and_asks_for_nothing(made: tuple[Path, Path, dict[str, Any]], browser: Any) -> None:
+    path = made[1] / "spectrum.html"
+    check_page(browser, path, charts=3 + 4 + 4 + 1 + 2)
+    opened = Opened(browser, path)
+    assert "layer 3: the finding holds" in opened.tab.locator("main").inner_text()
+    opened.tab.locator("details").evaluate_all("all => all.forEach((each) => { each.open = true; })")
+    assert opened.tab.locator("details").nth(1).locator("tbody tr").count() == 2 * 4
+    opened.tab.close()
 
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        tab = browser.new_page()
-        asked: list[str] = []
-        faults: list[str] = []
-        tab.on("request", lambda request: asked.append(request.url))
-        tab.on("pageerror", lambda error: faults.append(str(error)))
-        tab.goto((made[1] / "spectrum.html").as_uri())
-        tab.wait_for_selector("#vis canvas, #vis svg")
-        browser.close()
-    assert not faults
-    assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
+
+def test_names_on_the_page_are_no_markup_and_old_pictures_go(
+    tables: dict[str, pd.DataFrame], browser: Any, tmp_path: Path
+) -> None:
+    hostile = "<!--<script>alert(1)</script><img src=x onerror=alert(2)>"
+    own = tmp_path / "own.svg"
+    for path in (own, *(tmp_path / f"{name}.{kind}" for name in charts.FIGURES for kind in ("svg", "png"))):
+        path.touch()
+    table = tables["costs"].replace({"kind": {"memorized": hostile}})
+    written = charts.write(tmp_path, {"cost": charts.cost(table, hostile)}, hostile, [hostile])
+    assert [path.name for path in written] == ["spectrum.html", "cost.svg", "cost.png"]
+    assert {*tmp_path.iterdir()} == {*written, own}
+    check_page(browser, written[0], charts=2)
+    opened = Opened(browser, written[0])
+    assert [opened.tab.title(), opened.tab.locator("main p").inner_text()] == [hostile, hostile]
+    assert opened.tab.locator("img").count() == 0
+    assert opened.said == []
+    opened.tab.close()
+
+
+def test_an_interval_that_is_not_finite_is_not_drawn(tables: dict[str, pd.DataFrame]) -> None:
+    table = tables["costs"].assign(high=math.inf)
+    (band, *_), panel = charts.cost(table, "t").panels.keys(), next(iter(charts.cost(table, "t").on_page()))[1]
+    (rows,) = panel["datasets"].values()
+    assert {row["low"] for row in rows} == {row["high"] for row in rows} == {None}
+    assert {row["band"] for row in rows} == {band}
 
 
 def test_what_is_counted(tables: dict[str, pd.DataFrame]) -> None:
@@ -157,7 +172,25 @@ def test_a_record_tells_the_same_cost(
     report = spectrum.run(spectrum.Request(bench=bench, layers=(1, 2), proj=("up",), record=told))
     assert report.cost == pytest.approx(made[2]["cost"])
     assert report.about["edit"] == made[2]["edit"]
-    assert report.about["together"] == ["model.layers.2.mlp.up_proj"]
+    assert report.about["together"] == report.about["changed"] == ["model.layers.2.mlp.up_proj"]
+    assert report.about["cost_of"] == {
+        "source": f"record {told.id}",
+        "items": {task: told.content["tasks"].get(task, {"n": 8})["n"] for task in report.cost},
+    }
+    assert all(line.split(":")[0] != "no correlation with it" for line in spectrum_command._of_the_cost(report, "read"))
+
+
+def test_an_edit_of_other_matrices_has_no_correlation(made: tuple[Path, Path, dict[str, Any]], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    settings = ("--factor-tokens", SMALL, "--limit", 8, "--layers", "1", "--proj", "up", "--tasks", TASKS)
+    done = memsplit("spectrum", *settings, "--edit", "kfac", "--out", out, cache=made[0])
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert "cost of kfac-80:layers=2-3,proj=up: of 32 items of 4 kinds (scored in this run)" in lines
+    assert "no correlation with it: none of the matrices that the edit changes is among those looked at" in lines
+    assert not any("Spearman" in line for line in lines)
+    assert json.loads((out / "spectrum.json").read_text())["correlations"] == []
+    assert not (out / "cost.svg").exists()
 
 
 @pytest.mark.parametrize(
@@ -182,7 +215,24 @@ def test_refused(arguments: list[str], words: list[str], tmp_path: Path) -> None
     assert not (tmp_path / "out").exists()
 
 
-def test_a_record_of_another_model_is_refused(tmp_path: Path) -> None:
-    bench = Request(model="olmo-tiny", edits=[], limit=1, factor_tokens=SMALL, tasks=["memsplit_twins"])
-    with pytest.raises(Exception, match="other weights"):
-        spectrum.run(spectrum.Request(bench=bench, layers=(0,), record=Record(tmp_path, {"weights": "0" * 64})))
+@pytest.mark.parametrize(
+    ("changed", "asked", "words"),
+    [
+        ({"weights": "0" * 64}, {}, "other weights"),
+        (
+            {"suite": "memsplit_paper"},
+            {},
+            "of the suite 'memsplit_paper', not 'memsplit': expected --suite memsplit_paper",
+        ),
+        ({}, {"split": "dev"}, "of the split 'test', not 'dev': expected --split test"),
+        ({}, {"pack": "olmo-tiny+world"}, "of the pack 'olmo-tiny', not 'olmo-tiny.world': expected --pack olmo-tiny"),
+        ({"arguments": {"split": "test", "pack": "/packs/own"}}, {}, "of the pack 'own', not 'olmo-tiny'"),
+    ],
+)
+def test_a_record_of_other_items_or_weights_is_refused(
+    changed: dict[str, Any], asked: dict[str, Any], words: str, tmp_path: Path
+) -> None:
+    content = {"suite": "memsplit", "arguments": {"split": "test", "pack": None}, "weights": "w", **changed}
+    bench = Request(model="olmo-tiny", edits=[], limit=1, factor_tokens=SMALL, tasks=["memsplit_twins"], **asked)
+    with pytest.raises(UserError, match=words):
+        spectrum.run(spectrum.Request(bench=bench, layers=(0,), record=Record(tmp_path / "r.json", content)))

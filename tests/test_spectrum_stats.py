@@ -1,5 +1,6 @@
 """Relative strengths and correlations against plain resampling and scipy."""
 
+import dataclasses
 import itertools
 import math
 
@@ -58,6 +59,25 @@ def test_relative_strength_is_that_of_plain_resampling(measured: Measured) -> No
     assert skew == pytest.approx(low / high)
 
 
+def test_resamples_without_a_value_are_left_out(measured: Measured) -> None:
+    """Where the text that gives a band its strength is not drawn, both bands of the ratio may be 0."""
+    sums = measured.sums.copy()
+    of_clean = measured.texts.index[measured.texts["kind"] == "clean"]
+    sums[of_clean[1:], 0] = 0  # of seven, and each is a cluster: a third of the resamples leave it out
+    found = dataclasses.replace(measured, sums=sums).relative("memorized", [0], seed=3)
+    one = row(found, "clean", 0, "up", SKEW, "read")
+    times = np.random.default_rng([3, *b"clean"]).multinomial(7, np.full(7, 1 / 7), size=RESAMPLES)
+    assert 0.2 < (times[:, 0] == 0).mean() < 0.5
+    base = row(measured.relative("clean", [0], seed=3), "memorized", 0, "up", SKEW, "read")
+    assert np.isfinite([base["low"], base["high"], one["low"], one["high"]]).all()
+    assert one["low"] < one["value"] < one["high"]
+    sums[of_clean[0], 0] = 0
+    none = row(
+        dataclasses.replace(measured, sums=sums).relative("memorized", [0], seed=3), "clean", 0, "up", SKEW, "read"
+    )
+    assert none[["value", "low", "high"]].isna().all()
+
+
 def test_tidy_rows_are_means_over_tokens(measured: Measured) -> None:
     tidy = measured.tidy()
     assert len(tidy) == 21 * 3 * 2
@@ -81,6 +101,8 @@ def test_a_kind_alone_has_the_same_strengths(measured: Measured) -> None:
         ((0.0, -0.1, 0.3), (-0.2, -0.3, -0.1), "half: high curvature less"),
         ((0.0, -0.1, 0.3), (0.0, -0.3, 0.1), "does not hold"),
         ((-0.2, -0.3, -0.1), (0.2, 0.1, 0.3), "is reversed"),
+        ((0.2, math.nan, math.nan), (-0.2, -0.3, -0.1), "is not known"),
+        ((0.2, 0.1, 0.3), (-0.2, -0.3, math.nan), "is not known"),
     ],
 )
 def test_verdicts(bottom: tuple[float, float, float], top: tuple[float, float, float], verdict: str) -> None:

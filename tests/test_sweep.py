@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import sync_playwright
 
 from memsplit.harness import cli, sweep_view, workers
+from memsplit.results import charts_sweep
 from memsplit.results.frontier import Bounds
 from memsplit.results.store import Store, Wanted
+from memsplit.tests.browsing import Opened, check_page
 from memsplit.tests.running import memsplit
 from memsplit.tests.test_frontier import row
 
@@ -134,25 +135,36 @@ def test_nothing_within_the_bounds_is_exit_code_1(
     assert not (tmp_path / "report" / "dials.svg").exists()
 
 
-def test_the_page_shows_charts_and_asks_for_nothing(swept: Path) -> None:
-    asked: list[str] = []
-    wrong: list[str] = []
-    with sync_playwright() as browsers:
-        browser = browsers.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
-        page = browser.new_page()
-        page.on("request", lambda request: asked.append(request.url))
-        page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.goto((swept / "report" / "sweep.html").as_uri())
-        page.wait_for_selector("#dials svg.marks")
-        assert page.locator("#frontier svg.marks").count() == 1
-        assert page.locator("tbody tr").count() == 6 + 2
-        assert page.locator("#frontier svg.marks path[aria-roledescription=point]").count() >= 6
-        browser.close()
-    assert wrong == []
-    assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
+def test_the_page_shows_charts_and_asks_for_nothing(swept: Path, browser: Any) -> None:
+    path = swept / "report" / "sweep.html"
+    check_page(browser, path, charts=4)
+    opened = Opened(browser, path)
+    assert opened.tab.locator("table:not(details table) tbody tr").count() == 6 + 2
+    titles = opened.tab.locator("figcaption").all_inner_texts()
+    assert titles[0] == "memory against reasoning"
+    assert sorted(titles[2:]) == ["kfac-80:layers=3,proj=up", "kfac-95:layers=3,proj=up"]
+    points = opened.tab.locator(".chart").first.locator("path[aria-roledescription=point]")
+    assert points.count() >= 6
+    opened.tab.close()
     for name in ("frontier", "dials"):
         assert (swept / "report" / f"{name}.svg").read_text().startswith("<svg")
+
+
+def test_names_on_the_page_are_no_markup(swept: Path, browser: Any, tmp_path: Path) -> None:
+    hostile = "<!--<script>alert(1)</script><img src=x onerror=alert(2)>"
+    found = content(swept)
+    found |= {"model": hostile, "grids": [hostile], "chosen": {"spec": hostile, "why": hostile}, "test": {}}
+    found["edits"][0]["spec"] = hostile
+    rows = [row(hostile, 0.9), row(f"{hostile}@0.5", 0.8, dial=0.5)]
+    charts_sweep.write(tmp_path, found, rows, Bounds())
+    check_page(browser, tmp_path / "sweep.html", charts=3)
+    opened = Opened(browser, tmp_path / "sweep.html")
+    assert opened.tab.locator("h1").inner_text() == f"Sweep of {hostile}"
+    assert opened.tab.title() == f"Sweep of {hostile}"
+    assert opened.tab.locator("figcaption").last.inner_text() == hostile
+    assert opened.tab.locator("img").count() == 0
+    assert opened.said == []
+    opened.tab.close()
 
 
 def descendants(of: int) -> dict[int, str]:
