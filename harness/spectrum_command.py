@@ -187,13 +187,13 @@ def write(report: Report, found: Mapping[str, Any], measure: str, out: Path) -> 
 
 
 def _print(report: Report, measure: str) -> None:
-    from rich.console import Console
+    from ..results.tables import console as terminal
 
-    console = Console()
+    console = terminal()
     findings = report.findings(measure)
     console.print(_table(report, findings, measure))
     for line in _told(report, measure):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
 
 
 def _told(report: Report, measure: str) -> list[str]:

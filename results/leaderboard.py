@@ -315,8 +315,8 @@ def _columns(records: Sequence[Record]) -> list[Column]:
         *(Column(key=key, title=TITLES.get(key, key.replace("_", " ")), better="higher") for key in kept),
         Column(key="components_removed", title="components removed", main=True),
         Column(key="norm_removed", title="norm removed"),
-        Column(key="seconds", title="seconds", better="lower", digits=1, main=True),
-        *(Column(key=f"seconds_{phase}", title=f"{phase}, s", better="lower", digits=1) for phase in PHASES),
+        Column(key="seconds", title="seconds", digits=1, main=True),
+        *(Column(key=f"seconds_{phase}", title=f"{phase}, s", digits=1) for phase in PHASES),
     ]
 
 
