@@ -66,7 +66,8 @@ class Figure:
             chart.properties(width=self.width, **({} if single else {"title": title}))
             for title, chart in self.panels.items()
         ]
-        return _specification(alt.concat(*panels, columns=self.columns, title=self.title))
+        room = {"left": 5, "top": 5, "right": 40, "bottom": 5}  # the reader's font may be wider than the one measured
+        return _specification(alt.concat(*panels, columns=self.columns, title=self.title, padding=room))
 
     def on_page(self) -> list[tuple[str, dict[str, Any]]]:
         """Title and Vega-Lite of each, in the page's colours."""
