@@ -231,18 +231,18 @@ def test_an_evaluation_that_is_killed_is_resumed_to_the_same_records(tmp_path: P
     assert specs_found == ["svd-80:layers=2-3,proj=up", "svd-50:layers=2-3,proj=up"]
 
 
-def test_an_edit_that_has_changed_is_not_resumed(tmp_path: Path) -> None:
+def test_an_edit_that_has_changed_is_not_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A spec that names a file is another edit where the file is another."""
-    job = ["--tasks", "memsplit_logic_chain", "--limit", "4"]
+    monkeypatch.setenv("MEMSPLIT_CACHE", str(tmp_path / "cache"))
+    delta, out = str(tmp_path / "delta"), str(tmp_path / "out")
+    job = ["eval", "--tasks", "memsplit_logic_chain", "--limit", "4", "--resume", "--json", "--out", out]
     found = []
-    out = tmp_path / "delta"
     for percent in (50, 90, None):
         if percent:
-            export = ["export", "--edit", f"svd-{percent}", "--delta", "--force", "--out", str(out)]
-            made = memsplit(*export, cache=tmp_path / "cache")
-            assert made.returncode == 0, made.stderr
-        edit = ["--edit", f"delta:path={out}", "--resume", "--json"]
-        done = memsplit("eval", *job, *edit, "--out", tmp_path / "out", cache=tmp_path / "cache")
-        assert done.returncode == 0, done.stderr
-        found.append(json.loads(done.stdout)["edits"][0]["record"])
+            assert cli.main(["export", "--edit", f"svd-{percent}", "--delta", "--force", "--out", delta]) == 0
+        capsys.readouterr()
+        assert cli.main([*job, "--edit", f"delta:path={delta}"]) == 0
+        found.append(json.loads(capsys.readouterr().out)["edits"][0]["record"])
     assert found[0] != found[1] == found[2]
