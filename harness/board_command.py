@@ -11,6 +11,7 @@ from ..errors import UserError, unknown
 from ..files import check_writable, replacing
 from ..results import store
 from .arguments import path
+from .runs_command import NAME, add_store, add_wanted, wanted
 
 if TYPE_CHECKING:
     from ..results.leaderboard import Board
@@ -27,18 +28,8 @@ def add(commands: Any) -> None:
         description="Rank the edits of a store's records, model by model, by their split score with its interval.",
     )
     add = parser.add_argument
-    add(
-        "--store",
-        type=path,
-        default=store.DEFAULT,
-        metavar="FOLDER",
-        help="where the records lie (default: %(default)s)",
-    )
-    add("--model", metavar="NAME", help="only this model's; may hold * and ?")
-    add("--edit", metavar="SPEC", help="only edits that begin with this; may hold * and ?")
-    add("--suite", metavar="NAME", help="only this suite's")
-    add("--split", metavar="PART", help="only this part's: dev or test")
-    add("--fingerprint", metavar="HASH", help="only those whose suite's fingerprint begins with this")
+    add_store(parser)
+    add_wanted(parser)
     add(
         "--format",
         metavar="NAME",
@@ -51,7 +42,7 @@ def add(commands: Any) -> None:
     add("--message", metavar="TEXT", help="with --push: of the commit")
     add("--with-answers", action="store_true", help="with --push: publish what the models said too: recited text")
     add("--card", type=path, metavar="PATH", help="put --record's figures into this model card (or its folder's)")
-    add("--record", metavar="NAME", help="with --card: a record's file, id, beginning of an id, or spec")
+    add("--record", metavar="NAME", help=f"with --card: {NAME}")
     parser.set_defaults(command=leaderboard)
 
 
@@ -65,11 +56,10 @@ def leaderboard(arguments: argparse.Namespace) -> int:
         print(publish.write_card(arguments.card, records.find(arguments.record)))
     if arguments.card is not None and not (arguments.push or arguments.format or arguments.out):
         return 0
-    names = ("model", "edit", "suite", "split", "fingerprint")
-    wanted = {name: getattr(arguments, name) for name in names}
-    found = records.records(store.Wanted(**wanted))
+    chosen = wanted(arguments)
+    found = records.records(chosen)
     if not found:
-        asked = ", ".join(f"--{name} {value!r}" for name, value in wanted.items() if value is not None)
+        asked = ", ".join(f"--{name} {value!r}" for name, value in vars(chosen).items() if value is not None)
         which = f" of {asked}" if asked and records.paths() else ""
         raise UserError(
             f"no record{which} in {str(arguments.store)!r}: memsplit-eval writes them; expected --store FOLDER"

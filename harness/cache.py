@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 from pathlib import Path
@@ -27,8 +28,9 @@ def scoring_code() -> str:
     return code(*_SCORING)
 
 
+@functools.cache
 def code(*patterns: str) -> str:
-    """sha256 of the package's files that fit one of the patterns."""
+    """sha256 of the package's files that fit one of the patterns, as they are when it is first asked for."""
     sha = hashlib.sha256()
     for path in sorted(path for pattern in patterns for path in _PACKAGE.glob(pattern)):
         sha.update(path.relative_to(_PACKAGE).as_posix().encode() + path.read_bytes())

@@ -11,6 +11,7 @@ from . import chart_page
 from .board_formats import RULE, shown
 from .leaderboard import KINDS, Board, Column, Entry, figure
 from .paired import Change, Interval, Key
+from .tables import p_text, signed
 
 LEAD = (
     "Did a weight edit remove verbatim memorization and leave reasoning alone? Every edit is scored on the same items "
@@ -178,7 +179,6 @@ def _words(values: Mapping[str, Any]) -> str:
 
 def _figures(key: Key, change: Change) -> tuple[str, ...]:
     axis, metric = key
-    moved = "-" if math.isnan(change.value) else f"{change.value:+.3f} [{change.low:+.3f}, {change.high:+.3f}]"
     kept = figure(change.retained.value) if change.retained else "-"
-    p = "<0.001" if change.p_holm < 0.001 else figure(change.p_holm)
-    return axis.replace("_", " "), metric, figure(change.base), figure(change.edited), moved, kept, p, str(change.n)
+    sides = (figure(change.base), figure(change.edited), signed(change), kept)
+    return axis.replace("_", " "), metric, *sides, p_text(change.p_holm), str(change.n)

@@ -81,7 +81,7 @@ def against(one: Comparison, *, all_metrics: bool = False) -> Group:
     for name, title in TITLES.items():
         if name in one.summary:
             *both, difference = one.summary[name]
-            table.add_row(title, *(_figure(figure.value) for figure in both), _signed(difference))
+            table.add_row(title, *(_figure(figure.value) for figure in both), signed(difference))
     title = f"first: {first}\nother: {other}"
     changes = _table(title, ["first", "other", CHANGE, "p (Holm)"], _rows(one.changes, all_metrics))
     return Group(changes, *([table] if one.summary else []))
@@ -150,7 +150,7 @@ def power(title: str, changes: Mapping[Key, Change], needed: Mapping[Key, int | 
     rows = {
         key: [
             str(c.n) if c.n == c.clusters else f"{c.n} in {c.clusters}",
-            _signed(c),
+            signed(c),
             _figure(c.detectable),
             str(needed[key] or "-"),
         ]
@@ -196,7 +196,7 @@ def duration(seconds: float) -> str:
 
 def _rows(changes: Mapping[Key, Change], all_metrics: bool) -> dict[Key, list[str]]:
     return {
-        key: [f"{c.base:.3f}", f"{c.edited:.3f}", _signed(c), "<0.001" if c.p_holm < 0.001 else _figure(c.p_holm)]
+        key: [f"{c.base:.3f}", f"{c.edited:.3f}", signed(c), p_text(c.p_holm)]
         for key, c in changes.items()
         if all_metrics or key[1] not in LESSER
     }
@@ -220,8 +220,14 @@ def _interval(found: Interval) -> str:
     return f"{found.value:.3f}  [{found.low:.3f}, {found.high:.3f}]"
 
 
-def _signed(change: Interval) -> str:
-    return f"{change.value:+.3f} [{change.low:+.3f}, {change.high:+.3f}]"
+def p_text(p: float) -> str:
+    """A p as text."""
+    return "<0.001" if p < 0.001 else _figure(p)
+
+
+def signed(change: Interval) -> str:
+    """A change with its sign and its interval; a hyphen for none."""
+    return "-" if math.isnan(change.value) else f"{change.value:+.3f} [{change.low:+.3f}, {change.high:+.3f}]"
 
 
 def _figure(value: float) -> str:
