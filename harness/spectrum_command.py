@@ -186,6 +186,12 @@ def write(report: Report, found: Mapping[str, Any], measure: str, out: Path) -> 
         partial.write_text(json.dumps(found, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
+FINDING = (
+    "The finding (arXiv 2510.24256): memorized text acts more than clean text on the half of the components that have "
+    "the lowest curvature, and less on the top tenth."
+)
+
+
 def _print(report: Report, measure: str) -> None:
     from ..results.tables import console as terminal
 
@@ -199,7 +205,7 @@ def _print(report: Report, measure: str) -> None:
 def _told(report: Report, measure: str) -> list[str]:
     """The finding of each layer, and what is known of the edit's cost, a line each."""
     twins = {f.layer: f for f in report.findings(measure, "twins") if f.proj == "all"} if _has_twins(report) else {}
-    lines = []
+    lines = [FINDING]
     for found in (f for f in report.findings(measure) if f.proj == "all"):
         beside = f"; against twins: {twins[found.layer].verdict}" if twins else ""
         lines.append(f"layer {found.layer}: the finding {found.verdict}{beside}")

@@ -150,7 +150,7 @@ class Finding:
         if low_more and high_less:
             return "holds"
         if low_more or high_less:
-            return "half: low curvature more" if low_more else "half: high curvature less"
+            return "half holds: low curvature more" if low_more else "half holds: high curvature less"
         return "is reversed" if self.bottom[2] < 0 and self.top[1] > 0 else "does not hold"
 
 

@@ -96,9 +96,9 @@ def test_a_kind_alone_has_the_same_strengths(measured: Measured) -> None:
     ("bottom", "top", "verdict"),
     [
         ((0.2, 0.1, 0.3), (-0.2, -0.3, -0.1), "holds"),
-        ((0.2, 0.1, 0.3), (0.0, -0.1, 0.1), "half: low curvature more"),
-        ((0.2, 0.1, 0.3), (0.2, 0.1, 0.3), "half: low curvature more"),
-        ((0.0, -0.1, 0.3), (-0.2, -0.3, -0.1), "half: high curvature less"),
+        ((0.2, 0.1, 0.3), (0.0, -0.1, 0.1), "half holds: low curvature more"),
+        ((0.2, 0.1, 0.3), (0.2, 0.1, 0.3), "half holds: low curvature more"),
+        ((0.0, -0.1, 0.3), (-0.2, -0.3, -0.1), "half holds: high curvature less"),
         ((0.0, -0.1, 0.3), (0.0, -0.3, 0.1), "does not hold"),
         ((-0.2, -0.3, -0.1), (0.2, 0.1, 0.3), "is reversed"),
         ((0.2, math.nan, math.nan), (-0.2, -0.3, -0.1), "is not known"),
