@@ -19,7 +19,7 @@ from ..model_edits.hashing import tensors_sha256
 from ..model_edits.material import Material, Passage
 from ..model_edits.store import FactorStore
 from ..tasks import packs
-from . import cache, loading, models
+from . import loading, models
 from .curvature import Curvature
 from .passages import passage_ids, text_ids
 from .plan import fill_in
@@ -110,13 +110,12 @@ class Workshop:
     def made_from(self, steps: Iterable[registry.Edit]) -> str | None:
         """Names by its content all that decides a chain's weights: what is equal makes the same of the same base.
 
-        Code of the edits, arguments of the factors, passages to forget, files that a step names. ``None`` where that
-        cannot be known beforehand: a hub id without a revision.
+        Version of the edits (their code, where another package's), arguments of the factors, passages to forget, files
+        that a step names. ``None`` where that cannot be known beforehand: a hub id without a revision.
         """
-        parts: list[object] = [cache.code("model_edits/**/*.py")]
+        parts: list[object] = []
         for edit in steps:
-            source = Path(inspect.getfile(type(edit)))
-            parts += [str(edit.spec), sha256(source), self.curvature.arguments(edit), repr(self._passages(edit))]
+            parts += [str(edit.spec), _version(edit), self.curvature.arguments(edit), repr(self._passages(edit))]
             named = {field.name: getattr(edit, field.name) for field in edit.option_fields()}
             path = named.get("path")
             if isinstance(path, str) and not Path(path).exists() and not named.get("revision"):
@@ -144,6 +143,12 @@ class Workshop:
             "forget": [Passage(prefix=prefix, suffix=suffix) for prefix, suffix in passages],
             "retain": [text_ids(row, self.loaded.tokenizer) for row in pack.rows("clean", "dev")],
         }
+
+
+def _version(edit: registry.Edit) -> str:
+    """The edit's version and, of a class that is not memsplit's own, the hash of its file: it may be work in progress."""
+    own = type(edit).__module__.startswith(f"{registry.__package__}.")
+    return f"{edit.version} {'' if own else sha256(Path(inspect.getfile(type(edit))))}"
 
 
 def _files(path: Path) -> list[Path]:

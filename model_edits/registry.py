@@ -67,6 +67,8 @@ class Edit(abc.ABC):
     needs_passages: ClassVar[bool] = False
     control: ClassVar[bool] = False
     """Whether it is what others are measured against: it removes as much, but not what they choose."""
+    version: ClassVar[int] = 1
+    """Of what it computes: raised with every change that changes its weights (``tests/golden`` holds them)."""
     targeted: ClassVar[bool] = True
     """Whether it edits the matrices of ``layers`` and ``proj``; else it finds its own, or none."""
 
