@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ..errors import UserError, unknown
-from ..results import record
+from ..results.records import record
 from ..tasks import packs, suite
 from . import models, plan
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError, unknown
 from ..files import check_writable, replacing
-from ..results import store
+from ..results.records import store
 from .arguments import path
 from .runs_command import NAME, add_store, add_wanted, wanted
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from ..errors import UserError
-from ..results import record
+from ..results.records import record
 from . import (
     board_command,
     compare_command,

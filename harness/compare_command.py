@@ -7,13 +7,13 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
-from ..results import record
-from ..results.store import Store
+from ..results.records import record
+from ..results.records.store import Store
 from .arguments import positive
 from .runs_command import NAME, add_store
 
 if TYPE_CHECKING:
-    from ..results.compare import Side
+    from ..results.statistics.compare import Side
 
 SHOWN = 5
 """Flipped items that are shown a task and direction, unless more are asked for."""
@@ -48,7 +48,8 @@ def compare(arguments: argparse.Namespace) -> int:
     if len(arguments.records) < 2:
         raise UserError(f"one record {arguments.records[0]!r}: expected two or more, or base and one")
     sides = _sides(Store(arguments.store), arguments.records)
-    from ..results import compare, tables
+    from ..results import tables
+    from ..results.statistics import compare
 
     comparisons = compare.compare(sides)
     flipped = [compare.flips(one.first, one.other) for one in comparisons] if arguments.items else None
@@ -65,7 +66,7 @@ def compare(arguments: argparse.Namespace) -> int:
 
 def _sides(store: Store, names: list[str]) -> list[Side]:
     """The sides that are named; ``base`` is the first record's that is one."""
-    from ..results.compare import Side
+    from ..results.statistics.compare import Side
 
     if "base" in names[1:]:
         raise UserError("'base' comes first: expected memsplit compare base RECORD …")

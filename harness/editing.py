@@ -146,7 +146,7 @@ class Workshop:
 
 
 def _version(edit: registry.Edit) -> str:
-    """The edit's version and, of a class that is not memsplit's own, the hash of its file: it may be work in progress."""
+    """The edit's version and, of a class that is not memsplit's own, its file's hash: it may be work in progress."""
     own = type(edit).__module__.startswith(f"{registry.__package__}.")
     return f"{edit.version} {'' if own else sha256(Path(inspect.getfile(type(edit))))}"
 

@@ -13,7 +13,7 @@ from ..errors import UserError
 from ..files import replacing_folder
 from ..model_edits import delta_file, registry
 from ..model_edits.apply import applied
-from ..results import record
+from ..results.records import record
 from . import loading, models, publish
 from .editing import Prepared, Workshop
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError, unknown
 from ..files import replacing
-from ..results import gate_policy, record
-from ..results.store import Store
+from ..results import gate_policy
+from ..results.records import record
+from ..results.records.store import Store
 from . import models, plan
 from .arguments import SPEC, add_model, add_scoring, check_scoring, path, quiet
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ..results.gate import Verdict
-    from ..results.record import Record
+    from ..results.records.record import Record
 
 
 SCORED = (

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
-from ..results import record
+from ..results.records import record
 from ..tasks import packs
 from . import corpus, models
 from .arguments import CORPUS, add_weights, check_dtype, device, join, path, positive, quiet, seed, share

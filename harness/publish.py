@@ -30,7 +30,7 @@ from ..errors import UserError
 from ..files import replacing
 from ..results import board_formats, page
 from ..results.leaderboard import Board
-from ..results.record import Record
+from ..results.records.record import Record
 from . import download
 
 DATASET_TYPE = "memsplit"

@@ -15,7 +15,7 @@ import pytest
 if TYPE_CHECKING:
     from ..results.gate import Verdict
     from ..results.gate_policy import Policy
-    from ..results.record import Record
+    from ..results.records.record import Record
     from .plan import Request
 
 

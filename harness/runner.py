@@ -19,10 +19,11 @@ import torch
 from ..errors import UserError
 from ..model_edits import registry
 from ..model_edits.apply import applied
-from ..results import extraction, paired, record, stats
-from ..results.record import Record
-from ..results.scores import Scores, ScoreStore
-from ..results.store import Store
+from ..results.records import record
+from ..results.records.record import Record
+from ..results.records.score_cache import Scores, ScoreStore
+from ..results.records.store import Store
+from ..results.statistics import aggregate, extraction, paired
 from ..tasks.suite import NO_RATES, Part
 from . import cache, hub_tasks, loading, models, plan
 from .adapter import MemsplitLM
@@ -228,8 +229,8 @@ def _compare(
     content = {
         "spec": spec,
         **_context(bench, prepared, edited.items.groupby("task")["item"].nunique().to_dict()),
-        "base": stats.figures(base.items),
-        "axes": stats.figures(edited.items),
+        "base": aggregate.figures(base.items),
+        "axes": aggregate.figures(edited.items),
         "chance": {f"{axis}/{metric}": value for (axis, metric), value in chance.items()},
         "changes": {f"{a}/{m}": dataclasses.asdict(i) for (a, m), i in both.changes().items()},
         "summary": {name: dataclasses.asdict(i) for name, i in both.summary().items()},
@@ -237,7 +238,7 @@ def _compare(
             "base": dataclasses.asdict(base_risk),
             "edit": dataclasses.asdict(extraction.risk(edited.items, request.seed)),
         },
-        "groups": {"base": stats.by_group(base.items), "edit": stats.by_group(edited.items)},
+        "groups": {"base": aggregate.by_group(base.items), "edit": aggregate.by_group(edited.items)},
         "seconds": {"base": base.seconds, **prepared.seconds, "suite": edited.seconds},
     }
     tables = [

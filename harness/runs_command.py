@@ -9,11 +9,11 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
-from ..results.store import DEFAULT, Store, Wanted
+from ..results.records.store import DEFAULT, Store, Wanted
 from .arguments import Parser, path
 
 if TYPE_CHECKING:
-    from ..results.record import Record
+    from ..results.records.record import Record
 
 
 def add(commands: Any) -> None:

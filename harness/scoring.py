@@ -13,8 +13,8 @@ from lm_eval.evaluator import evaluate
 from lm_eval.tasks import TaskManager
 
 from ..files import digest
-from ..results import stats
-from ..results.scores import ANSWERS, Scores, ScoreStore
+from ..results.records.score_cache import ANSWERS, Scores, ScoreStore
+from ..results.statistics import aggregate
 from ..tasks import suite
 from . import answers
 from .adapter import MemsplitLM
@@ -92,7 +92,7 @@ class Scorer:
         return [p for p in self.parts if self.rescore or not self.store.path(self.arguments(weights, p)).exists()]
 
     def score(self, weights: str, label: str, base: Mapping[str, torch.Tensor] | None = None) -> Scores:
-        """The suite's scores (see ``results.stats``).
+        """The suite's scores (see ``statistics.aggregate``).
 
         Args:
             weights: sha256 that names the weights that the model holds now.
@@ -119,7 +119,7 @@ class Scorer:
         task.set_fewshot_seed(SHOTS_SEED)
         result = evaluate(self.lm, {"tasks": {part.task: task}}, limit=self.limit, bootstrap_iters=0, log_samples=True)
         samples = result["samples"][part.task]
-        items = pd.DataFrame(_rows(part, samples), columns=stats.COLUMNS)
+        items = pd.DataFrame(_rows(part, samples), columns=aggregate.COLUMNS)
         said = pd.DataFrame(answers.rows(part, task, samples), columns=ANSWERS)
         scores = Scores(items, said, time.monotonic() - start)
         self.store.save(arguments, scores)
@@ -127,7 +127,7 @@ class Scorer:
 
 
 def _rows(part: suite.Part, samples: Iterable[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
-    """One row an item and metric (see ``results.stats``); a metric of (sum, weight) pairs gives their mean and weight.
+    """One row an item and metric (see ``statistics.aggregate``); a metric of (sum, weight) pairs gives their mean and weight.
 
     lm-eval logs an item once for each filter: those of the part's count. Questions about one fact and passages of one
     document are a cluster; a ``level`` or ``relation`` is a group.

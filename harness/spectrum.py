@@ -19,9 +19,9 @@ from ..model_edits.apply import applied
 from ..model_edits.bands import DECILES, OF_THE_SOURCE, SHARES, Band, Banded, spectrum
 from ..model_edits.factors import Factors
 from ..model_edits.targets import Target
-from ..results import paired
-from ..results import spectrum as results
-from ..results.record import Record
+from ..results.records.record import Record
+from ..results.statistics import band_strength as results
+from ..results.statistics import paired
 from ..tasks import packs
 from . import loading, models, plan
 from .progress import track
@@ -64,7 +64,7 @@ class Report:
         strengths: one row a text, matrix and band (see ``Measured.tidy``).
         relative: every kind of text against clean text, and memorized passages against twins (see
             ``Measured.relative``).
-        correlations: of what the edit costs a kind of text (see ``results.spectrum.correlations``); empty without an
+        correlations: of what the edit costs a kind of text (see ``statistics.band_strength.correlations``); empty without an
             edit, and where it changes none of the matrices.
         cost: the cost by kind; empty without an edit.
     """

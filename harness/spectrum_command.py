@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import UserError, unknown
 from ..files import replacing
 from ..model_edits import targets
-from ..results import record
+from ..results.records import record
 from ..tasks import packs, suite
 from . import models, plan
 from .arguments import SPEC, add_model, check_model, device, path, positive, quiet, seed
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from rich.table import Table
 
-    from ..results.spectrum import Finding
+    from ..results.statistics.band_strength import Finding
     from .spectrum import Report
 
 
@@ -129,7 +129,7 @@ def _check(arguments: argparse.Namespace) -> record.Record | None:
             )
     plan.choose_parts(arguments.suite, _tasks(arguments), entry)
     packs.check_split(arguments.split)
-    from ..results.spectrum import MEASURES
+    from ..results.statistics.band_strength import MEASURES
 
     for name, known in (("measure", MEASURES), ("positions", ("asked", "all"))):
         if getattr(arguments, name) not in known:
@@ -262,7 +262,7 @@ def _of_the_cost(report: Report, measure: str) -> list[str]:
 
 def _correlations(table: pd.DataFrame, measure: str) -> list[str]:
     """One line on the lowest band, and one on its ratio to the highest."""
-    from ..results.spectrum import SKEW
+    from ..results.statistics.band_strength import SKEW
     from .spectrum import BANDS
 
     lines = []

@@ -8,13 +8,13 @@ import json
 import math
 from typing import TYPE_CHECKING, Any
 
-from ..results import record
-from ..results.store import Store
+from ..results.records import record
+from ..results.records.store import Store
 from .runs_command import NAME, add_store
 
 if TYPE_CHECKING:
-    from ..results.paired import Change, Paired
-    from ..results.record import Record
+    from ..results.records.record import Record
+    from ..results.statistics.paired import Change, Paired
 
 
 def add(commands: Any) -> None:
@@ -64,7 +64,7 @@ def _plain(change: Change) -> dict[str, Any]:
 
 def _read(found: Record) -> tuple[dict[str, Any], Paired]:
     """A record and its items, paired as when it was written."""
-    from ..results.paired import Paired
+    from ..results.statistics.paired import Paired
 
     seed = found.content["arguments"]["seed"]
     return found.content, Paired(found.items("base"), found.items("edit"), found.chance, seed)

@@ -11,11 +11,12 @@ from typing import Any
 
 from ..files import replacing
 from ..model_edits.grid import Grid
-from ..results import frontier, record
-from ..results.frontier import Bounds, Choice, Row
-from ..results.paired import Interval
-from ..results.record import Record
-from ..results.store import Store
+from ..results.records import record
+from ..results.records.record import Record
+from ..results.records.store import Store
+from ..results.statistics import selection
+from ..results.statistics.paired import Interval
+from ..results.statistics.selection import Bounds, Choice, Row
 from .plan import Request
 from .sweep_view import View
 from .workers import Begun, Engine
@@ -85,7 +86,7 @@ def run(sweep: Sweep, engine: Engine) -> Found:
     swept = list(dict.fromkeys([*specs, baseline] if sweep.added else specs))
     base_of = baseline if baseline in swept else None
     rows = _dev(sweep, engine, begun, specs, swept, base_of)
-    choice = frontier.choose(rows, sweep.bounds)
+    choice = selection.choose(rows, sweep.bounds)
     tested = _test(sweep, engine, choice, base_of)
     lead = _lead({"dev": rows, "test": tested.values()}, choice, base_of)
     found = Found(
@@ -165,7 +166,7 @@ def _lead(parts: Mapping[str, Iterable[Row]], choice: Choice, baseline: str | No
     for part, rows in parts.items():
         both = {row.spec: row for row in rows if row.spec in (chosen, baseline)}
         if chosen in both and baseline in both and chosen != baseline:
-            found[part] = frontier.lead(both[chosen], both[baseline])
+            found[part] = selection.lead(both[chosen], both[baseline])
     return found
 
 
@@ -202,7 +203,7 @@ def _content(
                     "seconds": row.seconds,
                     "record": row.path.stem,
                 }
-                for row, on in zip(rows, frontier.frontier(rows), strict=True)
+                for row, on in zip(rows, selection.frontier(rows), strict=True)
             ],
             "chosen": {"spec": chosen, "why": choice.why, "tied": list(choice.tied)},
             "baseline": baseline,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError, unknown
 from ..model_edits import grid
-from ..results import record
+from ..results.records import record
 from . import models, plan
 from .arguments import add_items, add_model, check_model, device, path, positive, quiet, share
 
@@ -134,7 +134,7 @@ def _check(arguments: argparse.Namespace) -> Sweep:
         need_optuna()
     if not arguments.dry_run:
         record.check_writable(arguments.out)
-    from ..results.frontier import Bounds
+    from ..results.statistics.selection import Bounds
     from .sweep import Sweep
 
     names = {field.name for field in dataclasses.fields(plan.Request)} & vars(arguments).keys() - {"device", "tasks"}
@@ -173,7 +173,7 @@ def _size(asked: Sweep) -> list[str]:
 
 def _print(found: Found, asked: Sweep) -> None:
     from ..results import tables
-    from ..results.frontier import worst_last
+    from ..results.statistics.selection import worst_last
 
     console = tables.console(width=None if sys.stdout.isatty() else WIDTH)
     chosen = found.choice.row.spec if found.choice.row else ""
@@ -199,7 +199,7 @@ def _ratio(text: str) -> float:
 
 def _least(text: str) -> tuple[str, float]:
     """AXIS=SHARE."""
-    from ..results.paired import KEPT
+    from ..results.statistics.paired import KEPT
 
     axis, equals, value = text.partition("=")
     if not equals:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from ..results.frontier import Bounds, Row, worst_last
+from ..results.statistics.selection import Bounds, Row, worst_last
 from ..results.tables import duration, sweep
 from .progress import shown_by
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from ..errors import UserError
 from ..model_edits.grid import Grid
-from ..results.frontier import Bounds, Row
+from ..results.statistics.selection import Bounds, Row
 
 RANDOM = 6
 """Proposals drawn at random before the sampler has enough to go by."""

@@ -13,12 +13,12 @@ from filelock import FileLock
 
 from ..errors import UserError
 from ..files import replacing
-from ..results import record
+from ..results.records import record
 from . import cache
 from .plan import Request
 
 if TYPE_CHECKING:
-    from ..results.record import Record
+    from ..results.records.record import Record
     from .runner import Bench
 
 TRIES = 2

@@ -8,7 +8,7 @@ from typing import Any
 
 from .chart_page import ACCENT, INK, MUTED, themed
 from .leaderboard import Board, Entry, figure
-from .paired import Interval
+from .statistics.paired import Interval
 
 SHAPES = {"base": "square", "edit": "circle", "control": "diamond"}
 SCORES = (0.5, 0.7, 0.9)

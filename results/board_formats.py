@@ -11,8 +11,8 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from .leaderboard import Board, Column, Entry
-from .paired import Interval
-from .record import plain
+from .records.record import plain
+from .statistics.paired import Interval
 
 if TYPE_CHECKING:
     from rich.console import Group

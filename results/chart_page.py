@@ -20,8 +20,8 @@ from typing import Any
 
 from ..files import replacing
 from .leaderboard import figure as number
-from .paired import Interval
-from .record import plain
+from .records.record import plain
+from .statistics.paired import Interval
 
 FOLDER = Path(__file__).parent / "page"
 INK, MUTED, LINE, ACCENT = "var(--ink)", "var(--muted)", "var(--line)", "var(--accent)"

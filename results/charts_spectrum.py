@@ -12,8 +12,8 @@ import pandas as pd
 
 from ..files import replacing
 from .chart_page import VIRIDIS, Figure, Section, Table, pictures, report
-from .paired import Interval
-from .spectrum import ALL
+from .statistics.band_strength import ALL
+from .statistics.paired import Interval
 
 ROW = 11
 """Pixels a band and kind of text."""

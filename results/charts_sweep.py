@@ -12,10 +12,10 @@ import pandas as pd
 from markupsafe import Markup
 
 from ..files import replacing
-from . import frontier
 from .chart_page import VIRIDIS, Figure, Section, Table, breakable, pictures, report
-from .frontier import Bounds, Row
-from .paired import Interval
+from .statistics import selection
+from .statistics.paired import Interval
+from .statistics.selection import Bounds, Row
 
 STATES = ("chosen", "baseline", "frontier", "other", "out of bounds", "control")
 _SHAPES = ["diamond", "square", "circle", "triangle-down", "cross", "triangle-up"]
@@ -33,7 +33,7 @@ TIP = ["spec", "split score", "recitation removed", "logic kept", "kept of all a
 def table(rows: Sequence[Row], bounds: Bounds, chosen: str | None, baseline: str | None) -> pd.DataFrame:
     """A line an edit: what the frontier's chart shows of it."""
     lines = []
-    for row, on in zip(rows, frontier.frontier(rows), strict=True):
+    for row, on in zip(rows, selection.frontier(rows), strict=True):
         state = {chosen: "chosen", baseline: "baseline"}.get(row.spec) or (
             "control" if row.control else "out of bounds" if not bounds.hold(row) else "frontier" if on else "other"
         )
@@ -165,7 +165,7 @@ FIGURES = ("frontier", "dials")
 
 
 def write(folder: Path, content: Mapping[str, Any], rows: Sequence[Row], bounds: Bounds) -> None:
-    """Write ``sweep.html``, ``frontier.svg`` and, where the grid has dials, ``dials.svg``."""
+    """Write ``sweep.html``, ``selection.svg`` and, where the grid has dials, ``dials.svg``."""
     found = table(rows, bounds, content["chosen"]["spec"], content["baseline"])
     figures = {"frontier": frontier_figure(found, bounds)}
     if len(curves := dials(rows)):

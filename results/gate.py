@@ -1,6 +1,6 @@
 """The regression gate: what an edit must do, and whether its items show that it does.
 
-Every criterion says that a mean of paired values is above 0 (see ``results.noninferiority``). It is met, PASS, where
+Every criterion says that a mean of paired values is above 0 (see ``statistics.noninferiority``). It is met, PASS, where
 the one-sided bound at ``alpha`` is above 0; missed, FAIL, where the bound from above at ``alpha`` / (number of
 criteria) is below 0; else INCONCLUSIVE. So an edit that misses any of them passes the whole with probability at most
 ``alpha``, and one that meets all fails with probability at most ``alpha`` (Bonferroni).
@@ -17,11 +17,11 @@ import numpy as np
 import pandas as pd
 
 from ..errors import UserError, unknown
-from . import noninferiority, stats
-from .compare import check_same_items
 from .gate_policy import FORGOTTEN, Policy
-from .paired import Key
-from .record import Record
+from .records.record import Record
+from .statistics import aggregate, noninferiority
+from .statistics.compare import check_same_items
+from .statistics.paired import Key
 
 Outcome = Literal["PASS", "FAIL", "INCONCLUSIVE"]
 EXIT_CODES: dict[Outcome, int] = {"PASS": 0, "FAIL": 1, "INCONCLUSIVE": 3}
@@ -125,7 +125,7 @@ def judge(
     """Every criterion of a policy.
 
     Args:
-        base: items of the base model (see ``results.stats``).
+        base: items of the base model (see ``statistics.aggregate``).
         new: of the edit.
         old: of the edit that it is to be no worse than; ``None`` for the base.
         chance: what guessing scores, by (axis, metric): its keys are the metrics that are shares, more is better.
@@ -188,7 +188,7 @@ class _Question:
 
 def _matched(base: pd.DataFrame, new: pd.DataFrame, old: pd.DataFrame | None) -> pd.DataFrame:
     """One table with columns ``base``, ``new``, ``old`` in place of ``value``; old is the base where there is none."""
-    keys = [column for column in stats.COLUMNS if column != "value"]
+    keys = [column for column in aggregate.COLUMNS if column != "value"]
     order = ["axis", "metric", "task", "item"]
     sides = {
         name: items.sort_values(order, ignore_index=True)
@@ -273,7 +273,7 @@ def _kept(by_key: Mapping[Key, pd.DataFrame], chance: Mapping[Key, float]) -> di
     shares = {
         key: part
         for key, part in by_key.items()
-        if (key in chance or key[0] in stats.FAMILIES)
+        if (key in chance or key[0] in aggregate.FAMILIES)
         and key[0] not in (FORGOTTEN[0], "twins")
         and part["base"].between(0, 1).all()
     }
@@ -283,7 +283,7 @@ def _kept(by_key: Mapping[Key, pd.DataFrame], chance: Mapping[Key, float]) -> di
         tasks = [task for part in own for task in part["task"].unique()]
         if (axis, "acc") in shares:
             kept[axis] = [shares[axis, "acc"]]
-        elif axis in stats.FAMILIES and len(set(tasks)) == len(tasks):
+        elif axis in aggregate.FAMILIES and len(set(tasks)) == len(tasks):
             kept[axis] = own
     return kept
 

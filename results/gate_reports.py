@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.table import Table
 
 from .gate import Criterion, Verdict
-from .noninferiority import MOST
-from .record import plain
+from .records.record import plain
+from .statistics.noninferiority import MOST
 
 COLUMNS = ("criterion", "limit", "found", "bounds", "items", "verdict", "more items")
 STYLES = {"FAIL": "bold red", "INCONCLUSIVE": "yellow"}

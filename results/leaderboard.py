@@ -14,8 +14,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .paired import Change, Interval, Key
-from .record import Record
+from .records.record import Record
+from .statistics.paired import Change, Interval, Key
 from .tables import TITLES
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import Any
 from . import chart_page
 from .board_formats import RULE, shown
 from .leaderboard import KINDS, Board, Column, Entry, figure
-from .paired import Change, Interval, Key
+from .statistics.paired import Change, Interval, Key
 from .tables import p_text, signed
 
 LEAD = (

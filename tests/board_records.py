@@ -6,8 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from memsplit.results import record
-from memsplit.results.record import Record
+from memsplit.results.records import record
+from memsplit.results.records.record import Record
 
 BASE = {
     "recitation": {"strict": 1.0, "loose": 1.0},

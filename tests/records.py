@@ -7,9 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from memsplit.results import extraction, record, stats
-from memsplit.results.paired import Key, Paired
-from memsplit.results.record import Record
+from memsplit.results.records import record
+from memsplit.results.records.record import Record
+from memsplit.results.statistics import aggregate, extraction
+from memsplit.results.statistics.paired import Key, Paired
 
 
 def made(
@@ -49,8 +50,8 @@ def made(
         "seconds": {"base": 1.0, "curvature": 2.0, "edit": 3.0, "suite": 4.0},
         "hardware": {"device": "cpu", "machine": "x", "threads": 1},
         "skipped": [],
-        "base": stats.figures(base),
-        "axes": stats.figures(edited),
+        "base": aggregate.figures(base),
+        "axes": aggregate.figures(edited),
         "chance": {f"{axis}/{metric}": value for (axis, metric), value in chance.items()},
         "changes": {f"{a}/{m}": dataclasses.asdict(change) for (a, m), change in both.changes().items()},
         "summary": {name: dataclasses.asdict(interval) for name, interval in both.summary().items()},

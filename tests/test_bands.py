@@ -7,18 +7,9 @@ import pandas as pd
 import pytest
 import torch
 
-from memsplit.model_edits.bands import (
-    BOTTOM_HALF,
-    DECILES,
-    OF_THE_SOURCE,
-    SHARES,
-    TOP_TENTH,
-    Band,
-    Banded,
-    spectrum,
-)
+from memsplit.model_edits.bands import BOTTOM_HALF, DECILES, OF_THE_SOURCE, SHARES, TOP_TENTH, Band, Banded, spectrum
 from memsplit.model_edits.factors import Factors
-from memsplit.results.spectrum import Measured, findings
+from memsplit.results.statistics.band_strength import Measured, findings
 
 TALL, WIDE = (13, 7), (6, 11)
 MASS = Band(start=80, stop=100, by="mass")

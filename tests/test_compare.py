@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from memsplit.errors import UserError
 from memsplit.harness import cli
-from memsplit.results import compare, stats
-from memsplit.results.compare import Side
-from memsplit.results.paired import Paired
-from memsplit.results.record import Record
-from memsplit.results.scores import ANSWERS
-from memsplit.results.significance import holm, mcnemar
+from memsplit.results.records.record import Record
+from memsplit.results.records.score_cache import ANSWERS
+from memsplit.results.statistics import aggregate, compare
+from memsplit.results.statistics.compare import Side
+from memsplit.results.statistics.paired import Paired
+from memsplit.results.statistics.significance import holm, mcnemar
 from memsplit.tests.records import made
 
 N = 40
@@ -30,7 +30,7 @@ def items(strict: int, right: int, nats: float) -> pd.DataFrame:
     rows += [("r", "recitation", "levenshtein", i, 0.9 - 0.8 * (i < strict), 1, str(i), "") for i in range(N)]
     rows += [("l", "logic", "acc", i, float(i < right), 1, str(i), "") for i in range(N)]
     rows += [("f", "fluency", "perplexity", i, nats + i / 100, 10 + i, str(i), "") for i in range(N)]
-    return pd.DataFrame(rows, columns=stats.COLUMNS)
+    return pd.DataFrame(rows, columns=aggregate.COLUMNS)
 
 
 def answers(right: int) -> pd.DataFrame:

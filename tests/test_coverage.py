@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from memsplit.results.paired import Paired
+from memsplit.results.statistics.paired import Paired
 
 
 def simulated(

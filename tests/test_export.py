@@ -12,7 +12,7 @@ from lm_eval.tasks import TaskManager
 
 from memsplit.files import replacing_folder
 from memsplit.harness import cli
-from memsplit.results import record
+from memsplit.results.records import record
 from memsplit.tasks import suite
 from memsplit.tests.running import OF_A_READING
 

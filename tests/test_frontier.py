@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import bootstrap
 
-from memsplit.results import charts_sweep, frontier, stats
-from memsplit.results.frontier import Bounds, Row, choose
-from memsplit.results.paired import Interval, Paired
+from memsplit.results import charts_sweep
+from memsplit.results.statistics import aggregate, selection
+from memsplit.results.statistics.paired import Interval, Paired
+from memsplit.results.statistics.selection import Bounds, Row, choose
 
 
 def row(spec: str, split: float = 0.9, ratio: float = 1.0, **given: float) -> Row:
@@ -42,7 +43,7 @@ def test_the_frontier_is_what_brute_force_finds(points: list[tuple[float, float,
         return all(x >= y for x, y in pairs) and any(x > y for x, y in pairs)
 
     expected = [not any(map(math.isnan, p)) and not any(beats(q, p) for q in points) for p in points]
-    assert frontier.frontier(rows) == expected
+    assert selection.frontier(rows) == expected
 
 
 def chosen(
@@ -118,7 +119,7 @@ def test_the_charts_say_what_each_edit_is() -> None:
 
 def items(values: np.ndarray) -> pd.DataFrame:
     lines = [("t", "recitation", "strict", i, float(v), 1.0, str(i), "") for i, v in enumerate(values)]
-    return pd.DataFrame(lines, columns=stats.COLUMNS)
+    return pd.DataFrame(lines, columns=aggregate.COLUMNS)
 
 
 def test_a_lead_is_the_paired_difference_of_two_edits(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,9 +128,9 @@ def test_a_lead_is_the_paired_difference_of_two_edits(monkeypatch: pytest.Monkey
     second = np.where(rng.random(200) < 0.15, 1.0, first)
     edited = {"a": items(first), "b": items(second)}
     monkeypatch.setattr(Row, "draws", lambda self: Paired(items(np.ones(200)), edited[self.spec], {}).summary_draws())
-    found = frontier.lead(row("a"), row("b"))["recitation_removed"]
+    found = selection.lead(row("a"), row("b"))["recitation_removed"]
     assert found.value == pytest.approx(second.mean() - first.mean())
     told = bootstrap((second - first,), np.mean, n_resamples=5000, method="percentile", rng=rng).confidence_interval
     assert (found.low, found.high) == pytest.approx((told.low, told.high), abs=0.01)
-    same = frontier.lead(row("a"), row("a"))["recitation_removed"]
+    same = selection.lead(row("a"), row("a"))["recitation_removed"]
     assert (same.value, same.low, same.high) == (0, 0, 0)

@@ -15,9 +15,10 @@ import pytest
 from scipy.stats import binomtest
 
 from memsplit.errors import UserError
-from memsplit.results import gate, gate_policy, gate_reports, stats
+from memsplit.results import gate, gate_policy, gate_reports
 from memsplit.results.gate import Criterion, judge
 from memsplit.results.gate_policy import DEFAULT, Policy, parse
+from memsplit.results.statistics import aggregate
 
 Scores = dict[tuple[str, str], Any]
 ROOT = Path(__file__).parents[1]
@@ -34,7 +35,7 @@ def table(scores: Scores, clusters: int = 1) -> pd.DataFrame:
             weight = 50 * (i % 2 + 1) if axis == "fluency" else 1
             cluster = str(i // clusters) if axis == "facts_open" else str(i)
             rows.append((f"{axis}_{metric}", axis, metric, i, float(value), weight, cluster, ""))
-    return pd.DataFrame(rows, columns=stats.COLUMNS)
+    return pd.DataFrame(rows, columns=aggregate.COLUMNS)
 
 
 def base(passages: int = 120, texts: int = 60) -> Scores:

@@ -14,7 +14,8 @@ import pytest
 import yaml  # type: ignore[import-untyped]  # PyYAML ships no types
 
 from memsplit.harness import cli
-from memsplit.results import record, stats
+from memsplit.results.records import record
+from memsplit.results.statistics import aggregate
 from memsplit.tests.running import memsplit, refused
 
 ROOT = Path(__file__).parents[1]
@@ -115,7 +116,7 @@ def test_what_cannot_be_compared_is_refused(folder: Path, capsys: pytest.Capture
         error = capsys.readouterr().err
         for word in [*words, other.id]:
             assert word in error
-    empty = record.write(tmp_path, "empty", content, pd.DataFrame(columns=[*stats.COLUMNS, "side"]))
+    empty = record.write(tmp_path, "empty", content, pd.DataFrame(columns=[*aggregate.COLUMNS, "side"]))
     assert cli.main(["gate", "--record", str(empty.path)]) == 2
     assert "recitation/strict was not scored" in capsys.readouterr().err
 

@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from memsplit.harness import cli
-from memsplit.results import board_formats, record
+from memsplit.results import board_formats
 from memsplit.results.leaderboard import Board, boards, figure, ranks
-from memsplit.results.paired import Interval
-from memsplit.results.store import Store
+from memsplit.results.records import record
+from memsplit.results.records.store import Store
+from memsplit.results.statistics.paired import Interval
 from memsplit.tests.board_records import BASE, made
 
 NAN = (math.nan, math.nan, math.nan)

@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.stats import beta, binomtest, ttest_1samp
 
-from memsplit.results.noninferiority import MOST, p_not_above, times_needed, turn
+from memsplit.results.statistics.noninferiority import MOST, p_not_above, times_needed, turn
 
 SHARES = st.lists(st.floats(0, 1), min_size=1, max_size=12).map(np.array)
 ALPHA, BELOW = 0.05, 0.0125

@@ -12,8 +12,8 @@ import pytest
 
 from memsplit.results import chart_page, page
 from memsplit.results.leaderboard import boards
-from memsplit.results.paired import Interval
-from memsplit.results.store import Store
+from memsplit.results.records.store import Store
+from memsplit.results.statistics.paired import Interval
 from memsplit.tests.board_records import made
 from memsplit.tests.browsing import Opened, check_page, dark
 

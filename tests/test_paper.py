@@ -25,8 +25,8 @@ from memsplit.files import digest
 from memsplit.harness import cli, hub_tasks, models, scoring
 from memsplit.harness.adapter import MemsplitLM
 from memsplit.harness.loading import LoadedModel
-from memsplit.results import record
-from memsplit.results.scores import ScoreStore
+from memsplit.results.records import record
+from memsplit.results.records.score_cache import ScoreStore
 from memsplit.tasks import suite
 from memsplit.tests.hub_rows import DATA, HUB, write, write_arithmetic
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 
 from memsplit.harness import cli
-from memsplit.results import power, stats
-from memsplit.results.significance import mcnemar, sign_flip
+from memsplit.results.statistics import aggregate, power
+from memsplit.results.statistics.significance import mcnemar, sign_flip
 from memsplit.tests.records import made
 
 CASES = [(0.02, 0.0), (0.02, 0.04), (0.1, 0.0), (0.1, 0.2), (0.2, 0.1), (0.5, 0.4)]
@@ -77,7 +77,7 @@ def written(tmp_path: Path) -> Path:
     """10 facts asked in 3 wordings each, and 20 sums; the edit lost 6 of the facts and no sum."""
     facts = [("f", "facts_open", "acc", i, 1.0, 1, str(i // 3), "") for i in range(30)]
     sums = [("s", "arithmetic", "addition", i, 1.0, 1, str(i), "") for i in range(20)]
-    base = pd.DataFrame([*facts, *sums], columns=stats.COLUMNS)
+    base = pd.DataFrame([*facts, *sums], columns=aggregate.COLUMNS)
     edited = base.assign(value=np.where((base["task"] == "f") & (base["item"] < 18), 0.0, 1.0))
     return made(tmp_path, base, edited).path
 

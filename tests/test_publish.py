@@ -18,9 +18,10 @@ from huggingface_hub import DatasetCard, ModelCard, constants
 
 from memsplit.errors import UserError
 from memsplit.harness import cli, publish
-from memsplit.results import board_formats, page, record
+from memsplit.results import board_formats, page
 from memsplit.results.leaderboard import boards
-from memsplit.results.store import Store
+from memsplit.results.records import record
+from memsplit.results.records.store import Store
 from memsplit.tests.board_records import made
 from memsplit.tests.running import refused
 

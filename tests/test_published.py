@@ -8,7 +8,7 @@ import pytest
 
 from memsplit.harness import cli
 from memsplit.model_edits import registry
-from memsplit.results.store import Store
+from memsplit.results.records.store import Store
 
 ROOT = Path(__file__).parents[1]
 BOARD = ROOT / "results" / "published"

@@ -9,15 +9,16 @@ import pytest
 
 from memsplit.errors import UserError
 from memsplit.files import digest
-from memsplit.results import record, schema, stats
-from memsplit.results.record import Record
-from memsplit.results.scores import ANSWERS
+from memsplit.results.records import record, schema
+from memsplit.results.records.record import Record
+from memsplit.results.records.score_cache import ANSWERS
+from memsplit.results.statistics import aggregate
 from memsplit.tests.records import made
 
 
 def items(*values: float) -> pd.DataFrame:
     rows = [("t", "logic", "acc", i, value, 1, str(i), "") for i, value in enumerate(values)]
-    return pd.DataFrame(rows, columns=stats.COLUMNS)
+    return pd.DataFrame(rows, columns=aggregate.COLUMNS)
 
 
 ANSWER = pd.DataFrame([("t", 0, "1 + 1 =", [" 2"], [" 3"])], columns=ANSWERS)

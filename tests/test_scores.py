@@ -14,8 +14,8 @@ from memsplit.errors import UserError
 from memsplit.harness import loading, models, scoring
 from memsplit.harness.adapter import MemsplitLM
 from memsplit.harness.loading import LoadedModel
-from memsplit.results import stats
-from memsplit.results.scores import ANSWERS, Scores, ScoreStore
+from memsplit.results.records.score_cache import ANSWERS, Scores, ScoreStore
+from memsplit.results.statistics import aggregate
 from memsplit.tasks import packs, suite
 
 ARGUMENTS = {"weights": "w", "task": "t"}
@@ -25,7 +25,7 @@ PARTS = [part for part in suite.MEMSPLIT if part.task.startswith("memsplit_arith
 def test_scores_are_read_back_and_damage_is_refused(tmp_path: Path) -> None:
     store = ScoreStore(tmp_path / "new")
     items = pd.DataFrame(
-        [("t", "a", "m", 0, 0.1, 1, "0", ""), ("t", "a", "m", 1, 0.2, 3, "1", "")], columns=stats.COLUMNS
+        [("t", "a", "m", 0, 0.1, 1, "0", ""), ("t", "a", "m", 1, 0.2, 3, "1", "")], columns=aggregate.COLUMNS
     )
     assert store.load(ARGUMENTS) is None
     said = pd.DataFrame([("t", 0, "2 + 2 =", [" 4"], [" 5", "!"])], columns=ANSWERS)

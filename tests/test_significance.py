@@ -11,7 +11,7 @@ from scipy.stats import permutation_test
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
-from memsplit.results import significance
+from memsplit.results.statistics import significance
 
 
 @given(st.integers(0, 60), st.integers(0, 60))

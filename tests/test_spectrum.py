@@ -17,8 +17,8 @@ from memsplit.harness.plan import Request
 from memsplit.model_edits.bands import BOTTOM_HALF
 from memsplit.model_edits.store import FactorStore
 from memsplit.results import charts_spectrum as charts
-from memsplit.results import record
-from memsplit.results.record import Record
+from memsplit.results.records import record
+from memsplit.results.records.record import Record
 from memsplit.tasks import packs
 
 from .browsing import Opened, check_page

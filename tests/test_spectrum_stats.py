@@ -10,8 +10,8 @@ import pytest
 from scipy.stats import pearsonr, rankdata, spearmanr, zscore
 
 from memsplit.model_edits import bands
-from memsplit.results.paired import RESAMPLES, Change, Interval
-from memsplit.results.spectrum import ALL, MEASURES, SKEW, Finding, Measured, correlations, costs
+from memsplit.results.statistics.band_strength import ALL, MEASURES, SKEW, Finding, Measured, correlations, costs
+from memsplit.results.statistics.paired import RESAMPLES, Change, Interval
 
 BANDS = ["high", "low"]
 

@@ -14,8 +14,8 @@ from statsmodels.regression.linear_model import WLS
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
-from memsplit.results import stats
-from memsplit.results.paired import RESAMPLES, Paired
+from memsplit.results.statistics import aggregate
+from memsplit.results.statistics.paired import RESAMPLES, Paired
 
 
 def items(
@@ -30,7 +30,7 @@ def items(
     n = len(values)
     columns = (task, axis, metric, range(n), np.asarray(values, float), weight)
     cluster = [str(c) for c in (range(n) if clusters is None else clusters)]
-    return pd.DataFrame(dict(zip(stats.COLUMNS, (*columns, cluster, groups), strict=True)))
+    return pd.DataFrame(dict(zip(aggregate.COLUMNS, (*columns, cluster, groups), strict=True)))
 
 
 def test_figures_pool_tokens_and_average_families() -> None:
@@ -41,7 +41,7 @@ def test_figures_pool_tokens_and_average_families() -> None:
             items("c", "fluency", "perplexity", [2.0, 1.0], [1, 3]),
         ]
     )
-    found = stats.figures(table)
+    found = aggregate.figures(table)
     assert found["logic"] == {"acc": 0.625, "boolean": 0.75, "chain": 0.5}
     assert found["fluency"]["perplexity"] == pytest.approx(math.exp(1.25))
 
@@ -279,7 +279,7 @@ def test_a_broken_model_has_figures_all_the_same(value: float) -> None:
     paired = Paired(base, edited, {("logic", "chain"): 0.25})
     changes = paired.changes()
     broken = changes["fluency", "perplexity"]
-    assert stats.figures(edited)["fluency"]["perplexity"] == pytest.approx(broken.edited, nan_ok=True)
+    assert aggregate.figures(edited)["fluency"]["perplexity"] == pytest.approx(broken.edited, nan_ok=True)
     assert not math.isfinite(broken.edited)
     assert math.isnan(broken.low)
     assert math.isnan(broken.p_holm) == (value != 1e6)
@@ -300,7 +300,7 @@ def test_groups_by_hand_and_against_statsmodels() -> None:
     cluster, weight = rng.integers(0, 8, 60), rng.integers(1, 5, 60)
     groups = [*["1"] * 40, *["2"] * 19, "3"]
     table = items("t", "x", "m", rng.random(60), weight, cluster, groups)
-    found = stats.by_group(pd.concat([table, items("u", "x", "none", [1, 0])]))
+    found = aggregate.by_group(pd.concat([table, items("u", "x", "none", [1, 0])]))
     assert set(found) == {"t"}
     assert {group: cell["n"] for group, cell in found["t"]["m"].items()} == {"1": 40, "2": 19, "3": 1}
     for group in ("1", "2"):
@@ -311,13 +311,13 @@ def test_groups_by_hand_and_against_statsmodels() -> None:
         assert found["t"]["m"][group]["value"] == pytest.approx(fit.params.iloc[0])
         assert found["t"]["m"][group]["se"] == pytest.approx(fit.bse.iloc[0])
     assert math.isnan(found["t"]["m"]["3"]["se"])
-    single = stats.by_group(items("t", "x", "acc", [1, 1, 0, 1], groups="2"))["t"]["acc"]["2"]
+    single = aggregate.by_group(items("t", "x", "acc", [1, 1, 0, 1], groups="2"))["t"]["acc"]["2"]
     assert single == {"value": 0.75, "n": 4, "se": pytest.approx(np.std([1, 1, 0, 1], ddof=1) / 2)}
 
 
 def test_groups_of_perplexity() -> None:
     nats = items("t", "x", "perplexity", [2.0, 2.5, 3.0], groups="en")
-    cell = stats.by_group(nats)["t"]["perplexity"]["en"]
+    cell = aggregate.by_group(nats)["t"]["perplexity"]["en"]
     assert cell["value"] == pytest.approx(math.exp(2.5))
     assert cell["se"] == pytest.approx(math.exp(2.5) * 0.5 / math.sqrt(3))
 

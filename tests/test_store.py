@@ -11,12 +11,13 @@ import pytest
 
 from memsplit.errors import UserError
 from memsplit.harness import cli
-from memsplit.results import record, stats
-from memsplit.results.store import Store, Wanted
+from memsplit.results.records import record
+from memsplit.results.records.store import Store, Wanted
+from memsplit.results.statistics import aggregate
 from memsplit.tests.records import made
 from memsplit.tests.running import memsplit
 
-BASE = pd.DataFrame([("t", "logic", "acc", i, 1.0, 1, str(i), "") for i in range(4)], columns=stats.COLUMNS)
+BASE = pd.DataFrame([("t", "logic", "acc", i, 1.0, 1, str(i), "") for i in range(4)], columns=aggregate.COLUMNS)
 EDITED = BASE.assign(value=0.0)
 
 

@@ -13,8 +13,8 @@ import pytest
 
 from memsplit.harness import cli, sweep_view, workers
 from memsplit.results import charts_sweep
-from memsplit.results.frontier import Bounds
-from memsplit.results.store import Store, Wanted
+from memsplit.results.records.store import Store, Wanted
+from memsplit.results.statistics.selection import Bounds
 from memsplit.tests.browsing import Opened, check_page
 from memsplit.tests.running import memsplit
 from memsplit.tests.test_frontier import row

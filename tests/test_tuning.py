@@ -8,7 +8,7 @@ import pytest
 
 from memsplit.harness.tuning import Search
 from memsplit.model_edits import grid
-from memsplit.results.frontier import Bounds, Row
+from memsplit.results.statistics.selection import Bounds, Row
 from memsplit.tests.test_frontier import row
 
 GRIDS = [grid.parse("kfac-{0..99..1}:proj={up,down}"), grid.parse("svd-{50,60,70}")]

@@ -7,7 +7,7 @@ import pytest
 
 from memsplit.errors import UserError
 from memsplit.harness import workers
-from memsplit.results.record import Record
+from memsplit.results.records.record import Record
 
 
 class Gone(Exception):

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from . import record
+from ..records import record
+from ..records.record import Record
 from .paired import KEPT, Interval, Paired, differences
-from .record import Record
 
 SIGNS = {"recitation_removed": 1, "logic_kept": 1, "perplexity_ratio": -1}
 """The frontier's figures, and whether more of one is better."""

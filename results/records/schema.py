@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..errors import UserError
+from ...errors import UserError
 
 NEWEST = 2
 FIELDS = {

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from . import power, significance, stats
+from . import aggregate, power, significance
 
 Key = tuple[str, str]
 RESAMPLES, LEVEL = 2000, 0.95
@@ -45,7 +45,7 @@ class Change(Interval):
         test: ``mcnemar`` where scores are 0 or 1, every item a cluster of its own; else ``sign-flip``, on the clusters'
             sums (perplexity: on nats).
         detectable: the smallest true difference that so many clusters would show in 80 % of all cases; nan where
-            that is not known (see ``results.power``).
+            that is not known (see ``statistics.power``).
     """
 
     base: float
@@ -81,7 +81,7 @@ class _Metric:
 
     @property
     def spread(self) -> dict[str, float]:
-        """What ``results.power`` goes by."""
+        """What ``statistics.power`` goes by."""
         if self.single:
             return {"churn": float((self.gain_c != 0).mean() - abs(np.sign(self.gain_c).mean()))}
         return {"sd": self.error * len(self.gain_c) ** 0.5}
@@ -111,7 +111,7 @@ class Paired:
     """
 
     def __init__(self, base: pd.DataFrame, edited: pd.DataFrame, chance: Mapping[Key, float], seed: int = 0) -> None:
-        keys = [column for column in stats.COLUMNS if column != "value"]
+        keys = [column for column in aggregate.COLUMNS if column != "value"]
         both = base.merge(
             edited, on=keys, how="outer", suffixes=("_base", "_edit"), indicator=True, validate="one_to_one"
         )
@@ -123,14 +123,14 @@ class Paired:
         found: dict[Key, _Metric] = {}
         for task, rows in both.groupby("task", sort=True):
             found.update(_metrics(rows, np.random.default_rng([seed, *str(task).encode()]), chance))
-        figures = stats.figures(base)
+        figures = aggregate.figures(base)
         for axis, metrics in figures.items():
             if "acc" in metrics and (axis, "acc") not in found:
                 found[axis, "acc"] = _mean_of([metric for (a, _), metric in found.items() if a == axis])
         self.metrics = {(a, m): found[a, m] for a, metrics in figures.items() for m in metrics}
 
     def changes(self) -> dict[Key, Change]:
-        """Every metric's change, in the order of ``stats.figures``."""
+        """Every metric's change, in the order of ``aggregate.figures``."""
         ps = [
             np.nan if key[1] in ONE_SIDED else m.p(np.random.default_rng([self.seed, *"/".join(key).encode()]))
             for key, m in self.metrics.items()
@@ -157,7 +157,7 @@ class Paired:
         return found
 
     def clusters_needed(self, difference: float) -> dict[Key, int | None]:
-        """How many clusters would show a true difference of this size in 80 % of all cases (see ``results.power``).
+        """How many clusters would show a true difference of this size in 80 % of all cases (see ``statistics.power``).
 
         Args:
             difference: in the metric's unit; of perplexity, as a share of the base's.
@@ -223,7 +223,7 @@ def _metric(rows: pd.DataFrame, times: np.ndarray, exp: bool, chance: float | No
         means = [times @ by_cluster(weight * values) / (times @ weight_c) for values in (base, edited)]
         before, after = map(np.exp, means) if exp else means
         gain_c = by_cluster(weight * (edited - base)) / weight.sum()
-        error = stats.standard_error((gain_c - gain_c.sum() * weight_c / weight.sum())[asked])
+        error = aggregate.standard_error((gain_c - gain_c.sum() * weight_c / weight.sum())[asked])
     return _Metric(
         draws=(before, after),
         above=None if chance is None else ((before - chance) / (1 - chance), (after - chance) / (1 - chance)),

@@ -15,16 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import files
-from ..errors import UserError
-from ..files import digest, replacing
+from ... import files
+from ...errors import UserError
+from ...files import digest, replacing
 from . import schema
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from .extraction import Risk
-    from .paired import Change, Interval, Key
+    from ..statistics.extraction import Risk
+    from ..statistics.paired import Change, Interval, Key
 
 TABLES = ("items", "answers")
 UNSTABLE = ("seconds", "created", "hardware")
@@ -72,7 +72,7 @@ class Record:
     @property
     def changes(self) -> dict[Key, Change]:
         """Every metric's change by (axis, metric)."""
-        from .paired import Change
+        from ..statistics.paired import Change
 
         found: dict[Key, Change] = {}
         for key, change in self.content["changes"].items():
@@ -89,7 +89,7 @@ class Record:
     @property
     def risk(self) -> tuple[Risk, Risk]:
         """What could be extracted before, and after."""
-        from .extraction import Risk
+        from ..statistics.extraction import Risk
 
         base, edit = (
             Risk(
@@ -109,7 +109,7 @@ class Record:
         return {(key.split("/", 1)[0], key.split("/", 1)[1]): value for key, value in self.content["chance"].items()}
 
     def items(self, side: str) -> pd.DataFrame:
-        """Per-item scores (see ``results.stats``) of a side, ``base`` or ``edit``.
+        """Per-item scores (see ``statistics.aggregate``) of a side, ``base`` or ``edit``.
 
         Raises:
             UserError: they are damaged or gone.
@@ -117,14 +117,14 @@ class Record:
         return self._table("items", side)
 
     def answers(self, side: str) -> pd.DataFrame:
-        """What was said and expected on a side: ``results.scores.ANSWERS``.
+        """What was said and expected on a side: ``records.score_cache.ANSWERS``.
 
         Empty where an old record has none, and where their file was left out, as it is when records are published.
 
         Raises:
             UserError: they are damaged.
         """
-        from .scores import ANSWERS, plain_lists
+        from .score_cache import ANSWERS, plain_lists
 
         if "answers" not in self.files():
             import pandas as pd
@@ -263,6 +263,6 @@ def _numbers(figure: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _interval(figure: Mapping[str, Any]) -> Interval:
-    from .paired import Interval
+    from ..statistics.paired import Interval
 
     return Interval(**_numbers(figure))

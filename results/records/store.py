@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import UserError
-from ..files import PARTIAL
+from ...errors import UserError
+from ...files import PARTIAL
 from . import record
 from .record import Record
 

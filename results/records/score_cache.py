@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import UserError
-from ..files import canonical, digest, replacing
+from ...errors import UserError
+from ...files import canonical, digest, replacing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,7 +30,7 @@ class Scores:
     """One task's scores.
 
     Attributes:
-        items: a long table (see ``results.stats``).
+        items: a long table (see ``statistics.aggregate``).
         answers: a row an item that has an answer: ``ANSWERS``.
         seconds: that scoring took, when it was done.
     """

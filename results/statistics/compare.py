@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 from rapidfuzz.distance import Levenshtein
 
-from ..errors import UserError
+from ...errors import UserError
+from ..records.record import Record
 from . import significance
 from .paired import Change, Interval, Key, Paired, differences, interval
-from .record import Record
 
 FLIPS = ["task", "metric", "item", "before", "after", "prompt", "gold", "first", "other"]
 """Columns of :func:`flips`."""
