@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError, unknown
 from ..files import replacing
-from ..results import gate_policy
+from ..results.gate.policy import FORGOTTEN, Policy, given
 from ..results.records import record
 from ..results.records.store import Store
 from . import models, plan
@@ -19,7 +19,7 @@ from .arguments import SPEC, add_model, add_scoring, check_scoring, path, quiet
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ..results.gate import Verdict
+    from ..results.gate.verdict import Verdict
     from ..results.records.record import Record
 
 
@@ -67,7 +67,7 @@ def add(commands: Any) -> None:
 
 def gate(arguments: argparse.Namespace) -> int:
     """``memsplit gate``."""
-    policy = gate_policy.given(arguments.policy)
+    policy = given(arguments.policy)
     if arguments.junit:
         if arguments.junit.is_dir():
             raise UserError(f"--junit {str(arguments.junit)!r} is a folder: expected a file")
@@ -87,7 +87,7 @@ def gate(arguments: argparse.Namespace) -> int:
         check_policy(policy, request)
         quiet()
         new, old = scored(request, old)
-    from ..results.gate import verdict
+    from ..results.gate.verdict import verdict
 
     found = verdict(new, old, policy)
     _report(found, arguments)
@@ -123,28 +123,29 @@ def scored(request: plan.Request, old: Record | None) -> tuple[Record, Record | 
     return new, others[0] if others else old
 
 
-def check_policy(policy: gate_policy.Policy, request: plan.Request) -> None:
+def check_policy(policy: Policy, request: plan.Request) -> None:
     """Refuse margins of what will not be scored, before anything is."""
     entry = models.resolve(request.model, request.pack, request.corpus)
     parts, _ = plan.choose_parts(request.suite, request.tasks, entry)
     known = {part.axis for part in parts} | {f"{part.axis}/{name}" for part in parts for name in part.metrics.values()}
     for name in policy.margins:
-        if name not in known | {gate_policy.FORGOTTEN[0]}:
+        if name not in known | {FORGOTTEN[0]}:
             raise unknown("axis in the policy's [margins]", name, known)
 
 
 def _report(found: Verdict, arguments: argparse.Namespace) -> None:
-    from ..results import gate_reports, tables
+    from ..results import tables
+    from ..results.gate import reports
 
     if arguments.junit:
         with replacing(arguments.junit) as partial:
-            partial.write_text(gate_reports.junit(found), encoding="utf-8")
+            partial.write_text(reports.junit(found), encoding="utf-8")
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
         with open(summary, "a", encoding="utf-8") as file:
-            file.write(gate_reports.markdown(found))
+            file.write(reports.markdown(found))
     if not arguments.json:
-        gate_reports.show(found, tables.console())
+        reports.show(found, tables.console())
     if arguments.github:  # GitHub reads either stream; a JSON object stands alone on its own
-        for line in gate_reports.github(found):
+        for line in reports.github(found):
             print(line, file=sys.stderr if arguments.json else sys.stdout)
-    print(json.dumps(gate_reports.to_json(found), allow_nan=False) if arguments.json else gate_reports.headline(found))
+    print(json.dumps(reports.to_json(found), allow_nan=False) if arguments.json else reports.headline(found))

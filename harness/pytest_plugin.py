@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from ..results.gate import Verdict
-    from ..results.gate_policy import Policy
+    from ..results.gate.policy import Policy
+    from ..results.gate.verdict import Verdict
     from ..results.records.record import Record
     from .plan import Request
 
@@ -58,10 +58,11 @@ class Gate:
             UserError: as the command would say.
         """
         from ..errors import UserError, unknown
-        from ..results import gate, gate_policy
+        from ..results.gate.policy import given
+        from ..results.gate.verdict import verdict
         from . import arguments, gate_command, plan
 
-        asked = gate_policy.given(policy)
+        asked = given(policy)
         out = Path(options.pop("out", self.out))
         old = gate_command.known_record(against, out)
         for name in options.keys() - set(gate_command.SCORED):
@@ -80,10 +81,10 @@ class Gate:
             with warnings.catch_warnings():
                 arguments.quiet()
                 self._scored[key] = gate_command.scored(request, old)
-        verdict = gate.verdict(*self._scored[key], asked)
-        if skip_inconclusive and verdict.outcome == "INCONCLUSIVE":
-            pytest.skip(repr(verdict))
-        return verdict
+        found = verdict(*self._scored[key], asked)
+        if skip_inconclusive and found.outcome == "INCONCLUSIVE":
+            pytest.skip(repr(found))
+        return found
 
 
 @pytest.fixture(scope="session")

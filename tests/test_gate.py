@@ -15,9 +15,8 @@ import pytest
 from scipy.stats import binomtest
 
 from memsplit.errors import UserError
-from memsplit.results import gate, gate_policy, gate_reports
-from memsplit.results.gate import Criterion, judge
-from memsplit.results.gate_policy import DEFAULT, Policy, parse
+from memsplit.results.gate.policy import DEFAULT, Policy, given, parse, read
+from memsplit.results.gate.verdict import Criterion, Outcome, Verdict, judge, reports
 from memsplit.results.statistics import aggregate
 
 Scores = dict[tuple[str, str], Any]
@@ -188,21 +187,21 @@ def test_bad_policies(tmp_path: Path, text: str, words: list[str]) -> None:
     file = tmp_path / "gate.toml"
     file.write_text(text)
     with pytest.raises(UserError) as error:
-        gate_policy.read(file)
+        read(file)
     for word in [*words, str(file)]:
         assert word in str(error.value)
 
 
 def test_policies_in_every_form(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be read"):
-        gate_policy.given(tmp_path / "none.toml")
+        given(tmp_path / "none.toml")
     example = ROOT / "examples/gate.toml"
-    assert gate_policy.given(example) == gate_policy.given(str(example)) == DEFAULT == gate_policy.given(None)
-    assert gate_policy.given({"removed": 0.5}) == Policy(removed=0.5)
-    assert gate_policy.given(Policy(removed=0.5)) == Policy(removed=0.5)
+    assert given(example) == given(str(example)) == DEFAULT == given(None)
+    assert given({"removed": 0.5}) == Policy(removed=0.5)
+    assert given(Policy(removed=0.5)) == Policy(removed=0.5)
 
 
-def verdict(outcomes: Sequence[gate.Outcome]) -> gate.Verdict:
+def verdict(outcomes: Sequence[Outcome]) -> Verdict:
     names = ["removed", "perplexity_ratio", "margins.logic", "margins.facts_open"]
     shared: dict[str, Any] = {"limit": -0.02, "found": -0.0, "low": -0.1, "high": math.inf, "at_least": True}
     criteria = tuple(
@@ -210,7 +209,7 @@ def verdict(outcomes: Sequence[gate.Outcome]) -> gate.Verdict:
         for i, (name, outcome) in enumerate(zip(names, outcomes, strict=False))
     )
     about = {"model": "own|model", "spec": "svd-50:layers=1,proj=up%\x07", "against": "base"}
-    return gate.Verdict(**about, policy=DEFAULT, criteria=criteria, record="r.json", fingerprint="f")
+    return Verdict(**about, policy=DEFAULT, criteria=criteria, record="r.json", fingerprint="f")
 
 
 @pytest.mark.parametrize(
@@ -221,7 +220,7 @@ def verdict(outcomes: Sequence[gate.Outcome]) -> gate.Verdict:
         (["INCONCLUSIVE", "FAIL", "PASS"], "FAIL", 1),
     ],
 )
-def test_a_whole_verdict(outcomes: list[gate.Outcome], whole: str, code: int) -> None:
+def test_a_whole_verdict(outcomes: list[Outcome], whole: str, code: int) -> None:
     found = verdict(outcomes)
     assert (found.outcome, found.exit_code, bool(found), found.passed) == (whole, code, code == 0, code == 0)
     assert repr(found).startswith(whole)
@@ -235,19 +234,19 @@ def test_a_whole_verdict(outcomes: list[gate.Outcome], whole: str, code: int) ->
 
 def test_reports() -> None:
     found = verdict(["PASS", "FAIL", "INCONCLUSIVE", "INCONCLUSIVE"])
-    content = json.loads(json.dumps(gate_reports.to_json(found), allow_nan=False))
+    content = json.loads(json.dumps(reports.to_json(found), allow_nan=False))
     assert (content["verdict"], content["policy"]["margins"]) == ("FAIL", dict(DEFAULT.margins))
     assert content["criteria"][2] == {**dataclasses.asdict(found.criteria[2]), "high": None}
-    suite = ElementTree.fromstring(gate_reports.junit(found))[0]
+    suite = ElementTree.fromstring(reports.junit(found))[0]
     assert (suite.get("tests"), suite.get("failures"), len(suite.findall("testcase"))) == ("4", "3", 4)
     kinds = [failure.get("type") for failure in suite.iter("failure")]
     assert kinds == ["fail", "inconclusive", "inconclusive"]
-    lines = list(gate_reports.github(found))
+    lines = list(reports.github(found))
     assert [line.split(" ")[0] for line in lines] == ["::error", "::warning", "::warning"]
     assert "title=memsplit gate%3A logic%3A INCONCLUSIVE::svd-50:layers=1,proj=up%25" in lines[1]
     assert "1,234 more items like these would settle it" in lines[1]
     assert "1,000 times as many items like these would not settle it" in lines[2]
-    marked = gate_reports.markdown(found).splitlines()
+    marked = reports.markdown(found).splitlines()
     assert marked[0] == "### memsplit gate: FAIL"
     assert len({line.count("|") for line in marked[4:]} - {0}) == 1
     text = str(found)
@@ -269,7 +268,7 @@ def test_errors_of_a_whole_verdict() -> None:
 
     untouched = {**before, ("recitation", "strict"): np.zeros(120)}
     sides = table(before)
-    outcomes: dict[str, list[gate.Outcome]] = {"harmless": [], "harmful": []}
+    outcomes: dict[str, list[Outcome]] = {"harmless": [], "harmful": []}
     values = [key for key in before for _ in before[key]]
     assert values == list(zip(sides["axis"], sides["metric"], strict=True))
     axes = [[key] for key in before if key[0] != "logic"] + [[key for key in before if key[0] == "logic"]]
@@ -279,7 +278,7 @@ def test_errors_of_a_whole_verdict() -> None:
         for name, scores in (("harmless", worst), ("harmful", one)):
             new = sides.assign(value=np.concatenate([scores[key] for key in before]))
             found = {criterion.outcome for criterion in judge(sides, new, None, CHANCE, policy)}
-            whole: gate.Outcome = "FAIL" if "FAIL" in found else "INCONCLUSIVE" if len(found) > 1 else "PASS"
+            whole: Outcome = "FAIL" if "FAIL" in found else "INCONCLUSIVE" if len(found) > 1 else "PASS"
             outcomes[name].append(whole)
     failed, passed = outcomes["harmless"].count("FAIL") / runs, outcomes["harmful"].count("PASS") / runs
     print(f"harmless: failed {failed:.4f}; harmful: passed {passed:.4f} of {runs}")

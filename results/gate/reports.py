@@ -13,9 +13,9 @@ from rich.box import HORIZONTALS
 from rich.console import Console
 from rich.table import Table
 
-from .gate import Criterion, Verdict
-from .records.record import plain
-from .statistics.noninferiority import MOST
+from ..records.record import plain
+from ..statistics.noninferiority import MOST
+from .verdict import Criterion, Verdict
 
 COLUMNS = ("criterion", "limit", "found", "bounds", "items", "verdict", "more items")
 STYLES = {"FAIL": "bold red", "INCONCLUSIVE": "yellow"}

@@ -16,12 +16,12 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from ..errors import UserError, unknown
-from .gate_policy import FORGOTTEN, Policy
-from .records.record import Record
-from .statistics import aggregate, noninferiority
-from .statistics.compare import check_same_items
-from .statistics.paired import Key
+from ...errors import UserError, unknown
+from ..records.record import Record
+from ..statistics import aggregate, noninferiority
+from ..statistics.compare import check_same_items
+from ..statistics.paired import Key
+from .policy import FORGOTTEN, Policy
 
 Outcome = Literal["PASS", "FAIL", "INCONCLUSIVE"]
 EXIT_CODES: dict[Outcome, int] = {"PASS": 0, "FAIL": 1, "INCONCLUSIVE": 3}
@@ -100,12 +100,12 @@ class Verdict:
         return self.passed
 
     def __repr__(self) -> str:
-        from .gate_reports import headline
+        from .reports import headline
 
         return headline(self)
 
     def __str__(self) -> str:
-        from .gate_reports import text
+        from .reports import text
 
         return text(self)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from ..errors import UserError, unknown
+from ...errors import UserError, unknown
 
 FORGOTTEN = ("recitation", "strict")
 """What is to be removed; as an axis in ``[margins]`` it is compared with another edit's, and less is better."""
