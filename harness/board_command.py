@@ -14,7 +14,7 @@ from .arguments import path
 from .runs_command import NAME, add_store, add_wanted, wanted
 
 if TYPE_CHECKING:
-    from ..results.leaderboard import Board
+    from ..results.board.ranking import Board
 
 SUFFIXES = {"markdown": ".md", "csv": ".csv", "latex": ".tex", "json": ".json", "html": ".html"}
 FORMATS = ("terminal", *SUFFIXES, "all")
@@ -64,7 +64,7 @@ def leaderboard(arguments: argparse.Namespace) -> int:
         raise UserError(
             f"no record{which} in {str(arguments.store)!r}: memsplit-eval writes them; expected --store FOLDER"
         )
-    from ..results.leaderboard import boards
+    from ..results.board.ranking import boards
 
     tables = boards(found)
     if arguments.push:
@@ -116,13 +116,13 @@ def _format(arguments: argparse.Namespace) -> str:
 
 
 def _show(boards: Sequence[Board], name: str, out: Path | None, all_columns: bool) -> None:
-    from ..results import board_formats, page
+    from ..results.board import formats, page
 
     makers: dict[str, Callable[[], str]] = {
-        "markdown": lambda: board_formats.markdown(boards, all_columns),
-        "csv": lambda: board_formats.csv(boards),
-        "latex": lambda: board_formats.latex(boards, all_columns),
-        "json": lambda: board_formats.as_json(boards),
+        "markdown": lambda: formats.markdown(boards, all_columns),
+        "csv": lambda: formats.csv(boards),
+        "latex": lambda: formats.latex(boards, all_columns),
+        "json": lambda: formats.as_json(boards),
         "html": lambda: page.html(boards, all_columns),
     }
     if name == "terminal":
@@ -130,7 +130,7 @@ def _show(boards: Sequence[Board], name: str, out: Path | None, all_columns: boo
 
         console = Console()
         width = max(console.width, 300) if all_columns else console.width
-        Console(width=width).print(board_formats.terminal(boards, all_columns, width))
+        Console(width=width).print(formats.terminal(boards, all_columns, width))
         return
     if out is None:
         print(makers[name](), end="")

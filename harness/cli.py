@@ -228,15 +228,15 @@ def _export(arguments: argparse.Namespace) -> int:
 
 
 def _print(report: Report, all_metrics: bool) -> None:
-    from ..results import tables
+    from ..results.views import terminal
 
-    console = tables.console()
+    console = terminal.console()
     for found in report.records:
         title = f"{report.model}  {found.spec}"
-        console.print(tables.comparison(title, found.changes, found.summary, all_metrics=all_metrics))
+        console.print(terminal.comparison(title, found.changes, found.summary, all_metrics=all_metrics))
         base, edited = found.risk
         if base.discoverable:
-            console.print(tables.risk(base, edited))
+            console.print(terminal.risk(base, edited))
         console.print(f"record: {found.path}\n", soft_wrap=True)
 
 

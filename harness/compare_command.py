@@ -48,19 +48,19 @@ def compare(arguments: argparse.Namespace) -> int:
     if len(arguments.records) < 2:
         raise UserError(f"one record {arguments.records[0]!r}: expected two or more, or base and one")
     sides = _sides(Store(arguments.store), arguments.records)
-    from ..results import tables
     from ..results.statistics import compare
+    from ..results.views import terminal
 
     comparisons = compare.compare(sides)
     flipped = [compare.flips(one.first, one.other) for one in comparisons] if arguments.items else None
     if arguments.json:
         print(json.dumps(record.plain(compare.to_json(comparisons, flipped)), allow_nan=False))
         return 0
-    console = tables.console()
+    console = terminal.console()
     for i, one in enumerate(comparisons):
-        console.print(tables.against(one, all_metrics=arguments.all_metrics))
+        console.print(terminal.against(one, all_metrics=arguments.all_metrics))
         if flipped is not None:
-            console.print(tables.flips(flipped[i], one.first.label, one.other.label, arguments.items), soft_wrap=True)
+            console.print(terminal.flips(flipped[i], one.first.label, one.other.label, arguments.items), soft_wrap=True)
     return 0
 
 

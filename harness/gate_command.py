@@ -134,8 +134,8 @@ def check_policy(policy: Policy, request: plan.Request) -> None:
 
 
 def _report(found: Verdict, arguments: argparse.Namespace) -> None:
-    from ..results import tables
     from ..results.gate import reports
+    from ..results.views import terminal
 
     if arguments.junit:
         with replacing(arguments.junit) as partial:
@@ -144,7 +144,7 @@ def _report(found: Verdict, arguments: argparse.Namespace) -> None:
         with open(summary, "a", encoding="utf-8") as file:
             file.write(reports.markdown(found))
     if not arguments.json:
-        reports.show(found, tables.console())
+        reports.show(found, terminal.console())
     if arguments.github:  # GitHub reads either stream; a JSON object stands alone on its own
         for line in reports.github(found):
             print(line, file=sys.stderr if arguments.json else sys.stdout)

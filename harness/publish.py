@@ -28,8 +28,8 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError:
 
 from ..errors import UserError
 from ..files import replacing
-from ..results import board_formats, page
-from ..results.leaderboard import Board
+from ..results.board import formats, page
+from ..results.board.ranking import Board
 from ..results.records.record import Record
 from . import download
 
@@ -166,8 +166,8 @@ def _tables(boards: Sequence[Board], with_answers: bool) -> dict[str, bytes]:
     """The card, and the tables in full."""
     texts = {
         "README.md": _dataset_card(boards, with_answers),
-        "leaderboard.csv": board_formats.csv(boards),
-        "leaderboard.json": board_formats.as_json(boards),
+        "leaderboard.csv": formats.csv(boards),
+        "leaderboard.json": formats.as_json(boards),
         "leaderboard.html": page.html(boards),
     }
     return {path: text.encode() for path, text in texts.items()}
@@ -186,7 +186,7 @@ def _dataset_card(boards: Sequence[Board], with_answers: bool) -> str:
 Weight edits against verbatim memorization: what they remove, and what they leave of everything else. Every edit is
 scored on the same items as its base model.
 
-{board_formats.markdown(boards, all_columns=False)}
+{formats.markdown(boards, all_columns=False)}
 Split score: the harmonic mean of recitation removed (1 - strict (edit) / strict (base)) and logic kept
 (chance-corrected accuracy, edit / base). Intervals are of the paired bootstrap.
 

@@ -117,16 +117,16 @@ def show(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps([found.content for found in records], allow_nan=False))
         return 0
-    from ..results import tables
+    from ..results.views import terminal
 
-    console = tables.console()
+    console = terminal.console()
     for found in records:
         console.print("\n".join(_settings(found)), soft_wrap=True)
         title = f"{found.content['model']}  {found.spec}"
-        console.print(tables.comparison(title, found.changes, found.summary, all_metrics=arguments.all_metrics))
+        console.print(terminal.comparison(title, found.changes, found.summary, all_metrics=arguments.all_metrics))
         base, edited = found.risk
         if base.discoverable:
-            console.print(tables.risk(base, edited))
+            console.print(terminal.risk(base, edited))
     return 0
 
 

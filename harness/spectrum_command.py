@@ -148,7 +148,7 @@ def _check(arguments: argparse.Namespace) -> record.Record | None:
 
 def write(report: Report, found: Mapping[str, Any], measure: str, out: Path) -> None:
     """Data, figures and summary, each file in one step; the summary comes last."""
-    from ..results import charts_spectrum as charts
+    from ..results.views import spectrum_charts as charts
     from .spectrum import BANDS
 
     tables = {
@@ -193,7 +193,7 @@ FINDING = (
 
 
 def _print(report: Report, measure: str) -> None:
-    from ..results.tables import console as terminal
+    from ..results.views.terminal import console as terminal
 
     console = terminal()
     findings = report.findings(measure)

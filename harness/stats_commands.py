@@ -50,10 +50,10 @@ def power(arguments: argparse.Namespace) -> int:
         found = {"record": content["id"], "difference": arguments.difference, "metrics": rows}
         print(json.dumps(record.plain(found), allow_nan=False))
         return 0
-    from ..results import tables
+    from ..results.views import terminal
 
     title = f"{content['model']}  {content['spec']}"
-    tables.console().print(tables.power(title, changes, needed, arguments.difference))
+    terminal.console().print(terminal.power(title, changes, needed, arguments.difference))
     return 0
 
 

@@ -219,9 +219,9 @@ def _figures(summary: Mapping[str, Interval]) -> dict[str, Any]:
 
 
 def _write(found: Found, bounds: Bounds) -> None:
-    from ..results import charts_sweep
+    from ..results.views import sweep_charts
 
     found.folder.mkdir(parents=True, exist_ok=True)
     with replacing(found.folder / "sweep.json") as partial:
         partial.write_text(json.dumps(found.content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    charts_sweep.write(found.folder, found.content, found.rows, bounds)
+    sweep_charts.write(found.folder, found.content, found.rows, bounds)

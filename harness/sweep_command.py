@@ -172,21 +172,21 @@ def _size(asked: Sweep) -> list[str]:
 
 
 def _print(found: Found, asked: Sweep) -> None:
-    from ..results import tables
     from ..results.statistics.selection import worst_last
+    from ..results.views import terminal
 
-    console = tables.console(width=None if sys.stdout.isatty() else WIDTH)
+    console = terminal.console(width=None if sys.stdout.isatty() else WIDTH)
     chosen = found.choice.row.spec if found.choice.row else ""
     marks = {**({found.baseline: "baseline"} if found.baseline else {}), chosen: "chosen"}
     best = sorted(found.rows, key=lambda row: (not asked.bounds.hold(row), *worst_last(row)))
     shown = [row for i, row in enumerate(best) if i < SHOWN or row.spec in marks]
-    console.print(tables.sweep(f"{asked.request.model}  {len(best)} edits, dev", shown, asked.bounds, marks))
+    console.print(terminal.sweep(f"{asked.request.model}  {len(best)} edits, dev", shown, asked.bounds, marks))
     console.print(f"chosen: {chosen or 'none'}: {found.choice.why}", soft_wrap=True)
     if found.tested:
-        console.print(tables.sweep("test", list(found.tested.values()), asked.bounds, marks))
+        console.print(terminal.sweep("test", list(found.tested.values()), asked.bounds, marks))
     for part, lead in found.lead.items():
         console.print(f"the chosen edit less {found.baseline}, paired, on {part}:")
-        console.print(*tables.figures(lead), sep="\n")
+        console.print(*terminal.figures(lead), sep="\n")
     console.print(f"report: {found.folder / 'sweep.html'}", soft_wrap=True)
 
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ..results.statistics.selection import Bounds, Row, worst_last
-from ..results.tables import duration, sweep
+from ..results.views.terminal import duration, sweep
 from .progress import shown_by
 
 if TYPE_CHECKING:

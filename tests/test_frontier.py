@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import bootstrap
 
-from memsplit.results import charts_sweep
 from memsplit.results.statistics import aggregate, selection
 from memsplit.results.statistics.paired import Interval, Paired
 from memsplit.results.statistics.selection import Bounds, Row, choose
+from memsplit.results.views import sweep_charts
 
 
 def row(spec: str, split: float = 0.9, ratio: float = 1.0, **given: float) -> Row:
@@ -96,7 +96,7 @@ def test_curves_are_of_specs_that_differ_in_the_dial_alone() -> None:
         row("c@0.25+d@0.25", dial=0.25),
     ]
     assert rows[3].curve == ("c+d", 0.25)
-    found = charts_sweep.dials(rows)
+    found = sweep_charts.dials(rows)
     assert set(found["edit"]) == {"a:proj=up"}
     left = found[found["figure"] == "recitation left"].set_index("dial")["value"]
     assert left.to_dict() == pytest.approx({0.0: 0.0, 0.5: 0.6})
@@ -110,10 +110,10 @@ def test_the_charts_say_what_each_edit_is() -> None:
         row("k", 0.5, recitation_removed=0.9),
         row("z", ratio=math.inf),
     ]
-    found = charts_sweep.table(rows, Bounds(), "a", "k").set_index("spec")["state"]
+    found = sweep_charts.table(rows, Bounds(), "a", "k").set_index("spec")["state"]
     states = {"a": "chosen", "b": "out of bounds", "random": "control", "k": "baseline", "z": "out of bounds"}
     assert found.to_dict() == states
-    figure = charts_sweep.frontier_figure(charts_sweep.table(rows, Bounds(), "a", "k"), Bounds())
+    figure = sweep_charts.frontier_figure(sweep_charts.table(rows, Bounds(), "a", "k"), Bounds())
     assert figure.picture()["concat"][0]["encoding"]["x"]["field"] == "recitation removed"
 
 

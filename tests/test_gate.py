@@ -15,8 +15,9 @@ import pytest
 from scipy.stats import binomtest
 
 from memsplit.errors import UserError
+from memsplit.results.gate import reports
 from memsplit.results.gate.policy import DEFAULT, Policy, given, parse, read
-from memsplit.results.gate.verdict import Criterion, Outcome, Verdict, judge, reports
+from memsplit.results.gate.verdict import Criterion, Outcome, Verdict, judge
 from memsplit.results.statistics import aggregate
 
 Scores = dict[tuple[str, str], Any]

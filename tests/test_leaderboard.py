@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from memsplit.harness import cli
-from memsplit.results import board_formats
-from memsplit.results.leaderboard import Board, boards, figure, ranks
+from memsplit.results.board import formats
+from memsplit.results.board.ranking import Board, boards, figure, ranks
 from memsplit.results.records import record
 from memsplit.results.records.store import Store
 from memsplit.results.statistics.paired import Interval
@@ -132,8 +132,8 @@ def test_what_the_columns_divide_by_what(store: Store) -> None:
 
 def test_csv_and_json_hold_every_figure_in_full(store: Store) -> None:
     tables = boards(store.records())
-    rows = list(csv.DictReader(io.StringIO(board_formats.csv(tables))))
-    data = json.loads(board_formats.as_json(tables))
+    rows = list(csv.DictReader(io.StringIO(formats.csv(tables))))
+    data = json.loads(formats.as_json(tables))
     entries = [entry for board in data["boards"] for entry in board["entries"]]
     assert len(rows) == len(entries) == sum(len(board.entries) for board in tables)
     compared = 0
@@ -154,7 +154,7 @@ def test_csv_and_json_hold_every_figure_in_full(store: Store) -> None:
 
 def test_markdown_has_as_many_cells_in_every_row_and_no_markup(tmp_path: Path) -> None:
     made(tmp_path, HOSTILE, model="<b>*x*|y")
-    text = board_formats.markdown(boards(Store(tmp_path).records()), all_columns=True)
+    text = formats.markdown(boards(Store(tmp_path).records()), all_columns=True)
     rows = [line for line in text.splitlines() if line.startswith("|")]
     counts = {len(re.findall(r"(?<!\\)\|", row)) for row in rows}
     assert len(counts) == 1
@@ -166,7 +166,7 @@ def test_markdown_has_as_many_cells_in_every_row_and_no_markup(tmp_path: Path) -
 def test_latex_is_escaped_and_ruled(tmp_path: Path) -> None:
     made(tmp_path, HOSTILE)
     made(tmp_path, "random-50", control=True)
-    text = board_formats.latex(boards(Store(tmp_path).records()), all_columns=False)
+    text = formats.latex(boards(Store(tmp_path).records()), all_columns=False)
     assert r"\textbar" in text or "|a" in text
     assert r"a\_b\&50\%\#\$\textasciitilde" in text
     (body,) = re.findall(r"\\toprule\n(.*)\\bottomrule", text, re.DOTALL)
@@ -187,7 +187,7 @@ def test_latex_has_a_command_for_infinity(tmp_path: Path) -> None:
     endless = Interval(value=math.inf, low=-math.inf, high=math.inf)
     cells = [{**entry.cells, "split_score": endless} for entry in board.entries]
     entries = [dataclasses.replace(entry, cells=of_it) for entry, of_it in zip(board.entries, cells, strict=True)]
-    text = board_formats.latex([dataclasses.replace(board, entries=entries)], all_columns=True)
+    text = formats.latex([dataclasses.replace(board, entries=entries)], all_columns=True)
     assert "∞" not in text
     assert r"$\infty$ [$-\infty$, $\infty$]" in text
 
@@ -195,7 +195,7 @@ def test_latex_has_a_command_for_infinity(tmp_path: Path) -> None:
 @pytest.mark.parametrize("width", [80, 140, 300])
 def test_a_terminal_shows_every_edit_and_score(store: Store, width: int) -> None:
     console = Console(width=width, record=True, file=io.StringIO())
-    console.print(board_formats.terminal(boards(store.records()), width == 300, width))
+    console.print(formats.terminal(boards(store.records()), width == 300, width))
     text = console.export_text()
     assert max(map(len, text.splitlines())) <= width
     for word in ("ekfac-80", "0.900", "[0.850, 1.000]", "random-50", "base", "first 3 items", "1 older record"):

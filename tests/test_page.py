@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from memsplit.results import chart_page, page
-from memsplit.results.leaderboard import boards
+from memsplit.results.board import page
+from memsplit.results.board.ranking import boards
 from memsplit.results.records.store import Store
 from memsplit.results.statistics.paired import Interval
+from memsplit.results.views import html_report
 from memsplit.tests.board_records import made
 from memsplit.tests.browsing import Opened, check_page, dark
 
@@ -228,6 +229,6 @@ def test_an_interval_without_ends_is_drawn_and_breaks_nothing(browser: Any, tmp_
 
 def test_data_that_json_has_no_word_for_is_null() -> None:
     given = {"a": [math.nan, math.inf, -math.inf, 0.5], "b": "</script><!--<script>"}
-    text = chart_page.data(given)
+    text = html_report.data(given)
     assert json.loads(text) == {"a": [None, None, None, 0.5], "b": given["b"]}
     assert "<" not in text

@@ -18,8 +18,8 @@ from huggingface_hub import DatasetCard, ModelCard, constants
 
 from memsplit.errors import UserError
 from memsplit.harness import cli, publish
-from memsplit.results import board_formats, page
-from memsplit.results.leaderboard import boards
+from memsplit.results.board import formats, page
+from memsplit.results.board.ranking import boards
 from memsplit.results.records import record
 from memsplit.results.records.store import Store
 from memsplit.tests.board_records import made
@@ -187,7 +187,7 @@ def test_one_commit_holds_records_tables_and_page(
     expected = {f"records/{path.name}": path.read_bytes() for path in paths}
     assert {name: content for name, content in files.items() if name.startswith("records/")} == expected
     tables = boards(store.records())
-    made_here = {"csv": board_formats.csv(tables), "json": board_formats.as_json(tables), "html": page.html(tables)}
+    made_here = {"csv": formats.csv(tables), "json": formats.as_json(tables), "html": page.html(tables)}
     assert {end: files[f"leaderboard.{end}"].decode() for end in made_here} == made_here
     assert len(files) == len(expected) + len(made_here) + 1
     card = DatasetCard(files["README.md"].decode())

@@ -16,9 +16,9 @@ from memsplit.harness.loading import LoadedModel
 from memsplit.harness.plan import Request
 from memsplit.model_edits.bands import BOTTOM_HALF
 from memsplit.model_edits.store import FactorStore
-from memsplit.results import charts_spectrum as charts
 from memsplit.results.records import record
 from memsplit.results.records.record import Record
+from memsplit.results.views import spectrum_charts as charts
 from memsplit.tasks import packs
 
 from .browsing import Opened, check_page

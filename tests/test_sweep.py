@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from memsplit.harness import cli, sweep_view, workers
-from memsplit.results import charts_sweep
 from memsplit.results.records.store import Store, Wanted
 from memsplit.results.statistics.selection import Bounds
+from memsplit.results.views import sweep_charts
 from memsplit.tests.browsing import Opened, check_page
 from memsplit.tests.running import memsplit
 from memsplit.tests.test_frontier import row
@@ -156,7 +156,7 @@ def test_names_on_the_page_are_no_markup(swept: Path, browser: Any, tmp_path: Pa
     found |= {"model": hostile, "grids": [hostile], "chosen": {"spec": hostile, "why": hostile}, "test": {}}
     found["edits"][0]["spec"] = hostile
     rows = [row(hostile, 0.9), row(f"{hostile}@0.5", 0.8, dial=0.5)]
-    charts_sweep.write(tmp_path, found, rows, Bounds())
+    sweep_charts.write(tmp_path, found, rows, Bounds())
     check_page(browser, tmp_path / "sweep.html", charts=3)
     opened = Opened(browser, tmp_path / "sweep.html")
     assert opened.tab.locator("h1").inner_text() == f"Sweep of {hostile}"

@@ -28,7 +28,7 @@ def test_the_wheel_holds_tasks_packs_and_weights_and_no_tests(wheel: Path) -> No
         "memsplit/py.typed",
         "memsplit/tasks/suites/memsplit/memsplit.yaml",
         "memsplit/tasks/packs/olmo-tiny/memorized.jsonl",
-        "memsplit/results/page/base.html",
+        "memsplit/results/views/page/base.html",
         "memsplit/harness/organism/olmo-tiny/model.safetensors",
     } <= names
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"memsplit"}

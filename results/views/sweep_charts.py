@@ -11,11 +11,11 @@ import altair as alt
 import pandas as pd
 from markupsafe import Markup
 
-from ..files import replacing
-from .chart_page import VIRIDIS, Figure, Section, Table, breakable, pictures, report
-from .statistics import selection
-from .statistics.paired import Interval
-from .statistics.selection import Bounds, Row
+from ...files import replacing
+from ..statistics import selection
+from ..statistics.paired import Interval
+from ..statistics.selection import Bounds, Row
+from .html_report import VIRIDIS, Figure, Section, Table, breakable, pictures, report
 
 STATES = ("chosen", "baseline", "frontier", "other", "out of bounds", "control")
 _SHAPES = ["diamond", "square", "circle", "triangle-down", "cross", "triangle-up"]

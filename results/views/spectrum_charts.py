@@ -10,10 +10,10 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from ..files import replacing
-from .chart_page import VIRIDIS, Figure, Section, Table, pictures, report
-from .statistics.band_strength import ALL
-from .statistics.paired import Interval
+from ...files import replacing
+from ..statistics.band_strength import ALL
+from ..statistics.paired import Interval
+from .html_report import VIRIDIS, Figure, Section, Table, pictures, report
 
 ROW = 11
 """Pixels a band and kind of text."""

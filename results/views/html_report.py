@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..files import replacing
-from .leaderboard import figure as number
-from .records.record import plain
-from .statistics.paired import Interval
+from ...files import replacing
+from ..board.ranking import figure as number
+from ..records.record import plain
+from ..statistics.paired import Interval
 
 FOLDER = Path(__file__).parent / "page"
 INK, MUTED, LINE, ACCENT = "var(--ink)", "var(--muted)", "var(--line)", "var(--accent)"

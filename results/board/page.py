@@ -7,11 +7,11 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from . import chart_page
-from .board_formats import RULE, shown
-from .leaderboard import KINDS, Board, Column, Entry, figure
-from .statistics.paired import Change, Interval, Key
-from .tables import p_text, signed
+from ..statistics.paired import Change, Interval, Key
+from ..views import html_report
+from ..views.terminal import p_text, signed
+from .formats import RULE, shown
+from .ranking import KINDS, Board, Column, Entry, figure
 
 LEAD = (
     "Did a weight edit remove verbatim memorization and leave reasoning alone? Every edit is scored on the same items "
@@ -28,7 +28,7 @@ def html(boards: Sequence[Board], all_columns: bool = False) -> str:
     """
     from markupsafe import Markup
 
-    from . import board_charts
+    from . import charts as board_charts
 
     parts: list[dict[str, Any]] = []
     charts: dict[str, Any] = {}
@@ -49,7 +49,7 @@ def html(boards: Sequence[Board], all_columns: bool = False) -> str:
                 "records": [_record(board, entry, name) for entry in board.entries if entry.kind != "base"],
             }
         )
-    return chart_page.render(
+    return html_report.render(
         "board.html",
         charts,
         scripts=["board.js"],
@@ -69,7 +69,7 @@ def _table(board: Board, name: str, all_columns: bool) -> str:
     columns = {column.key: column for column in board.columns}
     titles = {"rank": "rank", "edit": "edit", **{key: column.heading for key, column in columns.items()}}
     rows = [[entry, entry, *(entry.cells.get(key, math.nan) for key in columns)] for entry in board.entries]
-    styler = Styler.from_custom_template([str(chart_page.FOLDER)], html_table="table.html")(
+    styler = Styler.from_custom_template([str(html_report.FOLDER)], html_table="table.html")(
         pd.DataFrame(rows, columns=list(titles), dtype=object)
     )
     styler = styler.hide(axis="index").set_caption(str(escape(board.title)))
@@ -100,7 +100,7 @@ def _edit(entry: Entry, name: str) -> str:
         return '<span data-edit="base" data-method="">base</span>'
     link = Markup('<a href="#{}" data-edit="{}" data-method="{}">{}</a>{}')
     note = Markup(" <small>control</small>") if entry.kind == "control" else ""
-    return str(link.format(_anchor(entry, name), entry.spec, entry.method, chart_page.breakable(entry.spec), note))
+    return str(link.format(_anchor(entry, name), entry.spec, entry.method, html_report.breakable(entry.spec), note))
 
 
 def _cell(column: Column, cell: Interval | float) -> str:

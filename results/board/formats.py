@@ -10,9 +10,9 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from .leaderboard import Board, Column, Entry
-from .records.record import plain
-from .statistics.paired import Interval
+from ..records.record import plain
+from ..statistics.paired import Interval
+from .ranking import Board, Column, Entry
 
 if TYPE_CHECKING:
     from rich.console import Group

@@ -12,10 +12,10 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from .statistics.compare import Comparison, marked
-from .statistics.extraction import Risk
-from .statistics.paired import Change, Interval, Key
-from .statistics.selection import Bounds, Row
+from ..statistics.compare import Comparison, marked
+from ..statistics.extraction import Risk
+from ..statistics.paired import Change, Interval, Key
+from ..statistics.selection import Bounds, Row
 
 if TYPE_CHECKING:
     import pandas as pd

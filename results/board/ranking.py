@@ -14,9 +14,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .records.record import Record
-from .statistics.paired import Change, Interval, Key
-from .tables import TITLES
+from ..records.record import Record
+from ..statistics.paired import Change, Interval, Key
+from ..views.terminal import TITLES
 
 if TYPE_CHECKING:
     import pandas as pd

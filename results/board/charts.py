@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from .chart_page import ACCENT, INK, MUTED, themed
-from .leaderboard import Board, Entry, figure
-from .statistics.paired import Interval
+from ..statistics.paired import Interval
+from ..views.html_report import ACCENT, INK, MUTED, themed
+from .ranking import Board, Entry, figure
 
 SHAPES = {"base": "square", "edit": "circle", "control": "diamond"}
 SCORES = (0.5, 0.7, 0.9)

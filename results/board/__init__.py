@@ -1,0 +1,1 @@
+"""The leaderboard: ranking, text formats, charts, page."""

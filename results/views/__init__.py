@@ -1,0 +1,1 @@
+"""What results look like: the terminal's tables, HTML reports, charts."""
