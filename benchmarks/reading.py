@@ -16,9 +16,9 @@ from typing import Any
 
 import torch
 
-from memsplit.harness import loading, models
 from memsplit.harness.adapter import MemsplitLM
 from memsplit.harness.editing import Workshop
+from memsplit.harness.models import loading, model_table
 from memsplit.harness.reading import Passage, chunks
 from memsplit.model_edits.apply import applied
 from memsplit.tasks import packs
@@ -68,7 +68,7 @@ def main() -> None:
     parser.add_argument("--passages", type=int, default=32, help="of each kind (default: %(default)s)")
     parser.add_argument("--edit", default="kfac-95:layers=1", help="default: %(default)s")
     arguments = parser.parse_args()
-    loaded = loading.load(models.resolve("olmo-tiny"), device="cuda" if torch.cuda.is_available() else "cpu")
+    loaded = loading.load(model_table.resolve("olmo-tiny"), device="cuda" if torch.cuda.is_available() else "cpu")
     workshop = Workshop(loaded)
     lm = MemsplitLM(loaded)
     pack = packs.find("olmo-tiny")

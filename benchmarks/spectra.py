@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from memsplit.harness import editing, loading, models
+from memsplit.harness import editing
+from memsplit.harness.models import loading, model_table
 from memsplit.model_edits.store import FactorStore
 
 
 def trained(rows: int, columns: int, proj: str = "up", tokens: int = 40_960) -> tuple[torch.Tensor, torch.Tensor]:
     """Falling eigenvalues of ggT [rows] and aaT [columns] of a projection of layer 3, interpolated in the logarithm."""
-    loaded = loading.load(models.resolve("olmo-tiny"), device="cpu")
+    loaded = loading.load(model_table.resolve("olmo-tiny"), device="cpu")
     with tempfile.TemporaryDirectory() as folder:
         workshop = editing.Workshop(loaded, tokens, FactorStore(Path(folder)))
         (edit,) = workshop.chain(f"kfac-50:layers=3,proj={proj}")

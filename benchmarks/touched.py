@@ -11,7 +11,8 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from memsplit.harness import editing, loading, models
+from memsplit.harness import editing
+from memsplit.harness.models import loading, model_table
 from memsplit.model_edits.selection import keep_products
 from memsplit.model_edits.store import FactorStore
 
@@ -20,7 +21,7 @@ MASSES = (0.4, 0.6, 0.8)
 
 def measure(model: str, corpus: str | None, factor_tokens: int | None, spec: str) -> None:
     """Print the table."""
-    loaded = loading.load(models.resolve(model, None, corpus), device="cpu")
+    loaded = loading.load(model_table.resolve(model, None, corpus), device="cpu")
     print("| matrix | larger factor | " + " | ".join(f"touched at {mass:.0%}" for mass in MASSES) + " |")
     print("| --- | --- |" + " --- |" * len(MASSES))
     with tempfile.TemporaryDirectory() as folder:

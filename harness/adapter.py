@@ -20,10 +20,11 @@ from lm_eval.models.huggingface import HFLM
 from transformers import DynamicCache
 
 from ..tasks.recitation import Reading, longest_run
-from . import models, probes
+from . import probes
 from .answers import Said, is_open, pieces
-from .loading import LoadedModel, load
-from .passages import passage_ids, text_ids
+from .models import model_table
+from .models.loading import LoadedModel, load
+from .models.token_ids import passage_ids, text_ids
 from .reading import Passage, chunks, likelihoods, read
 
 
@@ -98,7 +99,7 @@ class MemsplitLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
 
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         if isinstance(pretrained, str):
-            loaded = load(models.resolve(pretrained), device=device, dtype=dtype)
+            loaded = load(model_table.resolve(pretrained), device=device, dtype=dtype)
         else:
             loaded = pretrained
         super().__init__(

@@ -15,7 +15,8 @@ from typing import Any, NoReturn
 from ..errors import UserError, unknown
 from ..results.records import record
 from ..tasks import packs, suite
-from . import models, plan
+from . import plan
+from .models import model_table
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 SPEC = "NAME[-PERCENT][:key=value,…][@DIAL], or a chain of them joined by +"
@@ -117,12 +118,12 @@ def check_scoring(arguments: argparse.Namespace, edits: Sequence[str], *, write:
     return plan.Request(**{**given, "edits": edits, "tasks": tasks, "device": device(arguments.device)})
 
 
-def check_model(arguments: argparse.Namespace, edits: Sequence[str]) -> models.ModelEntry:
+def check_model(arguments: argparse.Namespace, edits: Sequence[str]) -> model_table.ModelEntry:
     """The model, once its options and the edits' texts are found good."""
-    entry = models.resolve(arguments.model, arguments.pack, arguments.corpus)
-    config = models.local_config(entry)
+    entry = model_table.resolve(arguments.model, arguments.pack, arguments.corpus)
+    config = model_table.local_config(entry)
     for text in edits:
-        plan.fill_in(text, entry, models.layer_count(config) if config else None)
+        plan.fill_in(text, entry, model_table.layer_count(config) if config else None)
     check_dtype(arguments.dtype)
     if arguments.factor_tokens is not None and arguments.factor_tokens < entry.factor_length:
         raise UserError(f"bad --factor-tokens {arguments.factor_tokens}: expected at least {entry.factor_length}")

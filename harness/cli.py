@@ -18,12 +18,10 @@ from ..results.records import record
 from . import (
     board_command,
     compare_command,
-    download,
     factor_commands,
     gate_command,
     listings,
     mine_command,
-    models,
     pack_commands,
     plan,
     runs_command,
@@ -45,6 +43,7 @@ from .arguments import (
     quiet,
     seed,
 )
+from .models import download, model_table
 
 if TYPE_CHECKING:
     from .runner import Report
@@ -193,7 +192,7 @@ def _eval(arguments: argparse.Namespace) -> int:
     if asked:
         return 0
     if arguments.reference is not None:
-        models.resolve(arguments.reference)
+        model_table.resolve(arguments.reference)
     request = check_scoring(arguments, arguments.edits or ["kfac"], write=not arguments.dry_run)
     quiet()
     if arguments.dry_run:

@@ -19,9 +19,9 @@ from ..model_edits.hashing import tensors_sha256
 from ..model_edits.material import Material, Passage
 from ..model_edits.store import FactorStore
 from ..tasks import packs
-from . import loading, models
 from .curvature import Curvature
-from .passages import passage_ids, text_ids
+from .models import loading, model_table
+from .models.token_ids import passage_ids, text_ids
 from .plan import fill_in
 
 
@@ -69,7 +69,7 @@ class Workshop:
     def chain(self, text: str) -> tuple[registry.Edit, ...]:
         """The steps of a spec, with this model's defaults (see ``plan.fill_in``)."""
         model = self.loaded.model
-        steps = fill_in(text, self.loaded.entry, models.layer_count(model.config.to_dict()))
+        steps = fill_in(text, self.loaded.entry, model_table.layer_count(model.config.to_dict()))
         return tuple(
             step if step.proj or not step.targeted else dataclasses.replace(step, proj=targets.default_proj(model))
             for step in steps

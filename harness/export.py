@@ -14,8 +14,9 @@ from ..files import replacing_folder
 from ..model_edits import delta_file, registry
 from ..model_edits.apply import applied
 from ..results.records import record
-from . import loading, models, publish
+from . import publish
 from .editing import Prepared, Workshop
+from .models import loading, model_table
 
 MADE = "made with memsplit"
 
@@ -55,7 +56,7 @@ def export(
         UserError: the edit cannot be made, the record is of another edit, or the folder cannot be written.
     """
     content = record.read(record_path).content if record_path else None
-    loaded = loading.load(models.resolve(model, pack, corpus), device=device, dtype=dtype, parallelize=parallelize)
+    loaded = loading.load(model_table.resolve(model, pack, corpus), device=device, dtype=dtype, parallelize=parallelize)
     workshop = Workshop(loaded, factor_tokens)
     chain = workshop.chain(edit)
     spec = registry.chain_text(chain)

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError, unknown
-from . import cache
 from .arguments import SPEC, Parser, add_model, check_model, device, join, path, positive, quiet
+from .common import cache
 
 if TYPE_CHECKING:
     from ..model_edits.factors import Factors
@@ -102,10 +102,10 @@ def import_file(arguments: argparse.Namespace) -> int:
 
 def _workshop(arguments: argparse.Namespace, edits: Sequence[str], chosen: str) -> tuple[Workshop, list[Any]]:
     """The loaded model's workshop, and those steps of the edits that need factors."""
-    from . import loading, models
     from .editing import Workshop
+    from .models import loading, model_table
 
-    entry = models.resolve(arguments.model, arguments.pack, arguments.corpus)
+    entry = model_table.resolve(arguments.model, arguments.pack, arguments.corpus)
     loaded = loading.load(entry, device=chosen, dtype=arguments.dtype, parallelize=arguments.parallelize)
     workshop = Workshop(loaded, arguments.factor_tokens)
     steps = [step for text in edits for step in workshop.chain(text) if step.needs_factors]

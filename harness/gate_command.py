@@ -13,8 +13,9 @@ from ..files import replacing
 from ..results.gate.policy import FORGOTTEN, Policy, given
 from ..results.records import record
 from ..results.records.store import Store
-from . import models, plan
+from . import plan
 from .arguments import SPEC, add_model, add_scoring, check_scoring, path, quiet
+from .models import model_table
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -125,7 +126,7 @@ def scored(request: plan.Request, old: Record | None) -> tuple[Record, Record | 
 
 def check_policy(policy: Policy, request: plan.Request) -> None:
     """Refuse margins of what will not be scored, before anything is."""
-    entry = models.resolve(request.model, request.pack, request.corpus)
+    entry = model_table.resolve(request.model, request.pack, request.corpus)
     parts, _ = plan.choose_parts(request.suite, request.tasks, entry)
     known = {part.axis for part in parts} | {f"{part.axis}/{name}" for part in parts for name in part.metrics.values()}
     for name in policy.margins:

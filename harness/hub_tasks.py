@@ -20,7 +20,7 @@ from lm_eval.tasks import TaskManager
 
 from ..tasks.suite import Part
 from .adapter import MemsplitLM
-from .progress import track
+from .common.progress import track
 
 UNAVAILABLE = (OSError, ValueError, RuntimeError, ImportError, DatasetsError, HTTPError)
 """What datasets, the hub's client, its HTTP library and a data set's own code raise where the data cannot be had."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ..errors import UserError, unknown
 from ..model_edits import registry
 from ..tasks import suite
-from .models import TABLE
+from .models.model_table import TABLE
 
 
 def models(_: str) -> list[str]:

@@ -26,11 +26,11 @@ from ..errors import UserError
 from ..files import replacing, replacing_folder
 from ..model_edits.sums import rank_and_world
 from ..tasks.windows import apart
-from . import corpus, loading, models
 from .adapter import MemsplitLM
+from .common.progress import track
 from .mine_command import WORK
 from .mined import Kept, Part, Window, write_pack
-from .progress import track
+from .models import corpus, loading, model_table
 from .search import Rule, Search
 
 SHARD_DOCUMENTS = 32
@@ -97,7 +97,7 @@ def mine(request: Request) -> Report | None:
     Raises:
         UserError: a window is longer than the model's context, or the folder holds work of other arguments.
     """
-    entry = models.resolve(request.model, None, request.corpus)
+    entry = model_table.resolve(request.model, None, request.corpus)
     source = corpus.find(entry.corpus, entry.pack)
     loaded = loading.load(entry, device=request.device, dtype=request.dtype, parallelize=request.parallelize)
     rule = _rule(request, loaded)
@@ -247,7 +247,7 @@ class Work:
         return self.folder / f"shard-{number:07}.json"
 
 
-def _finish(request: Request, work: Work, search: Search, entry: models.ModelEntry) -> Report:
+def _finish(request: Request, work: Work, search: Search, entry: model_table.ModelEntry) -> Report:
     kept = Kept(request.jaccard, request.max_passages)
     work.fill(kept)
     if not kept.rows:

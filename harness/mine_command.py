@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from ..errors import UserError
 from ..results.records import record
 from ..tasks import packs
-from . import corpus, models
 from .arguments import CORPUS, add_weights, check_dtype, device, join, path, positive, quiet, seed, share
+from .models import corpus, model_table
 
 if TYPE_CHECKING:
     from .mine import Report
@@ -81,8 +81,8 @@ def mine(arguments: argparse.Namespace) -> int:
 
 def _check(arguments: argparse.Namespace) -> None:
     """Refuse what can be refused without loading a model."""
-    entry = models.resolve(arguments.model, None, arguments.corpus)
-    models.local_config(entry)
+    entry = model_table.resolve(arguments.model, None, arguments.corpus)
+    model_table.local_config(entry)
     check_dtype(arguments.dtype)
     if corpus.find(entry.corpus, entry.pack).address and not arguments.limit_documents:
         raise UserError(f"the corpus {entry.corpus!r} is read from the hub, to its end: expected --limit-documents N")

@@ -12,9 +12,9 @@ from typing import Any
 
 from ..tasks import pack_check, packs
 from ..tasks.pack_check import Problem, Rows
-from . import models
 from .arguments import Parser, quiet
-from .passages import length, misfits
+from .models import model_table
+from .models.token_ids import length, misfits
 
 _IDS = ("prefix_ids", "suffix_ids", "ids")
 
@@ -86,7 +86,7 @@ def _held(kind: str, path: Path) -> dict[str, Any]:
 
 def check(arguments: argparse.Namespace) -> int:
     """``memsplit pack check``."""
-    entry = models.resolve(arguments.model) if arguments.model is not None else None
+    entry = model_table.resolve(arguments.model) if arguments.model is not None else None
     folders, paths = _find(arguments.pack)
     good, found = pack_check.read(paths)
     found += pack_check.problems(paths, good)
@@ -102,9 +102,9 @@ def _clean(good: Mapping[str, Rows]) -> list[str]:
     return [f"nothing is wrong with {sum(map(len, good.values()))} lines of {len(good)} files"]
 
 
-def _misfits(entry: models.ModelEntry, paths: Mapping[str, Path], good: Mapping[str, Rows]) -> Iterator[Problem]:
+def _misfits(entry: model_table.ModelEntry, paths: Mapping[str, Path], good: Mapping[str, Rows]) -> Iterator[Problem]:
     """Lines whose ids or length do not suit a model; of the model, its tokenizer and configuration are loaded."""
-    from . import loading
+    from .models import loading
 
     tokenizer, config = loading.load_tokenizer(entry), loading.load_config(entry).get_text_config()
     vocabulary, context = config.vocab_size, getattr(config, "max_position_embeddings", None)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import UserError, unknown
 from ..model_edits import registry, spec, targets
 from ..tasks import packs, suite
-from . import models
+from .models import model_table
 
 if TYPE_CHECKING:
     from .runner import Bench
@@ -60,7 +60,7 @@ def command(request: Request, edit: str) -> str:
     return shlex.join(words)
 
 
-def fill_in(text: str, entry: models.ModelEntry, n_layers: int | None) -> tuple[registry.Edit, ...]:
+def fill_in(text: str, entry: model_table.ModelEntry, n_layers: int | None) -> tuple[registry.Edit, ...]:
     """The steps of a spec with the model's layers, projections and percent filled in where it gives none.
 
     Args:
@@ -74,7 +74,7 @@ def fill_in(text: str, entry: models.ModelEntry, n_layers: int | None) -> tuple[
     return tuple(_fill_in(registry.build(step, entry.percent), entry, n_layers) for step in spec.parse_chain(text))
 
 
-def _fill_in(edit: registry.Edit, entry: models.ModelEntry, n_layers: int | None) -> registry.Edit:
+def _fill_in(edit: registry.Edit, entry: model_table.ModelEntry, n_layers: int | None) -> registry.Edit:
     if edit.needs_passages and not all(map(packs.find(entry.pack).has, ("memorized", "clean"))):
         raise UserError(
             f"{edit.name!r} is told what to forget by a pack's memorized.jsonl, and what to keep by its clean.jsonl: "
@@ -82,7 +82,7 @@ def _fill_in(edit: registry.Edit, entry: models.ModelEntry, n_layers: int | None
         )
     if not edit.targeted:
         return edit
-    layers = edit.layers or entry.layers or (models.default_layers(n_layers) if n_layers else None)
+    layers = edit.layers or entry.layers or (model_table.default_layers(n_layers) if n_layers else None)
     if layers and n_layers:
         try:
             targets.check_layers(layers, n_layers)
@@ -92,7 +92,7 @@ def _fill_in(edit: registry.Edit, entry: models.ModelEntry, n_layers: int | None
 
 
 def choose_parts(
-    suite_name: str, tasks: Sequence[str], entry: models.ModelEntry
+    suite_name: str, tasks: Sequence[str], entry: model_table.ModelEntry
 ) -> tuple[list[suite.Part], list[suite.Part]]:
     """The tasks to run, and those left out: no pack of the model has what they need, or nobody has.
 

@@ -31,7 +31,7 @@ from ..files import replacing
 from ..results.board import formats, page
 from ..results.board.ranking import Board
 from ..results.records.record import Record
-from . import download
+from .models import download
 
 DATASET_TYPE = "memsplit"
 """What the figures of a card's eval results are of."""

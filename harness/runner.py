@@ -25,9 +25,11 @@ from ..results.records.score_cache import Scores, ScoreStore
 from ..results.records.store import Store
 from ..results.statistics import aggregate, extraction, paired
 from ..tasks.suite import NO_RATES, Part
-from . import cache, hub_tasks, loading, models, plan
+from . import hub_tasks, plan
 from .adapter import MemsplitLM
+from .common import cache
 from .editing import Prepared, Workshop
+from .models import loading, model_table
 from .plan import Request, choose_parts, leave_out
 from .scoring import Scorer, load_tasks
 
@@ -83,7 +85,7 @@ class Bench:
         logging.getLogger("lm_eval").setLevel(logging.ERROR)
         torch.manual_seed(request.seed)
         self.request = request
-        entry = models.resolve(request.model, request.pack, request.corpus)
+        entry = model_table.resolve(request.model, request.pack, request.corpus)
         parts, skipped = choose_parts(request.suite, request.tasks, entry)
         self.loaded = loaded or loading.load(
             entry, device=request.device, dtype=request.dtype, parallelize=request.parallelize
@@ -206,7 +208,7 @@ def _reference(bench: Bench) -> tuple[pd.DataFrame, dict[str, Any]]:
     """The reference model's scores of the passages that are asked, and what it is."""
     request = bench.request
     assert request.reference is not None
-    entry = models.resolve(request.reference, bench.loaded.entry.pack)
+    entry = model_table.resolve(request.reference, bench.loaded.entry.pack)
     parts = [part for part in bench.parts if "mia_loss" in part.metrics]
     if not parts:
         raise UserError(f"--reference {request.reference!r} is compared on passages, and no task that is asked has any")
@@ -264,7 +266,7 @@ def _context(bench: Bench, prepared: Prepared, items: Mapping[str, int]) -> dict
         **identity(bench),
         "command": plan.command(request, prepared.spec),
         "control": any(step.control for step in prepared.steps),
-        "pretrained": "memsplit" if loaded.entry.pretrained == str(models.ORGANISM) else loaded.entry.pretrained,
+        "pretrained": "memsplit" if loaded.entry.pretrained == str(model_table.ORGANISM) else loaded.entry.pretrained,
         "revision": loaded.revision,
         "parameters": loaded.model.num_parameters(),
         "made_from": bench.workshop.made_from(prepared.steps),

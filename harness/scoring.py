@@ -18,7 +18,7 @@ from ..results.statistics import aggregate
 from ..tasks import suite
 from . import answers
 from .adapter import MemsplitLM
-from .progress import track
+from .common.progress import track
 
 DECIDE = ("torch", "transformers", "lm-eval", "numpy", "rapidfuzz", "sacrebleu")
 """Packages whose version is part of a score's name."""
@@ -127,7 +127,7 @@ class Scorer:
 
 
 def _rows(part: suite.Part, samples: Iterable[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
-    """One row an item and metric (see ``statistics.aggregate``); a metric of (sum, weight) pairs gives their mean and weight.
+    """One row an item and metric (see ``statistics.aggregate``); (sum, weight) pairs give mean and weight.
 
     lm-eval logs an item once for each filter: those of the part's count. Questions about one fact and passages of one
     document are a cluster; a ``level`` or ``relation`` is a group.

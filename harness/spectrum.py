@@ -23,8 +23,9 @@ from ..results.records.record import Record
 from ..results.statistics import band_strength as results
 from ..results.statistics import paired
 from ..tasks import packs
-from . import loading, models, plan
-from .progress import track
+from . import plan
+from .common.progress import track
+from .models import loading, model_table
 from .reading import batches
 from .runner import Bench
 from .spectrum_texts import KINDS, Text, kind_of, table, texts
@@ -64,8 +65,8 @@ class Report:
         strengths: one row a text, matrix and band (see ``Measured.tidy``).
         relative: every kind of text against clean text, and memorized passages against twins (see
             ``Measured.relative``).
-        correlations: of what the edit costs a kind of text (see ``statistics.band_strength.correlations``); empty without an
-            edit, and where it changes none of the matrices.
+        correlations: of what the edit costs a kind of text (see ``band_strength.correlations``); empty without an edit,
+            and where it changes none of the matrices.
         cost: the cost by kind; empty without an edit.
     """
 
@@ -148,7 +149,7 @@ def run(request: Request) -> Report:
 
 def _check_record(record: Record, request: plan.Request) -> None:
     """Refuse a record whose items are not those that are looked at."""
-    content, own = record.content, models.resolve(request.model)
+    content, own = record.content, model_table.resolve(request.model)
     given = content["arguments"]
     for name, its, asked in (
         ("suite", content["suite"], request.suite),
@@ -218,7 +219,7 @@ def _edit_name(bench: Bench, record: Record | None) -> str | None:
 
 def _matrices(bench: Bench, request: Request) -> tuple[Target, ...]:
     model: Any = bench.loaded.model
-    n_layers = models.layer_count(model.config.to_dict())
+    n_layers = model_table.layer_count(model.config.to_dict())
     layers = request.layers if request.layers is not None else range(n_layers or 1)
     found = targets.find(model, layers, request.proj or (*targets.default_proj(model), "down"))
     if any(target.part for target in found):

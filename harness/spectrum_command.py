@@ -14,8 +14,9 @@ from ..files import replacing
 from ..model_edits import targets
 from ..results.records import record
 from ..tasks import packs, suite
-from . import models, plan
+from . import plan
 from .arguments import SPEC, add_model, check_model, device, path, positive, quiet, seed
+from .models import model_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -134,10 +135,10 @@ def _check(arguments: argparse.Namespace) -> record.Record | None:
     for name, known in (("measure", MEASURES), ("positions", ("asked", "all"))):
         if getattr(arguments, name) not in known:
             raise unknown(name, getattr(arguments, name), known)
-    config = models.local_config(entry)
+    config = model_table.local_config(entry)
     if arguments.layers is not None:
         layers = targets.parse_layers(arguments.layers)
-        targets.check_layers(layers, (models.layer_count(config) if config else None) or max(layers) + 1)
+        targets.check_layers(layers, (model_table.layer_count(config) if config else None) or max(layers) + 1)
     if arguments.proj is not None:
         targets.parse_proj(arguments.proj)
     record.check_writable(arguments.out)

@@ -16,7 +16,7 @@ import pandas as pd
 
 from ..tasks import packs
 from ..tasks.suite import Part
-from .passages import text_ids
+from .models.token_ids import text_ids
 from .runner import Bench
 from .scoring import cluster_of
 

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 from ..errors import UserError, unknown
 from ..model_edits import grid
 from ..results.records import record
-from . import models, plan
+from . import plan
 from .arguments import add_items, add_model, check_model, device, path, positive, quiet, share
+from .models import model_table
 
 if TYPE_CHECKING:
     from .sweep import Found, Sweep
@@ -111,8 +112,8 @@ def _check(arguments: argparse.Namespace) -> Sweep:
     """What is asked for; everything is refused here that can be without loading a model."""
     entry = check_model(arguments, [arguments.baseline] if arguments.baseline is not None else [])
     grids = [grid.parse(text) for text in arguments.grids]
-    config = models.local_config(entry)
-    n_layers = models.layer_count(config) if config else None
+    config = model_table.local_config(entry)
+    n_layers = model_table.layer_count(config) if config else None
     for each in grids:
         for text in each:
             try:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ..results.statistics.selection import Bounds, Row, worst_last
 from ..results.views.terminal import duration, sweep
-from .progress import shown_by
+from .common.progress import shown_by
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

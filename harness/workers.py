@@ -14,7 +14,7 @@ from filelock import FileLock
 from ..errors import UserError
 from ..files import replacing
 from ..results.records import record
-from . import cache
+from .common import cache
 from .plan import Request
 
 if TYPE_CHECKING:

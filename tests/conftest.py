@@ -8,7 +8,8 @@ import hypothesis
 import pytest
 import torch
 
-from memsplit.harness import editing, loading, models
+from memsplit.harness import editing
+from memsplit.harness.models import loading, model_table
 from memsplit.model_edits.store import FactorStore
 from memsplit.tests import browsing
 
@@ -19,7 +20,7 @@ hypothesis.settings.load_profile("any machine")
 
 @pytest.fixture(scope="session")
 def organism() -> loading.LoadedModel:
-    return loading.load(models.resolve("olmo-tiny"), device="cpu")
+    return loading.load(model_table.resolve("olmo-tiny"), device="cpu")
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from transformers import AutoTokenizer, PreTrainedModel
 
 from memsplit.harness.adapter import MemsplitLM
 from memsplit.harness.editing import Workshop
-from memsplit.harness.loading import LoadedModel
+from memsplit.harness.models.loading import LoadedModel
 from memsplit.model_edits.apply import applied
 from memsplit.tasks import packs, suite
 from memsplit.tests.running import OF_A_READING

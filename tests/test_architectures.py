@@ -7,7 +7,8 @@ import torch
 import transformers
 from torch.nn.functional import cross_entropy
 
-from memsplit.harness import editing, loading, models
+from memsplit.harness import editing
+from memsplit.harness.models import loading, model_table
 from memsplit.model_edits import registry, targets
 from memsplit.model_edits.apply import applied, compute
 from memsplit.model_edits.curvature import collect
@@ -138,10 +139,10 @@ def test_a_bfloat16_model_is_edited_in_float32_and_cast_once(model: Any) -> None
 
 
 def test_a_model_without_an_entry_has_defaults_of_its_own(model: Any) -> None:
-    entry = models.ModelEntry(name="m", pretrained="m")
+    entry = model_table.ModelEntry(name="m", pretrained="m")
     loaded = loading.LoadedModel(entry=entry, model=model, tokenizer=None, weights="w")
     (edit,) = editing.Workshop(loaded).chain("svd-50")
-    assert edit.layers == models.default_layers(2)
+    assert edit.layers == model_table.default_layers(2)
     assert edit.proj == targets.default_proj(model)
     assert ("gate" in edit.proj) == hasattr(model, "model")
 

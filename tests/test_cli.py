@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file, save_file
 
-from memsplit.harness.models import ORGANISM
+from memsplit.harness.models.model_table import ORGANISM
 from memsplit.tasks import packs
 from memsplit.tests.running import FIGURES, memsplit, refused
 

@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from memsplit.errors import UserError
-from memsplit.harness import cli, curvature, loading, models
+from memsplit.harness import cli, curvature
 from memsplit.harness.curvature import Curvature
 from memsplit.harness.editing import Workshop
-from memsplit.harness.loading import LoadedModel
+from memsplit.harness.models import loading, model_table
+from memsplit.harness.models.loading import LoadedModel
 from memsplit.model_edits import sums, targets
 from memsplit.model_edits.curvature import FOLD, collect, collect_ekfac
 from memsplit.model_edits.factors import Factors
@@ -274,7 +275,7 @@ def test_the_cache_can_be_listed_verified_and_pruned(
 
 def test_a_model_may_be_spread_over_devices(organism: LoadedModel, tmp_path: Path) -> None:
     """One CPU is all devices here: the same weights, the same edit."""
-    spread = loading.load(models.resolve("olmo-tiny"), device="cpu", parallelize=True)
+    spread = loading.load(model_table.resolve("olmo-tiny"), device="cpu", parallelize=True)
     assert spread.weights == organism.weights
     hashes = []
     for loaded in (organism, spread):

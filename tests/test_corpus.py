@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 from memsplit.errors import UserError
-from memsplit.harness import corpus, loading, models
 from memsplit.harness.editing import Workshop
-from memsplit.harness.loading import LoadedModel
+from memsplit.harness.models import corpus, loading, model_table
+from memsplit.harness.models.loading import LoadedModel
 from memsplit.model_edits.store import FactorStore
 
 TEXTS = ["the first document " * 40, "and another one " * 40, "a third of them " * 60]
@@ -100,7 +100,7 @@ class TestCorpus:
     def test_another_corpus_gives_other_factors(self, organism: LoadedModel, folder: Path, tmp_path: Path) -> None:
         store, found = FactorStore(tmp_path / "store"), []
         for name in (None, str(folder)):
-            entry = models.resolve("olmo-tiny", None, name)
+            entry = model_table.resolve("olmo-tiny", None, name)
             loaded = loading.LoadedModel(
                 entry=entry, model=organism.model, tokenizer=organism.tokenizer, weights=organism.weights
             )

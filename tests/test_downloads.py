@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from memsplit.errors import UserError
-from memsplit.harness import cli, download, models, pack_source, plan
-from memsplit.harness.models import ORGANISM
+from memsplit.harness import cli, plan
+from memsplit.harness.models import download, model_table, pack_cache
+from memsplit.harness.models.model_table import ORGANISM
 from memsplit.tasks import pack_check, packs, reference
 from memsplit.tests.serving import Server, serving, sha256
 
@@ -180,7 +181,7 @@ class TestPacks:
     def test_threads_at_once_fetch_once(self, server: Server) -> None:
         server.ways[:] = ["slow"]
         found: list[Path] = []
-        threads = [threading.Thread(target=lambda: found.append(pack_source.locate("olmo-1b"))) for _ in range(3)]
+        threads = [threading.Thread(target=lambda: found.append(pack_cache.locate("olmo-1b"))) for _ in range(3)]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -221,16 +222,16 @@ class TestPacks:
 
 class TestCommands:
     def test_nothing_is_fetched_before_it_is_needed(self, server: Server, capsys: pytest.CaptureFixture[str]) -> None:
-        assert models.resolve("olmo-1b").pack == "olmo-1b+world"
+        assert model_table.resolve("olmo-1b").pack == "olmo-1b+world"
         for flag in ("--list-models", "--list-edits", "--list-tasks"):
             assert cli.main(["eval", "--model", "olmo-1b", flag]) == 0
         with pytest.raises(SystemExit):
             cli.main(["eval", "--model", "olmo-1b", "--help"])
-        plan.fill_in("kfac-80", models.resolve("olmo-1b"), None)
-        entry = models.resolve("olmo-1b", "olmo-tiny")
+        plan.fill_in("kfac-80", model_table.resolve("olmo-1b"), None)
+        entry = model_table.resolve("olmo-1b", "olmo-tiny")
         assert "memsplit_twins" in [part.task for part in plan.choose_parts("memsplit", [], entry)[0]]
         assert not server.asked
-        chosen, skipped = plan.choose_parts("memsplit", [], models.resolve("olmo-1b"))
+        chosen, skipped = plan.choose_parts("memsplit", [], model_table.resolve("olmo-1b"))
         assert "memsplit_recitation" in [part.task for part in chosen]
         assert "memsplit_twins" in [part.task for part in chosen]  # from the second pack
         assert not skipped

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memsplit.harness.editing import Workshop
-from memsplit.harness.loading import LoadedModel
+from memsplit.harness.models.loading import LoadedModel
 from memsplit.model_edits import registry, targets
 from memsplit.model_edits.apply import applied, compute
 from memsplit.model_edits.factors import Factors

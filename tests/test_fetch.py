@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from memsplit.errors import UserError
-from memsplit.harness import download, progress
+from memsplit.harness.common import progress
+from memsplit.harness.models import download
 from memsplit.tests.serving import Server, serving, sha256
 
 CONTENT = bytes(range(256)) * 64

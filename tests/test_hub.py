@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from memsplit.harness.models import ORGANISM
+from memsplit.harness.models.model_table import ORGANISM
 
 REPOSITORY = "some-lab/tiny-model"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from memsplit.harness.models import ORGANISM
+from memsplit.harness.models.model_table import ORGANISM
 from memsplit.tasks.packs import SHIPPED
 
 N = 12

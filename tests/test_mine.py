@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 import torch
 
-from memsplit.harness import cli, mine, progress, search
+from memsplit.harness import cli, mine, search
 from memsplit.harness.adapter import MemsplitLM
-from memsplit.harness.loading import LoadedModel
+from memsplit.harness.common import progress
+from memsplit.harness.models.loading import LoadedModel
 from memsplit.harness.search import Rule, Search
 from memsplit.tasks import packs
 

@@ -22,9 +22,10 @@ import pytest
 from lm_eval.tasks import TaskManager
 
 from memsplit.files import digest
-from memsplit.harness import cli, hub_tasks, models, scoring
+from memsplit.harness import cli, hub_tasks, scoring
 from memsplit.harness.adapter import MemsplitLM
-from memsplit.harness.loading import LoadedModel
+from memsplit.harness.models import model_table
+from memsplit.harness.models.loading import LoadedModel
 from memsplit.results.records import record
 from memsplit.results.records.score_cache import ScoreStore
 from memsplit.tasks import suite
@@ -109,7 +110,7 @@ def paper(tmp_path: Path, *arguments: object, **environment: str) -> tuple[dict[
 
 def long_organism(folder: Path) -> Path:
     """olmo-tiny with room for long answers, every eighth token ending a text so that they are short all the same."""
-    shutil.copytree(models.ORGANISM, folder)
+    shutil.copytree(model_table.ORGANISM, folder)
     for file, key, value in (
         ("config.json", "max_position_embeddings", 4096),
         ("generation_config.json", "eos_token_id", [0, *range(5, 1147, 8)]),

@@ -16,7 +16,7 @@ from transformers import Olmo2Config, Olmo2ForCausalLM
 from memsplit.harness import probes
 from memsplit.harness.adapter import MemsplitLM
 from memsplit.harness.editing import Workshop
-from memsplit.harness.loading import LoadedModel
+from memsplit.harness.models.loading import LoadedModel
 from memsplit.harness.reading import Passage, likelihoods, read
 from memsplit.model_edits.apply import applied
 from memsplit.tasks import packs

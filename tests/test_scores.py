@@ -11,9 +11,10 @@ from lm_eval.api.samplers import ContextSampler
 from lm_eval.evaluator import evaluate
 
 from memsplit.errors import UserError
-from memsplit.harness import loading, models, scoring
+from memsplit.harness import scoring
 from memsplit.harness.adapter import MemsplitLM
-from memsplit.harness.loading import LoadedModel
+from memsplit.harness.models import loading, model_table
+from memsplit.harness.models.loading import LoadedModel
 from memsplit.results.records.score_cache import ANSWERS, Scores, ScoreStore
 from memsplit.results.statistics import aggregate
 from memsplit.tasks import packs, suite
@@ -139,12 +140,12 @@ def test_drawn_examples_are_the_same_for_base_and_edit(
 @pytest.mark.parametrize("file", ["config.json", "tokenizer.json"])
 def test_a_models_settings_are_part_of_its_name(organism: LoadedModel, tmp_path: Path, file: str) -> None:
     folder = tmp_path / "model"
-    shutil.copytree(models.ORGANISM, folder)
-    assert loading.load(models.resolve(str(folder)), device="cpu").weights == organism.weights
+    shutil.copytree(model_table.ORGANISM, folder)
+    assert loading.load(model_table.resolve(str(folder)), device="cpu").weights == organism.weights
     content = json.loads((folder / file).read_text())
     if file == "config.json":
         content["rope_parameters"]["rope_theta"] = 10.0
     else:
         content["normalizer"] = None
     (folder / file).write_text(json.dumps(content))
-    assert loading.load(models.resolve(str(folder)), device="cpu").weights != organism.weights
+    assert loading.load(model_table.resolve(str(folder)), device="cpu").weights != organism.weights

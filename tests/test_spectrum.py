@@ -12,7 +12,7 @@ import torch
 
 from memsplit.errors import UserError
 from memsplit.harness import runner, spectrum, spectrum_command
-from memsplit.harness.loading import LoadedModel
+from memsplit.harness.models.loading import LoadedModel
 from memsplit.harness.plan import Request
 from memsplit.model_edits.bands import BOTTOM_HALF
 from memsplit.model_edits.store import FactorStore

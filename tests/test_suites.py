@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from memsplit.errors import UserError
-from memsplit.harness import models, plan
-from memsplit.harness.models import ORGANISM
+from memsplit.harness import plan
+from memsplit.harness.models import model_table
+from memsplit.harness.models.model_table import ORGANISM
 from memsplit.tasks import packs, suite
 from memsplit.tests.running import FIGURES, memsplit, refused
 
@@ -95,7 +96,7 @@ def test_what_the_context_has_no_room_for_is_left_out_with_a_word(cache: Path, t
 
 
 def test_generated_tasks_for_other_models_are_left_out_unless_named() -> None:
-    organism, foreign = models.resolve("olmo-tiny"), models.resolve(str(ORGANISM))
+    organism, foreign = model_table.resolve("olmo-tiny"), model_table.resolve(str(ORGANISM))
     asked, skipped = plan.choose_parts("memsplit", [], organism)
     assert asked == [part for part in suite.MEMSPLIT if part not in skipped]
     assert {part.kind for part in skipped} <= {"quotes", "facts_choice", "facts_counterfactual"}

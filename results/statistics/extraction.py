@@ -1,6 +1,6 @@
 """Extraction risk from per-item scores: how many samples bring a passage out, and who can tell members from others.
 
-Items are those of ``statistics.aggregate``; ``recitation`` holds the memorized passages, ``twins`` those never trained on.
+Items are those of ``statistics.aggregate``; ``recitation`` holds memorized passages, ``twins`` others.
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import UserError
-from ..tasks import packs
+from ...errors import UserError
+from ...tasks import packs
 
 PACK = "pack"
 FORMATS = {".txt": "text", ".jsonl": "json", ".parquet": "parquet"}

@@ -6,9 +6,9 @@ import os
 import time
 from pathlib import Path
 
-from ..errors import UserError
-from ..files import PARTIAL, sha256
-from .progress import meter
+from ...errors import UserError
+from ...files import PARTIAL, sha256
+from ..common.progress import meter
 
 SILENCE_S = 20.0
 """A server from which no byte comes for so long is given up."""

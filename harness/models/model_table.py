@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import UserError, unknown
-from ..tasks import packs
-from . import corpus, pack_source
+from ...errors import UserError, unknown
+from ...tasks import packs
+from . import corpus, pack_cache
 
-packs.MADE.update(pack_source.MAKERS)
-ORGANISM = Path(__file__).parent / "organism" / "olmo-tiny"
+packs.MADE.update(pack_cache.MAKERS)
+ORGANISM = Path(__file__).parents[1] / "organism" / "olmo-tiny"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,13 +13,13 @@ import torch
 from huggingface_hub import try_to_load_from_cache
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
-from ..errors import UserError
-from ..files import digest
-from ..model_edits.hashing import tensors_sha256
-from ..model_edits.pretrained import fetch, load_model
-from ..tasks import packs
-from .models import ModelEntry
-from .passages import length, misfits
+from ...errors import UserError
+from ...files import digest
+from ...model_edits.hashing import tensors_sha256
+from ...model_edits.pretrained import fetch, load_model
+from ...tasks import packs
+from .model_table import ModelEntry
+from .token_ids import length, misfits
 
 OFFLINE_HINT = "; without a network, olmo-tiny and local folders work"
 
@@ -129,7 +129,7 @@ def check_pack(loaded: LoadedModel, kinds: Iterable[str]) -> dict[str, str]:
         By kind, why it cannot be asked.
 
     Raises:
-        UserError: a passage or text that is of another tokenizer, or of no token (see ``passages.misfits``).
+        UserError: a passage or text that is of another tokenizer, or of no token (see ``token_ids.misfits``).
     """
     pack = packs.find(loaded.entry.pack)
     vocabulary = loaded.model.get_input_embeddings().num_embeddings

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from ..errors import UserError
-from ..files import PARTIAL, digest, replacing_folder, sha256
-from ..tasks import packs, quotes, reference
-from . import cache, download
+from ...errors import UserError
+from ...files import PARTIAL, digest, replacing_folder, sha256
+from ...tasks import packs, quotes, reference
+from ..common import cache
+from . import download
 
 VARIABLE = "MEMSPLIT_PACKS_URL"
 Content = tuple[Mapping[str, Iterable[Mapping[str, Any]]], packs.Manifest]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ..tasks import packs
+from ...tasks import packs
 
 
 def passage_ids(row: Mapping[str, Any], tokenizer: Any) -> tuple[list[int], list[int]]:

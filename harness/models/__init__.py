@@ -1,0 +1,1 @@
+"""What is loaded: the model table, weights, tokenizers, corpora, packs."""
