@@ -16,10 +16,10 @@ from typing import Any
 
 import torch
 
-from memsplit.harness.adapter import MemsplitLM
 from memsplit.harness.editing import Workshop
+from memsplit.harness.lm.adapter import MemsplitLM
+from memsplit.harness.lm.forward import Passage, chunks
 from memsplit.harness.models import loading, model_table
-from memsplit.harness.reading import Passage, chunks
 from memsplit.model_edits.apply import applied
 from memsplit.tasks import packs
 

@@ -26,8 +26,8 @@ from ..errors import UserError
 from ..files import replacing, replacing_folder
 from ..model_edits.sums import rank_and_world
 from ..tasks.windows import apart
-from .adapter import MemsplitLM
 from .common.progress import track
+from .lm.adapter import MemsplitLM
 from .mine_command import WORK
 from .mined import Kept, Part, Window, write_pack
 from .models import corpus, loading, model_table

@@ -16,7 +16,7 @@ from rapidfuzz.distance import Levenshtein
 from ..tasks import packs
 from ..tasks.neighbours import Groups, Neighbours
 from ..tasks.recitation import LOOSE
-from .adapter import Continuation
+from .lm.adapter import Continuation
 from .mine_command import MADE
 from .search import Search
 

@@ -26,9 +26,9 @@ from ..results.records.store import Store
 from ..results.statistics import aggregate, extraction, paired
 from ..tasks.suite import NO_RATES, Part
 from . import hub_tasks, plan
-from .adapter import MemsplitLM
 from .common import cache
 from .editing import Prepared, Workshop
+from .lm.adapter import MemsplitLM
 from .models import loading, model_table
 from .plan import Request, choose_parts, leave_out
 from .scoring import Scorer, load_tasks

@@ -16,9 +16,9 @@ from ..files import digest
 from ..results.records.score_cache import ANSWERS, Scores, ScoreStore
 from ..results.statistics import aggregate
 from ..tasks import suite
-from . import answers
-from .adapter import MemsplitLM
 from .common.progress import track
+from .lm import transcripts
+from .lm.adapter import MemsplitLM
 
 DECIDE = ("torch", "transformers", "lm-eval", "numpy", "rapidfuzz", "sacrebleu")
 """Packages whose version is part of a score's name."""
@@ -120,7 +120,7 @@ class Scorer:
         result = evaluate(self.lm, {"tasks": {part.task: task}}, limit=self.limit, bootstrap_iters=0, log_samples=True)
         samples = result["samples"][part.task]
         items = pd.DataFrame(_rows(part, samples), columns=aggregate.COLUMNS)
-        said = pd.DataFrame(answers.rows(part, task, samples), columns=ANSWERS)
+        said = pd.DataFrame(transcripts.rows(part, task, samples), columns=ANSWERS)
         scores = Scores(items, said, time.monotonic() - start)
         self.store.save(arguments, scores)
         return scores

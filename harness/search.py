@@ -16,8 +16,8 @@ import numpy as np
 import torch
 
 from ..tasks.windows import apart, varied
-from .adapter import MemsplitLM
-from .reading import Passage, batches, chunks, read
+from .lm.adapter import MemsplitLM
+from .lm.forward import Passage, batches, chunks, read
 
 SLACK = 0.25
 """Share of the suffix that the cheap pass may find the model to miss, where it showed more than the window."""

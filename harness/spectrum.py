@@ -25,8 +25,8 @@ from ..results.statistics import paired
 from ..tasks import packs
 from . import plan
 from .common.progress import track
+from .lm.forward import batches
 from .models import loading, model_table
-from .reading import batches
 from .runner import Bench
 from .spectrum_texts import KINDS, Text, kind_of, table, texts
 

@@ -28,7 +28,7 @@ def pack_rows(
         kind: of the rows.
         pack: its pack.
         split: the part.
-        probe: what is asked of a passage instead of its continuation (see ``harness.probes``); each row then names it.
+        probe: what is asked of a passage instead of its continuation (see ``lm.probes``); each row then names it.
             Of ``prior`` each has ``others``, the next eight of the pack's twins, never itself.
 
     Raises:

@@ -38,7 +38,7 @@ def perplexity(doc: dict[str, Any], results: Sequence[float]) -> dict[str, tuple
     """An item's (sum, tokens) of each figure of held-out text.
 
     ``perplexity``: minus its log-likelihood given the start token, nats. ``kl`` and ``ndcg``: of the next-token
-    distribution against the base model's, where the likelihood carries them (see ``harness.reading.Likelihood``).
+    distribution against the base model's, where the likelihood carries them (see ``lm.forward.Likelihood``).
 
     Raises:
         UserError: neither the likelihood nor the item says how many tokens there are, and the pack has no tokenizer.

@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from memsplit.harness import cli, mine, search
-from memsplit.harness.adapter import MemsplitLM
 from memsplit.harness.common import progress
+from memsplit.harness.lm.adapter import MemsplitLM
 from memsplit.harness.models.loading import LoadedModel
 from memsplit.harness.search import Rule, Search
 from memsplit.tasks import packs

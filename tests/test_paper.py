@@ -23,7 +23,7 @@ from lm_eval.tasks import TaskManager
 
 from memsplit.files import digest
 from memsplit.harness import cli, hub_tasks, scoring
-from memsplit.harness.adapter import MemsplitLM
+from memsplit.harness.lm.adapter import MemsplitLM
 from memsplit.harness.models import model_table
 from memsplit.harness.models.loading import LoadedModel
 from memsplit.results.records import record

@@ -13,11 +13,11 @@ import torch
 from lm_eval.api.instance import Instance
 from transformers import Olmo2Config, Olmo2ForCausalLM
 
-from memsplit.harness import probes
-from memsplit.harness.adapter import MemsplitLM
 from memsplit.harness.editing import Workshop
+from memsplit.harness.lm import probes
+from memsplit.harness.lm.adapter import MemsplitLM
+from memsplit.harness.lm.forward import Passage, likelihoods, read
 from memsplit.harness.models.loading import LoadedModel
-from memsplit.harness.reading import Passage, likelihoods, read
 from memsplit.model_edits.apply import applied
 from memsplit.tasks import packs
 from memsplit.tasks.recitation import Sampling

@@ -12,7 +12,7 @@ from lm_eval.evaluator import evaluate
 
 from memsplit.errors import UserError
 from memsplit.harness import scoring
-from memsplit.harness.adapter import MemsplitLM
+from memsplit.harness.lm.adapter import MemsplitLM
 from memsplit.harness.models import loading, model_table
 from memsplit.harness.models.loading import LoadedModel
 from memsplit.results.records.score_cache import ANSWERS, Scores, ScoreStore

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from ..tasks.suite import Part
+from ...tasks.suite import Part
 
 
 class Said(tuple[float, bool]):

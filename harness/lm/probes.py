@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from transformers import DynamicCache
 
-from ..tasks.recitation import Sampling, longest_run
-from .reading import Passage, chunks, read
+from ...tasks.recitation import Sampling, longest_run
+from .forward import Passage, chunks, read
 
 if TYPE_CHECKING:
     from .adapter import MemsplitLM

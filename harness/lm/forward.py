@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from ..model_edits.apply import applied
-from ..tasks.recitation import Reading, Sampling
+from ...model_edits.apply import applied
+from ...tasks.recitation import Reading, Sampling
 
 T = TypeVar("T")
 Passage = tuple[list[int], list[int]]

@@ -19,13 +19,13 @@ from lm_eval.api.registry import register_model
 from lm_eval.models.huggingface import HFLM
 from transformers import DynamicCache
 
-from ..tasks.recitation import Reading, longest_run
+from ...tasks.recitation import Reading, longest_run
+from ..models import model_table
+from ..models.loading import LoadedModel, load
+from ..models.token_ids import passage_ids, text_ids
 from . import probes
-from .answers import Said, is_open, pieces
-from .models import model_table
-from .models.loading import LoadedModel, load
-from .models.token_ids import passage_ids, text_ids
-from .reading import Passage, chunks, likelihoods, read
+from .forward import Passage, chunks, likelihoods, read
+from .transcripts import Said, is_open, pieces
 
 
 class Continuation(str):
@@ -95,7 +95,7 @@ class MemsplitLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
         batch_size: int | str = 32,
         **kwargs: Any,
     ) -> None:
-        from .editing import Workshop
+        from ..editing import Workshop
 
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         if isinstance(pretrained, str):

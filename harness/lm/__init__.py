@@ -1,0 +1,1 @@
+"""The lm-eval model: forward passes, decoding, probes, transcripts. It knows no edit."""
