@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from memsplit.harness.editing import Workshop
+from memsplit.harness.evaluation.editing import Workshop
 from memsplit.harness.lm.adapter import MemsplitLM
 from memsplit.harness.lm.forward import Passage, chunks
 from memsplit.harness.models import loading, model_table

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from memsplit.harness import editing
+from memsplit.harness.evaluation import editing
 from memsplit.harness.models import loading, model_table
 from memsplit.model_edits.store import FactorStore
 

@@ -11,7 +11,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from memsplit.harness import editing
+from memsplit.harness.evaluation import editing
 from memsplit.harness.models import loading, model_table
 from memsplit.model_edits.selection import keep_products
 from memsplit.model_edits.store import FactorStore

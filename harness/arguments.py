@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 from ..errors import UserError, unknown
 from ..results.records import record
 from ..tasks import packs, suite
-from . import plan
+from .evaluation.request import Request, choose_parts, fill_in
 from .models import model_table
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -96,26 +96,26 @@ def add_scoring(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def check_scoring(arguments: argparse.Namespace, edits: Sequence[str], *, write: bool = True) -> plan.Request:
+def check_scoring(arguments: argparse.Namespace, edits: Sequence[str], *, write: bool = True) -> Request:
     """What is to be scored; everything is refused here that can be without loading a model.
 
     Args:
-        arguments: the options of :func:`add_model` and :func:`add_scoring`, and others of ``plan.Request``.
+        arguments: the options of :func:`add_model` and :func:`add_scoring`, and others of ``request.Request``.
         edits: their specs.
         write: whether records will be.
     """
     entry = check_model(arguments, edits)
     tasks = arguments.tasks.split(",") if arguments.tasks is not None else []
-    plan.choose_parts(arguments.suite, tasks, entry)
+    choose_parts(arguments.suite, tasks, entry)
     packs.check_split(arguments.split)
     if write:
         record.check_writable(arguments.out)
     given = {
         option.name: getattr(arguments, option.name)
-        for option in dataclasses.fields(plan.Request)
+        for option in dataclasses.fields(Request)
         if hasattr(arguments, option.name)
     }
-    return plan.Request(**{**given, "edits": edits, "tasks": tasks, "device": device(arguments.device)})
+    return Request(**{**given, "edits": edits, "tasks": tasks, "device": device(arguments.device)})
 
 
 def check_model(arguments: argparse.Namespace, edits: Sequence[str]) -> model_table.ModelEntry:
@@ -123,7 +123,7 @@ def check_model(arguments: argparse.Namespace, edits: Sequence[str]) -> model_ta
     entry = model_table.resolve(arguments.model, arguments.pack, arguments.corpus)
     config = model_table.local_config(entry)
     for text in edits:
-        plan.fill_in(text, entry, model_table.layer_count(config) if config else None)
+        fill_in(text, entry, model_table.layer_count(config) if config else None)
     check_dtype(arguments.dtype)
     if arguments.factor_tokens is not None and arguments.factor_tokens < entry.factor_length:
         raise UserError(f"bad --factor-tokens {arguments.factor_tokens}: expected at least {entry.factor_length}")

@@ -23,7 +23,6 @@ from . import (
     listings,
     mine_command,
     pack_commands,
-    plan,
     runs_command,
     spectrum_command,
     stats_commands,
@@ -43,10 +42,11 @@ from .arguments import (
     quiet,
     seed,
 )
+from .evaluation.request import describe, not_asked
 from .models import download, model_table
 
 if TYPE_CHECKING:
-    from .runner import Report
+    from .evaluation.runner import Report
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -196,16 +196,16 @@ def _eval(arguments: argparse.Namespace) -> int:
     request = check_scoring(arguments, arguments.edits or ["kfac"], write=not arguments.dry_run)
     quiet()
     if arguments.dry_run:
-        print("\n".join(plan.describe(request)))
+        print("\n".join(describe(request)))
         return 0
-    from .runner import run
+    from .evaluation.runner import run
 
     report = run(request)
     if arguments.json:
         print(json.dumps(record.plain(report.to_json()), allow_nan=False))
     else:
         _print(report, arguments.all_metrics)
-    for line in plan.not_asked(report.skipped):
+    for line in not_asked(report.skipped):
         print(line, file=sys.stderr)
     return 0
 

@@ -15,7 +15,7 @@ from ..model_edits import delta_file, registry
 from ..model_edits.apply import applied
 from ..results.records import record
 from . import publish
-from .editing import Prepared, Workshop
+from .evaluation.editing import Prepared, Workshop
 from .models import loading, model_table
 
 MADE = "made with memsplit"

@@ -15,7 +15,7 @@ from .common import cache
 if TYPE_CHECKING:
     from ..model_edits.factors import Factors
     from ..model_edits.store import Entry, FactorStore
-    from .editing import Workshop
+    from .evaluation.editing import Workshop
 
 DAY_S = 86400
 
@@ -102,7 +102,7 @@ def import_file(arguments: argparse.Namespace) -> int:
 
 def _workshop(arguments: argparse.Namespace, edits: Sequence[str], chosen: str) -> tuple[Workshop, list[Any]]:
     """The loaded model's workshop, and those steps of the edits that need factors."""
-    from .editing import Workshop
+    from .evaluation.editing import Workshop
     from .models import loading, model_table
 
     entry = model_table.resolve(arguments.model, arguments.pack, arguments.corpus)

@@ -13,8 +13,8 @@ from ..files import replacing
 from ..results.gate.policy import FORGOTTEN, Policy, given
 from ..results.records import record
 from ..results.records.store import Store
-from . import plan
 from .arguments import SPEC, add_model, add_scoring, check_scoring, path, quiet
+from .evaluation.request import Request, choose_parts
 from .models import model_table
 
 if TYPE_CHECKING:
@@ -112,22 +112,22 @@ def known_record(against: str | None, folder: Path) -> Record | None:
     return store.find(against) if is_id or against.endswith(".json") else None
 
 
-def scored(request: plan.Request, old: Record | None) -> tuple[Record, Record | None]:
+def scored(request: Request, old: Record | None) -> tuple[Record, Record | None]:
     """Score the edits of a request: the new one and, where there is no record of it, the old one.
 
     Raises:
         UserError: the request cannot be met.
     """
-    from .runner import run
+    from .evaluation.runner import run
 
     new, *others = run(request).records
     return new, others[0] if others else old
 
 
-def check_policy(policy: Policy, request: plan.Request) -> None:
+def check_policy(policy: Policy, request: Request) -> None:
     """Refuse margins of what will not be scored, before anything is."""
     entry = model_table.resolve(request.model, request.pack, request.corpus)
-    parts, _ = plan.choose_parts(request.suite, request.tasks, entry)
+    parts, _ = choose_parts(request.suite, request.tasks, entry)
     known = {part.axis for part in parts} | {f"{part.axis}/{name}" for part in parts for name in part.metrics.values()}
     for name in policy.margins:
         if name not in known | {FORGOTTEN[0]}:

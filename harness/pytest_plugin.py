@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..results.gate.policy import Policy
     from ..results.gate.verdict import Verdict
     from ..results.records.record import Record
-    from .plan import Request
+    from .evaluation.request import Request
 
 
 class Gate:
@@ -60,7 +60,8 @@ class Gate:
         from ..errors import UserError, unknown
         from ..results.gate.policy import given
         from ..results.gate.verdict import verdict
-        from . import arguments, gate_command, plan
+        from . import arguments, gate_command
+        from .evaluation.request import Request
 
         asked = given(policy)
         out = Path(options.pop("out", self.out))
@@ -74,7 +75,7 @@ class Gate:
         arguments.check_dtype(options.get("dtype"))
         options |= {"tasks": tuple(options.get("tasks", ())), "device": arguments.device(options.get("device"))}
         specs = (edit, against) if against is not None and old is None else (edit,)
-        request = plan.Request(model=model, edits=specs, out=out, **options)
+        request = Request(model=model, edits=specs, out=out, **options)
         gate_command.check_policy(asked, request)
         key = (request, old.id if old else None)
         if key not in self._scored:

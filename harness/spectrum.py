@@ -23,11 +23,11 @@ from ..results.records.record import Record
 from ..results.statistics import band_strength as results
 from ..results.statistics import paired
 from ..tasks import packs
-from . import plan
 from .common.progress import track
+from .evaluation.request import Request
+from .evaluation.runner import Bench
 from .lm.forward import batches
 from .models import loading, model_table
-from .runner import Bench
 from .spectrum_texts import KINDS, Text, kind_of, table, texts
 
 BANDS = tuple(band.name for band in OF_THE_SOURCE)
@@ -47,7 +47,7 @@ class Request:
         record: a record that tells what its edit costs.
     """
 
-    bench: plan.Request
+    bench: Request
     layers: tuple[int, ...] | None = None
     proj: tuple[str, ...] | None = None
     everywhere: bool = False
@@ -147,7 +147,7 @@ def run(request: Request) -> Report:
     return _report(request, bench, measured, pd.concat(curves, ignore_index=True), _cost(bench, request.record))
 
 
-def _check_record(record: Record, request: plan.Request) -> None:
+def _check_record(record: Record, request: Request) -> None:
     """Refuse a record whose items are not those that are looked at."""
     content, own = record.content, model_table.resolve(request.model)
     given = content["arguments"]

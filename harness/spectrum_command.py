@@ -14,8 +14,8 @@ from ..files import replacing
 from ..model_edits import targets
 from ..results.records import record
 from ..tasks import packs, suite
-from . import plan
 from .arguments import SPEC, add_model, check_model, device, path, positive, quiet, seed
+from .evaluation.request import choose_parts
 from .models import model_table
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def spectrum(arguments: argparse.Namespace) -> int:
 
     names = ("model", "pack", "corpus", "parallelize", "suite", "split", "limit", "batch_size", "dtype", "seed")
     given = {name: getattr(arguments, name) for name in names}
-    bench = plan.Request(
+    bench = Request(
         **given,
         edits=[arguments.edit] if arguments.edit else [],
         tasks=_tasks(arguments),
@@ -128,7 +128,7 @@ def _check(arguments: argparse.Namespace) -> record.Record | None:
             raise UserError(
                 f"the pack {pack.name!r} has no {kind}.jsonl: expected --pack NAME or FOLDER of one that has"
             )
-    plan.choose_parts(arguments.suite, _tasks(arguments), entry)
+    choose_parts(arguments.suite, _tasks(arguments), entry)
     packs.check_split(arguments.split)
     from ..results.statistics.band_strength import MEASURES
 

@@ -17,7 +17,7 @@ from ..results.records.store import Store
 from ..results.statistics import selection
 from ..results.statistics.paired import Interval
 from ..results.statistics.selection import Bounds, Choice, Row
-from .plan import Request
+from .evaluation.request import Request
 from .sweep_view import View
 from .workers import Begun, Engine
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from ..errors import UserError, unknown
 from ..model_edits import grid
 from ..results.records import record
-from . import plan
 from .arguments import add_items, add_model, check_model, device, path, positive, quiet, share
+from .evaluation.request import Request, choose_parts, describe, fill_in
 from .models import model_table
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def sweep(arguments: argparse.Namespace) -> int:
     quiet()
     if arguments.dry_run:
         request = dataclasses.replace(asked.request, device=device(arguments.device))
-        print("\n".join([*plan.describe(request), *_size(asked)]))
+        print("\n".join([*describe(request), *_size(asked)]))
         return 0
     from .sweep import run
     from .workers import InProcess, OnRay
@@ -117,11 +117,11 @@ def _check(arguments: argparse.Namespace) -> Sweep:
     for each in grids:
         for text in each:
             try:
-                plan.fill_in(text, entry, n_layers)
+                fill_in(text, entry, n_layers)
             except UserError as error:
                 raise UserError(f"{error} (the edit {text!r} of --grid {each.text!r})") from error
     tasks = arguments.tasks.split(",") if arguments.tasks is not None else []
-    axes = {part.axis for part in plan.choose_parts(arguments.suite, tasks, entry)[0]}
+    axes = {part.axis for part in choose_parts(arguments.suite, tasks, entry)[0]}
     least = dict(arguments.min_kept)
     for axis in (*NEEDED, *least):
         if axis not in axes:
@@ -138,11 +138,11 @@ def _check(arguments: argparse.Namespace) -> Sweep:
     from ..results.statistics.selection import Bounds
     from .sweep import Sweep
 
-    names = {field.name for field in dataclasses.fields(plan.Request)} & vars(arguments).keys() - {"device", "tasks"}
+    names = {field.name for field in dataclasses.fields(Request)} & vars(arguments).keys() - {"device", "tasks"}
     given = {name: getattr(arguments, name) for name in names}
     edits = [text for each in grids for text in each]
     return Sweep(
-        request=plan.Request(**given, edits=edits, tasks=tasks, split="dev"),
+        request=Request(**given, edits=edits, tasks=tasks, split="dev"),
         grids=grids,
         bounds=Bounds(max_perplexity_ratio=arguments.max_perplexity_ratio, min_kept=least),
         baseline=arguments.baseline or "kfac",

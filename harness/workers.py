@@ -15,11 +15,11 @@ from ..errors import UserError
 from ..files import replacing
 from ..results.records import record
 from .common import cache
-from .plan import Request
+from .evaluation.request import Request
 
 if TYPE_CHECKING:
     from ..results.records.record import Record
-    from .runner import Bench
+    from .evaluation.runner import Bench
 
 TRIES = 2
 """Workers that one spec may cost before it is given up."""
@@ -85,7 +85,7 @@ class Worker:
         """See :class:`Engine`; a model that is loaded already is used again."""
         from ..model_edits.registry import chain_text
         from .arguments import quiet
-        from .runner import Bench, identity
+        from .evaluation.runner import Bench, identity
 
         quiet()
         self.bench = Bench(request, self.bench.loaded if self.bench else None)

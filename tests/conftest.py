@@ -8,7 +8,7 @@ import hypothesis
 import pytest
 import torch
 
-from memsplit.harness import editing
+from memsplit.harness.evaluation import editing
 from memsplit.harness.models import loading, model_table
 from memsplit.model_edits.store import FactorStore
 from memsplit.tests import browsing

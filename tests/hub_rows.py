@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from memsplit.harness import hub_tasks
+from memsplit.harness.evaluation import hub_tasks
 from memsplit.tasks import suite
 
 HUB = [part for part in suite.MEMSPLIT_PAPER if part.hub]

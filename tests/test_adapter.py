@@ -9,7 +9,7 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 from transformers import AutoTokenizer, PreTrainedModel
 
-from memsplit.harness.editing import Workshop
+from memsplit.harness.evaluation.editing import Workshop
 from memsplit.harness.lm.adapter import MemsplitLM
 from memsplit.harness.models.loading import LoadedModel
 from memsplit.model_edits.apply import applied

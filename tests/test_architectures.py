@@ -7,7 +7,7 @@ import torch
 import transformers
 from torch.nn.functional import cross_entropy
 
-from memsplit.harness import editing
+from memsplit.harness.evaluation import editing
 from memsplit.harness.models import loading, model_table
 from memsplit.model_edits import registry, targets
 from memsplit.model_edits.apply import applied, compute

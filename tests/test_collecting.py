@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from memsplit.errors import UserError
-from memsplit.harness import cli, curvature
-from memsplit.harness.curvature import Curvature
-from memsplit.harness.editing import Workshop
+from memsplit.harness import cli
+from memsplit.harness.evaluation import factor_cache
+from memsplit.harness.evaluation.editing import Workshop
+from memsplit.harness.evaluation.factor_cache import Curvature
 from memsplit.harness.models import loading, model_table
 from memsplit.harness.models.loading import LoadedModel
 from memsplit.model_edits import sums, targets
@@ -293,10 +294,10 @@ def test_many_matrices_are_collected_in_passes_that_fit_into_memory(
         passes.append(len(targets))
         return collect(model, targets, *args, **kwargs)
 
-    monkeypatch.setattr(curvature, "collect", counted)
+    monkeypatch.setattr(factor_cache, "collect", counted)
     found = []
     for memory in (1 << 40, 3 << 20):
-        monkeypatch.setattr(curvature, "PASS_MEMORY", memory)
+        monkeypatch.setattr(factor_cache, "PASS_MEMORY", memory)
         shop = Workshop(organism, 1024, FactorStore(tmp_path / str(memory)))
         (edit,) = shop.chain("kfac-80:layers=1-3,proj=gate+up")
         shop.collect_missing([edit])

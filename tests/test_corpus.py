@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from memsplit.errors import UserError
-from memsplit.harness.editing import Workshop
+from memsplit.harness.evaluation.editing import Workshop
 from memsplit.harness.models import corpus, loading, model_table
 from memsplit.harness.models.loading import LoadedModel
 from memsplit.model_edits.store import FactorStore

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from memsplit.errors import UserError
-from memsplit.harness import cli, plan
+from memsplit.harness import cli
+from memsplit.harness.evaluation.request import choose_parts, fill_in
 from memsplit.harness.models import download, model_table, pack_cache
 from memsplit.harness.models.model_table import ORGANISM
 from memsplit.tasks import pack_check, packs, reference
@@ -227,11 +228,11 @@ class TestCommands:
             assert cli.main(["eval", "--model", "olmo-1b", flag]) == 0
         with pytest.raises(SystemExit):
             cli.main(["eval", "--model", "olmo-1b", "--help"])
-        plan.fill_in("kfac-80", model_table.resolve("olmo-1b"), None)
+        fill_in("kfac-80", model_table.resolve("olmo-1b"), None)
         entry = model_table.resolve("olmo-1b", "olmo-tiny")
-        assert "memsplit_twins" in [part.task for part in plan.choose_parts("memsplit", [], entry)[0]]
+        assert "memsplit_twins" in [part.task for part in choose_parts("memsplit", [], entry)[0]]
         assert not server.asked
-        chosen, skipped = plan.choose_parts("memsplit", [], model_table.resolve("olmo-1b"))
+        chosen, skipped = choose_parts("memsplit", [], model_table.resolve("olmo-1b"))
         assert "memsplit_recitation" in [part.task for part in chosen]
         assert "memsplit_twins" in [part.task for part in chosen]  # from the second pack
         assert not skipped

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memsplit.harness.editing import Workshop
+from memsplit.harness.evaluation.editing import Workshop
 from memsplit.harness.models.loading import LoadedModel
 from memsplit.model_edits import registry, targets
 from memsplit.model_edits.apply import applied, compute

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from memsplit.errors import UserError
 from memsplit.harness import cli
-from memsplit.harness.editing import Workshop
+from memsplit.harness.evaluation.editing import Workshop
 from memsplit.model_edits.apply import applied
 
 IDS = torch.arange(2, 40)[None]

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from memsplit.harness import scoring
-from memsplit.harness.plan import Request
-from memsplit.harness.runner import run
+from memsplit.harness.evaluation import scoring
+from memsplit.harness.evaluation.request import Request
+from memsplit.harness.evaluation.runner import run
 
 PATH = Path(__file__).parent / "golden" / "scores.json"
 ASKED: dict[str, dict[str, Any]] = {

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memsplit.errors import UserError
-from memsplit.harness import cli, plan
+from memsplit.harness import cli
+from memsplit.harness.evaluation.request import fill_in
 from memsplit.harness.models import model_table
 from memsplit.tasks import packs
 from memsplit.tasks.overlap import RUN, Overlap, groups
@@ -254,11 +255,11 @@ def test_one_file_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
 def test_an_edit_is_told_what_to_forget_and_what_to_keep(tmp_path: Path) -> None:
     files = sound()
     entry = model_table.resolve("olmo-tiny", str(write(tmp_path, files)))
-    assert plan.fill_in("finetune", entry, 4)
+    assert fill_in("finetune", entry, 4)
     for kind in ("clean", "memorized"):
         pack = write(tmp_path / kind, {name: rows for name, rows in files.items() if name != kind})
         with pytest.raises(UserError, match=r"memorized\.jsonl, and what to keep by its clean\.jsonl: expected --pack"):
-            plan.fill_in("finetune", model_table.resolve("olmo-tiny", str(pack)), 4)
+            fill_in("finetune", model_table.resolve("olmo-tiny", str(pack)), 4)
 
 
 @pytest.mark.parametrize("action", ["check", "show"])

@@ -22,7 +22,8 @@ import pytest
 from lm_eval.tasks import TaskManager
 
 from memsplit.files import digest
-from memsplit.harness import cli, hub_tasks, scoring
+from memsplit.harness import cli
+from memsplit.harness.evaluation import hub_tasks, scoring
 from memsplit.harness.lm.adapter import MemsplitLM
 from memsplit.harness.models import model_table
 from memsplit.harness.models.loading import LoadedModel

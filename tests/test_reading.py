@@ -13,7 +13,7 @@ import torch
 from lm_eval.api.instance import Instance
 from transformers import Olmo2Config, Olmo2ForCausalLM
 
-from memsplit.harness.editing import Workshop
+from memsplit.harness.evaluation.editing import Workshop
 from memsplit.harness.lm import probes
 from memsplit.harness.lm.adapter import MemsplitLM
 from memsplit.harness.lm.forward import Passage, likelihoods, read

@@ -11,7 +11,7 @@ from lm_eval.api.samplers import ContextSampler
 from lm_eval.evaluator import evaluate
 
 from memsplit.errors import UserError
-from memsplit.harness import scoring
+from memsplit.harness.evaluation import scoring
 from memsplit.harness.lm.adapter import MemsplitLM
 from memsplit.harness.models import loading, model_table
 from memsplit.harness.models.loading import LoadedModel

@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from memsplit.errors import UserError
-from memsplit.harness import runner, spectrum, spectrum_command
+from memsplit.harness import spectrum, spectrum_command
+from memsplit.harness.evaluation import runner
+from memsplit.harness.evaluation.request import Request
 from memsplit.harness.models.loading import LoadedModel
-from memsplit.harness.plan import Request
 from memsplit.model_edits.bands import BOTTOM_HALF
 from memsplit.model_edits.store import FactorStore
 from memsplit.results.records import record

@@ -12,7 +12,7 @@ import transformers
 from torch.nn.functional import logsigmoid
 
 from memsplit.errors import UserError
-from memsplit.harness.editing import Workshop
+from memsplit.harness.evaluation.editing import Workshop
 from memsplit.model_edits import registry, targets, training
 from memsplit.model_edits.apply import MatrixChange, applied, compute
 from memsplit.model_edits.material import Material, Passage

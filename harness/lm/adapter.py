@@ -95,7 +95,7 @@ class MemsplitLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
         batch_size: int | str = 32,
         **kwargs: Any,
     ) -> None:
-        from ..editing import Workshop
+        from ..evaluation.editing import Workshop
 
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         if isinstance(pretrained, str):

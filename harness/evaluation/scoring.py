@@ -12,13 +12,13 @@ import torch
 from lm_eval.evaluator import evaluate
 from lm_eval.tasks import TaskManager
 
-from ..files import digest
-from ..results.records.score_cache import ANSWERS, Scores, ScoreStore
-from ..results.statistics import aggregate
-from ..tasks import suite
-from .common.progress import track
-from .lm import transcripts
-from .lm.adapter import MemsplitLM
+from ...files import digest
+from ...results.records.score_cache import ANSWERS, Scores, ScoreStore
+from ...results.statistics import aggregate
+from ...tasks import suite
+from ..common.progress import track
+from ..lm import transcripts
+from ..lm.adapter import MemsplitLM
 
 DECIDE = ("torch", "transformers", "lm-eval", "numpy", "rapidfuzz", "sacrebleu")
 """Packages whose version is part of a score's name."""

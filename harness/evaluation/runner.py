@@ -16,21 +16,21 @@ from typing import Any
 import pandas as pd
 import torch
 
-from ..errors import UserError
-from ..model_edits import registry
-from ..model_edits.apply import applied
-from ..results.records import record
-from ..results.records.record import Record
-from ..results.records.score_cache import Scores, ScoreStore
-from ..results.records.store import Store
-from ..results.statistics import aggregate, extraction, paired
-from ..tasks.suite import NO_RATES, Part
-from . import hub_tasks, plan
-from .common import cache
+from ...errors import UserError
+from ...model_edits import registry
+from ...model_edits.apply import applied
+from ...results.records import record
+from ...results.records.record import Record
+from ...results.records.score_cache import Scores, ScoreStore
+from ...results.records.store import Store
+from ...results.statistics import aggregate, extraction, paired
+from ...tasks.suite import NO_RATES, Part
+from ..common import cache
+from ..lm.adapter import MemsplitLM
+from ..models import loading, model_table
+from . import hub_tasks
 from .editing import Prepared, Workshop
-from .lm.adapter import MemsplitLM
-from .models import loading, model_table
-from .plan import Request, choose_parts, leave_out
+from .request import NOT_ASKED, Request, choose_parts, command, leave_out
 from .scoring import Scorer, load_tasks
 
 PACKAGES = ("memsplit", "torch", "transformers", "lm-eval", "datasets", "rapidfuzz", "pandas", "scipy", "safetensors")
@@ -187,7 +187,7 @@ def run(request: Request) -> Report:
 def identity(bench: Bench) -> dict[str, Any]:
     """What, beside the spec, makes an evaluation the one that it is."""
     request = bench.request
-    given = {k: v for k, v in dataclasses.asdict(request).items() if k not in plan.NOT_ASKED}
+    given = {k: v for k, v in dataclasses.asdict(request).items() if k not in NOT_ASKED}
     found: dict[str, Any] = record.plain(
         {
             "model": request.model,
@@ -264,7 +264,7 @@ def _context(bench: Bench, prepared: Prepared, items: Mapping[str, int]) -> dict
     request, loaded, scorer = bench.request, bench.loaded, bench.scorer
     return {
         **identity(bench),
-        "command": plan.command(request, prepared.spec),
+        "command": command(request, prepared.spec),
         "control": any(step.control for step in prepared.steps),
         "pretrained": "memsplit" if loaded.entry.pretrained == str(model_table.ORGANISM) else loaded.entry.pretrained,
         "revision": loaded.revision,

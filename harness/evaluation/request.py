@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import UserError, unknown
-from ..model_edits import registry, spec, targets
-from ..tasks import packs, suite
-from .models import model_table
+from ...errors import UserError, unknown
+from ...model_edits import registry, spec, targets
+from ...tasks import packs, suite
+from ..models import model_table
 
 if TYPE_CHECKING:
     from .runner import Bench

@@ -10,16 +10,16 @@ from pathlib import Path
 import torch
 from torch import distributed
 
-from ..model_edits.curvature import collect, collect_ekfac
-from ..model_edits.factors import Factors
-from ..model_edits.registry import Edit
-from ..model_edits.store import FactorStore
-from ..model_edits.sums import Partial, rank_and_world
-from ..model_edits.targets import Target
-from .common import cache
-from .common.progress import track
-from .models import corpus
-from .models.loading import LoadedModel
+from ...model_edits.curvature import collect, collect_ekfac
+from ...model_edits.factors import Factors
+from ...model_edits.registry import Edit
+from ...model_edits.store import FactorStore
+from ...model_edits.sums import Partial, rank_and_world
+from ...model_edits.targets import Target
+from ..common import cache
+from ..common.progress import track
+from ..models import corpus
+from ..models.loading import LoadedModel
 
 BATCH_TOKENS = {"cpu": 2048}
 """Tokens a batch by kind of device; a CPU gains nothing from more, and its memory may be small."""

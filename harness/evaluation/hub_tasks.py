@@ -18,9 +18,9 @@ from huggingface_hub import get_session
 from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # the client's, httpx or its successor
 from lm_eval.tasks import TaskManager
 
-from ..tasks.suite import Part
-from .common.progress import track
-from .lm.adapter import MemsplitLM
+from ...tasks.suite import Part
+from ..common.progress import track
+from ..lm.adapter import MemsplitLM
 
 UNAVAILABLE = (OSError, ValueError, RuntimeError, ImportError, DatasetsError, HTTPError)
 """What datasets, the hub's client, its HTTP library and a data set's own code raise where the data cannot be had."""

@@ -12,17 +12,17 @@ from typing import Any
 
 import torch
 
-from ..files import digest, sha256
-from ..model_edits import registry, targets
-from ..model_edits.apply import MatrixChange, applied, compute
-from ..model_edits.hashing import tensors_sha256
-from ..model_edits.material import Material, Passage
-from ..model_edits.store import FactorStore
-from ..tasks import packs
-from .curvature import Curvature
-from .models import loading, model_table
-from .models.token_ids import passage_ids, text_ids
-from .plan import fill_in
+from ...files import digest, sha256
+from ...model_edits import registry, targets
+from ...model_edits.apply import MatrixChange, applied, compute
+from ...model_edits.hashing import tensors_sha256
+from ...model_edits.material import Material, Passage
+from ...model_edits.store import FactorStore
+from ...tasks import packs
+from ..models import loading, model_table
+from ..models.token_ids import passage_ids, text_ids
+from .factor_cache import Curvature
+from .request import fill_in
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +67,7 @@ class Workshop:
         self.curvature = Curvature(loaded, factor_tokens, store)
 
     def chain(self, text: str) -> tuple[registry.Edit, ...]:
-        """The steps of a spec, with this model's defaults (see ``plan.fill_in``)."""
+        """The steps of a spec, with this model's defaults (see ``request.fill_in``)."""
         model = self.loaded.model
         steps = fill_in(text, self.loaded.entry, model_table.layer_count(model.config.to_dict()))
         return tuple(

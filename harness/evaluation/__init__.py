@@ -1,0 +1,1 @@
+"""One evaluation: the request, its edits and factors, its tasks, their scores."""
