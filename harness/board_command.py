@@ -51,7 +51,7 @@ def leaderboard(arguments: argparse.Namespace) -> int:
     _check(arguments)
     records = store.Store(arguments.store)
     if arguments.card is not None:
-        from . import publish
+        from .publishing import publish
 
         print(publish.write_card(arguments.card, records.find(arguments.record)))
     if arguments.card is not None and not (arguments.push or arguments.format or arguments.out):
@@ -68,7 +68,7 @@ def leaderboard(arguments: argparse.Namespace) -> int:
 
     tables = boards(found)
     if arguments.push:
-        from . import publish
+        from .publishing import publish
 
         options = {name: getattr(arguments, name) for name in ("private", "message", "with_answers")}
         print(publish.push(tables, arguments.push, **options))

@@ -215,7 +215,7 @@ def _export(arguments: argparse.Namespace) -> int:
     record.check_writable(arguments.out)
     chosen = device(arguments.device)
     quiet()
-    from .export import export, is_ours
+    from .publishing.export import export, is_ours
 
     if arguments.out.exists() and not (arguments.force and is_ours(arguments.out)):
         remedy = "or one that was exported before" if arguments.force else "or --force"

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from ..results.statistics.band_strength import Finding
-    from .spectrum import Report
+    from .spectrum.measure import Report
 
 
 def add(commands: Any) -> None:
@@ -82,7 +82,7 @@ def spectrum(arguments: argparse.Namespace) -> int:
     told = _check(arguments)
     chosen = device(arguments.device)
     quiet()
-    from .spectrum import Request, run
+    from .spectrum.measure import Request, run
 
     names = ("model", "pack", "corpus", "parallelize", "suite", "split", "limit", "batch_size", "dtype", "seed")
     given = {name: getattr(arguments, name) for name in names}
@@ -150,7 +150,7 @@ def _check(arguments: argparse.Namespace) -> record.Record | None:
 def write(report: Report, found: Mapping[str, Any], measure: str, out: Path) -> None:
     """Data, figures and summary, each file in one step; the summary comes last."""
     from ..results.views import spectrum_charts as charts
-    from .spectrum import BANDS
+    from .spectrum.measure import BANDS
 
     tables = {
         "matrices": report.matrices,
@@ -264,7 +264,7 @@ def _of_the_cost(report: Report, measure: str) -> list[str]:
 def _correlations(table: pd.DataFrame, measure: str) -> list[str]:
     """One line on the lowest band, and one on its ratio to the highest."""
     from ..results.statistics.band_strength import SKEW
-    from .spectrum import BANDS
+    from .spectrum.measure import BANDS
 
     lines = []
     for band, words in ((BANDS[-1], "use of the bottom half"), (SKEW, "bottom half over top tenth")):

@@ -18,8 +18,8 @@ from .evaluation.request import Request, choose_parts, describe, fill_in
 from .models import model_table
 
 if TYPE_CHECKING:
-    from .sweep import Found, Sweep
-    from .workers import Engine
+    from .sweep.sweep import Found, Sweep
+    from .sweep.workers import Engine
 
 LAUNCHERS = ("none", "ray")
 NEEDED = ("recitation", "logic", "fluency")
@@ -89,8 +89,8 @@ def sweep(arguments: argparse.Namespace) -> int:
         request = dataclasses.replace(asked.request, device=device(arguments.device))
         print("\n".join([*describe(request), *_size(asked)]))
         return 0
-    from .sweep import run
-    from .workers import InProcess, OnRay
+    from .sweep.sweep import run
+    from .sweep.workers import InProcess, OnRay
 
     engine: Engine
     if arguments.launcher == "ray":
@@ -130,13 +130,13 @@ def _check(arguments: argparse.Namespace) -> Sweep:
             )
     _check_launcher(arguments)
     if arguments.trials:
-        from .tuning import need_optuna
+        from .sweep.optuna_search import need_optuna
 
         need_optuna()
     if not arguments.dry_run:
         record.check_writable(arguments.out)
     from ..results.statistics.selection import Bounds
-    from .sweep import Sweep
+    from .sweep.sweep import Sweep
 
     names = {field.name for field in dataclasses.fields(Request)} & vars(arguments).keys() - {"device", "tasks"}
     given = {name: getattr(arguments, name) for name in names}

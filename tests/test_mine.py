@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 import torch
 
-from memsplit.harness import cli, mine, search
+from memsplit.harness import cli
 from memsplit.harness.common import progress
 from memsplit.harness.lm.adapter import MemsplitLM
+from memsplit.harness.mining import mine, search
+from memsplit.harness.mining.search import Rule, Search
 from memsplit.harness.models.loading import LoadedModel
-from memsplit.harness.search import Rule, Search
 from memsplit.tasks import packs
 
 PACK = packs.find("olmo-tiny")

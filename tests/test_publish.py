@@ -17,7 +17,8 @@ import pytest
 from huggingface_hub import DatasetCard, ModelCard, constants
 
 from memsplit.errors import UserError
-from memsplit.harness import cli, publish
+from memsplit.harness import cli
+from memsplit.harness.publishing import publish
 from memsplit.results.board import formats, page
 from memsplit.results.board.ranking import boards
 from memsplit.results.records import record

@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from memsplit.errors import UserError
-from memsplit.harness import spectrum, spectrum_command
+from memsplit.harness import spectrum_command
 from memsplit.harness.evaluation import runner
 from memsplit.harness.evaluation.request import Request
 from memsplit.harness.models.loading import LoadedModel
+from memsplit.harness.spectrum import measure as spectrum
 from memsplit.model_edits.bands import BOTTOM_HALF
 from memsplit.model_edits.store import FactorStore
 from memsplit.results.records import record

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from memsplit.harness import cli, sweep_view, workers
+from memsplit.harness import cli
+from memsplit.harness.sweep import view, workers
 from memsplit.results.records.store import Store, Wanted
 from memsplit.results.statistics.selection import Bounds
 from memsplit.results.views import sweep_charts
@@ -208,7 +209,7 @@ def test_workers_of_ray_write_the_same_records_though_one_is_killed(swept: Path,
 def test_the_live_table_says_what_is_best_and_how_long_it_takes() -> None:
     from rich.console import Console
 
-    shown = sweep_view.View(10, Bounds())
+    shown = view.View(10, Bounds())
     shown.add(row("kfac-60", 0.9, 1.2), new=False)
     assert shown.left() == "?"
     shown.add(row("kfac-80", 0.8), new=True)

@@ -6,7 +6,7 @@ from statistics import mean
 
 import pytest
 
-from memsplit.harness.tuning import Search
+from memsplit.harness.sweep.optuna_search import Search
 from memsplit.model_edits import grid
 from memsplit.results.statistics.selection import Bounds, Row
 from memsplit.tests.test_frontier import row

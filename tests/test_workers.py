@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from memsplit.errors import UserError
-from memsplit.harness import workers
+from memsplit.harness.sweep import workers
 from memsplit.results.records.record import Record
 
 

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ..tasks.windows import apart, varied
-from .lm.adapter import MemsplitLM
-from .lm.forward import Passage, batches, chunks, read
+from ...tasks.windows import apart, varied
+from ..lm.adapter import MemsplitLM
+from ..lm.forward import Passage, batches, chunks, read
 
 SLACK = 0.25
 """Share of the suffix that the cheap pass may find the model to miss, where it showed more than the window."""

@@ -9,14 +9,14 @@ from typing import Any
 from huggingface_hub import ModelCard, ModelCardData
 from safetensors import SafetensorError
 
-from ..errors import UserError
-from ..files import replacing_folder
-from ..model_edits import delta_file, registry
-from ..model_edits.apply import applied
-from ..results.records import record
+from ...errors import UserError
+from ...files import replacing_folder
+from ...model_edits import delta_file, registry
+from ...model_edits.apply import applied
+from ...results.records import record
+from ..evaluation.editing import Prepared, Workshop
+from ..models import loading, model_table
 from . import publish
-from .evaluation.editing import Prepared, Workshop
-from .models import loading, model_table
 
 MADE = "made with memsplit"
 

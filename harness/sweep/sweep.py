@@ -9,16 +9,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..files import replacing
-from ..model_edits.grid import Grid
-from ..results.records import record
-from ..results.records.record import Record
-from ..results.records.store import Store
-from ..results.statistics import selection
-from ..results.statistics.paired import Interval
-from ..results.statistics.selection import Bounds, Choice, Row
-from .evaluation.request import Request
-from .sweep_view import View
+from ...files import replacing
+from ...model_edits.grid import Grid
+from ...results.records import record
+from ...results.records.record import Record
+from ...results.records.store import Store
+from ...results.statistics import selection
+from ...results.statistics.paired import Interval
+from ...results.statistics.selection import Bounds, Choice, Row
+from ..evaluation.request import Request
+from .view import View
 from .workers import Begun, Engine
 
 REPORT = "report"
@@ -134,7 +134,7 @@ def _dev(
 
     with view.shown():
         if searched:
-            from .tuning import Search
+            from .optuna_search import Search
 
             assert sweep.trials is not None
             list(evaluate(aside))
@@ -219,7 +219,7 @@ def _figures(summary: Mapping[str, Interval]) -> dict[str, Any]:
 
 
 def _write(found: Found, bounds: Bounds) -> None:
-    from ..results.views import sweep_charts
+    from ...results.views import sweep_charts
 
     found.folder.mkdir(parents=True, exist_ok=True)
     with replacing(found.folder / "sweep.json") as partial:

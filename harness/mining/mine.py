@@ -22,15 +22,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..errors import UserError
-from ..files import replacing, replacing_folder
-from ..model_edits.sums import rank_and_world
-from ..tasks.windows import apart
-from .common.progress import track
-from .lm.adapter import MemsplitLM
-from .mine_command import WORK
-from .mined import Kept, Part, Window, write_pack
-from .models import corpus, loading, model_table
+from ...errors import UserError
+from ...files import replacing, replacing_folder
+from ...model_edits.sums import rank_and_world
+from ...tasks.windows import apart
+from ..common.progress import track
+from ..lm.adapter import MemsplitLM
+from ..mine_command import WORK
+from ..models import corpus, loading, model_table
+from .pack_writer import Kept, Part, Window, write_pack
 from .search import Rule, Search
 
 SHARD_DOCUMENTS = 32

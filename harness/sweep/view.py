@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from ..results.statistics.selection import Bounds, Row, worst_last
-from ..results.views.terminal import duration, sweep
-from .common.progress import shown_by
+from ...results.statistics.selection import Bounds, Row, worst_last
+from ...results.views.terminal import duration, sweep
+from ..common.progress import shown_by
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -26,12 +26,12 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError:
     RepositoryNotFoundError,
 )
 
-from ..errors import UserError
-from ..files import replacing
-from ..results.board import formats, page
-from ..results.board.ranking import Board
-from ..results.records.record import Record
-from .models import download
+from ...errors import UserError
+from ...files import replacing
+from ...results.board import formats, page
+from ...results.board.ranking import Board
+from ...results.records.record import Record
+from ..models import download
 
 DATASET_TYPE = "memsplit"
 """What the figures of a card's eval results are of."""

@@ -13,9 +13,9 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from ..errors import UserError
-from ..model_edits.grid import Grid
-from ..results.statistics.selection import Bounds, Row
+from ...errors import UserError
+from ...model_edits.grid import Grid
+from ...results.statistics.selection import Bounds, Row
 
 RANDOM = 6
 """Proposals drawn at random before the sampler has enough to go by."""

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from filelock import FileLock
 
-from ..errors import UserError
-from ..files import replacing
-from ..results.records import record
-from .common import cache
-from .evaluation.request import Request
+from ...errors import UserError
+from ...files import replacing
+from ...results.records import record
+from ..common import cache
+from ..evaluation.request import Request
 
 if TYPE_CHECKING:
-    from ..results.records.record import Record
-    from .evaluation.runner import Bench
+    from ...results.records.record import Record
+    from ..evaluation.runner import Bench
 
 TRIES = 2
 """Workers that one spec may cost before it is given up."""
@@ -83,9 +83,9 @@ class Worker:
 
     def begin(self, request: Request) -> Begun:
         """See :class:`Engine`; a model that is loaded already is used again."""
-        from ..model_edits.registry import chain_text
-        from .arguments import quiet
-        from .evaluation.runner import Bench, identity
+        from ...model_edits.registry import chain_text
+        from ..arguments import quiet
+        from ..evaluation.runner import Bench, identity
 
         quiet()
         self.bench = Bench(request, self.bench.loaded if self.bench else None)

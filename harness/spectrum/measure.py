@@ -13,22 +13,22 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ..errors import UserError
-from ..model_edits import registry, spec, targets
-from ..model_edits.apply import applied
-from ..model_edits.bands import DECILES, OF_THE_SOURCE, SHARES, Band, Banded, spectrum
-from ..model_edits.factors import Factors
-from ..model_edits.targets import Target
-from ..results.records.record import Record
-from ..results.statistics import band_strength as results
-from ..results.statistics import paired
-from ..tasks import packs
-from .common.progress import track
-from .evaluation.request import Request
-from .evaluation.runner import Bench
-from .lm.forward import batches
-from .models import loading, model_table
-from .spectrum_texts import KINDS, Text, kind_of, table, texts
+from ...errors import UserError
+from ...model_edits import registry, spec, targets
+from ...model_edits.apply import applied
+from ...model_edits.bands import DECILES, OF_THE_SOURCE, SHARES, Band, Banded, spectrum
+from ...model_edits.factors import Factors
+from ...model_edits.targets import Target
+from ...results.records.record import Record
+from ...results.statistics import band_strength as results
+from ...results.statistics import paired
+from ...tasks import packs
+from ..common.progress import track
+from ..evaluation.request import Request
+from ..evaluation.runner import Bench
+from ..lm.forward import batches
+from ..models import loading, model_table
+from .texts import KINDS, Text, kind_of, table, texts
 
 BANDS = tuple(band.name for band in OF_THE_SOURCE)
 LOW_MASS = 80

@@ -14,11 +14,11 @@ from typing import Any
 
 import pandas as pd
 
-from ..tasks import packs
-from ..tasks.suite import Part
-from .evaluation.runner import Bench
-from .evaluation.scoring import cluster_of
-from .models.token_ids import text_ids
+from ...tasks import packs
+from ...tasks.suite import Part
+from ..evaluation.runner import Bench
+from ..evaluation.scoring import cluster_of
+from ..models.token_ids import text_ids
 
 KINDS = ("memorized", "twins", "clean")
 """Texts of the pack; a task that asks them is known by their name."""

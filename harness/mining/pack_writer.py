@@ -13,11 +13,11 @@ from typing import Any
 
 from rapidfuzz.distance import Levenshtein
 
-from ..tasks import packs
-from ..tasks.neighbours import Groups, Neighbours
-from ..tasks.recitation import LOOSE
-from .lm.adapter import Continuation
-from .mine_command import MADE
+from ...tasks import packs
+from ...tasks.neighbours import Groups, Neighbours
+from ...tasks.recitation import LOOSE
+from ..lm.adapter import Continuation
+from ..mine_command import MADE
 from .search import Search
 
 FAR = 0.5

@@ -1,0 +1,1 @@
+"""What a model recites of a corpus, as a pack."""

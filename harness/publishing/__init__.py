@@ -1,0 +1,1 @@
+"""Edited models as checkpoints, records and boards as data sets of the hub."""

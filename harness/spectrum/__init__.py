@@ -1,0 +1,1 @@
+"""How strongly text acts on bands of curvature."""
