@@ -60,14 +60,14 @@ class Gate:
         from ..errors import UserError, unknown
         from ..results.gate.policy import given
         from ..results.gate.verdict import verdict
-        from . import arguments, gate_command
+        from .cli import arguments, gate
         from .evaluation.request import Request
 
         asked = given(policy)
         out = Path(options.pop("out", self.out))
-        old = gate_command.known_record(against, out)
-        for name in options.keys() - set(gate_command.SCORED):
-            raise unknown("option of memsplit_gate", name, gate_command.SCORED)
+        old = gate.known_record(against, out)
+        for name in options.keys() - set(gate.SCORED):
+            raise unknown("option of memsplit_gate", name, gate.SCORED)
         if isinstance(options.get("tasks"), str):
             options["tasks"] = options["tasks"].split(",")
         if (limit := options.get("limit")) is not None and (not isinstance(limit, int) or limit < 1):
@@ -76,12 +76,12 @@ class Gate:
         options |= {"tasks": tuple(options.get("tasks", ())), "device": arguments.device(options.get("device"))}
         specs = (edit, against) if against is not None and old is None else (edit,)
         request = Request(model=model, edits=specs, out=out, **options)
-        gate_command.check_policy(asked, request)
+        gate.check_policy(asked, request)
         key = (request, old.id if old else None)
         if key not in self._scored:
             with warnings.catch_warnings():
                 arguments.quiet()
-                self._scored[key] = gate_command.scored(request, old)
+                self._scored[key] = gate.scored(request, old)
         found = verdict(*self._scored[key], asked)
         if skip_inconclusive and found.outcome == "INCONCLUSIVE":
             pytest.skip(repr(found))

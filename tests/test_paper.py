@@ -22,7 +22,7 @@ import pytest
 from lm_eval.tasks import TaskManager
 
 from memsplit.files import digest
-from memsplit.harness import cli
+from memsplit.harness.cli import main
 from memsplit.harness.evaluation import hub_tasks, scoring
 from memsplit.harness.lm.adapter import MemsplitLM
 from memsplit.harness.models import model_table
@@ -241,7 +241,7 @@ def test_a_hub_that_does_not_answer_is_asked_once(organism: LoadedModel) -> None
 @pytest.mark.parametrize("tasks", ["arc_easy,popqa", "popqa"])
 def test_nothing_left_to_ask_is_an_error(tmp_path: Path, tasks: str, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
-    assert cli.main(["eval", "--suite", "memsplit_paper", "--tasks", tasks, "--edit", "none", "--out", str(out)]) == 2
+    assert main.main(["eval", "--suite", "memsplit_paper", "--tasks", tasks, "--edit", "none", "--out", str(out)]) == 2
     told = capsys.readouterr().err.strip().splitlines()
     assert len(told) == 1
     assert told[0].startswith("memsplit: error: no task is left to ask; not asked, for ")

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from memsplit.harness import cli
+from memsplit.harness.cli import main
 from memsplit.results.statistics import aggregate, power
 from memsplit.results.statistics.significance import mcnemar, sign_flip
 from memsplit.tests.records import made
@@ -83,7 +83,7 @@ def written(tmp_path: Path) -> Path:
 
 
 def test_power_command(written: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["power", str(written), "--difference", "0.05", "--json"]) == 0
+    assert main.main(["power", str(written), "--difference", "0.05", "--json"]) == 0
     found: dict[str, Any] = json.loads(capsys.readouterr().out)
     assert (found["record"], found["difference"]) == (written.stem, 0.05)
     rows = {(row["axis"], row["metric"]): row for row in found["metrics"]}
@@ -95,7 +95,7 @@ def test_power_command(written: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert facts["detectable"] == pytest.approx(power.detectable(10, sd=sd))
     assert (sums["n"], sums["clusters"], sums["test"], sums["p_holm"]) == (20, 20, "mcnemar", 1)
     assert sums["needed"] == power.clusters_needed(0.05, churn=0)
-    assert cli.main(["power", str(written)]) == 0
+    assert main.main(["power", str(written)]) == 0
     text = capsys.readouterr().out
     for expected in (
         "olmo-tiny  kfac-80",
@@ -109,15 +109,15 @@ def test_power_command(written: Path, capsys: pytest.CaptureFixture[str]) -> Non
 
 @pytest.mark.parametrize("difference", ["0", "-1", "nan", "inf", "two"])
 def test_bad_differences(written: Path, capsys: pytest.CaptureFixture[str], difference: str) -> None:
-    assert cli.main(["power", str(written), f"--difference={difference}"]) == 2
+    assert main.main(["power", str(written), f"--difference={difference}"]) == 2
     assert f"{difference!r} found, expected a number above 0" in capsys.readouterr().err
 
 
 def test_bad_records(written: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = ["--store", str(written.parent)]
-    assert cli.main(["power", "kfac-80", *store]) == 0
-    assert cli.main(["power", "kfac-8O", *store]) == 2
+    assert main.main(["power", "kfac-80", *store]) == 0
+    assert main.main(["power", "kfac-8O", *store]) == 2
     assert "did you mean 'kfac-80'" in capsys.readouterr().err
     written.write_text('{"schema": 2}')
-    assert cli.main(["power", str(written)]) == 2
+    assert main.main(["power", str(written)]) == 2
     assert "damaged" in capsys.readouterr().err

@@ -17,7 +17,7 @@ import pytest
 from huggingface_hub import DatasetCard, ModelCard, constants
 
 from memsplit.errors import UserError
-from memsplit.harness import cli
+from memsplit.harness.cli import main
 from memsplit.harness.publishing import publish
 from memsplit.results.board import formats, page
 from memsplit.results.board.ranking import boards
@@ -302,7 +302,7 @@ def test_a_cards_figures_are_the_records_and_all_else_is_kept(
     file.write_text(CARD)
     for _ in range(2):  # a second time changes nothing
         job = ["--card", str(file.parent if by_folder else file), "--record", "svd-50"]
-        assert cli.main(["leaderboard", "--store", str(store.folder), *job]) == 0
+        assert main.main(["leaderboard", "--store", str(store.folder), *job]) == 0
         assert capsys.readouterr().out == f"{file}\n"
         card = ModelCard.load(file)
         data: dict[str, Any] = card.data.to_dict()
@@ -332,7 +332,7 @@ def test_a_card_that_does_not_fit_is_left_as_it_is(
     file = tmp_path / "README.md"
     if card is not None:
         file.write_text(card)
-    assert cli.main(["leaderboard", "--store", str(store.folder), "--card", str(file), "--record", "svd-50"]) == 2
+    assert main.main(["leaderboard", "--store", str(store.folder), "--card", str(file), "--record", "svd-50"]) == 2
     err = capsys.readouterr().err
     assert len(err.splitlines()) == 1
     for word in words:
@@ -343,7 +343,7 @@ def test_a_card_that_does_not_fit_is_left_as_it_is(
 def test_a_card_without_metadata_gets_them(store: Store, tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("# A model\n")
     path = store.find("svd-50").path
-    assert cli.main(["leaderboard", "--card", str(tmp_path), "--record", str(path)]) == 0
+    assert main.main(["leaderboard", "--card", str(tmp_path), "--record", str(path)]) == 0
     card = ModelCard.load(tmp_path / "README.md")
     assert card.data.model_name == tmp_path.name
     assert len(card.data.eval_results) == sum(map(len, record.read(path).content["axes"].values()))

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from memsplit.errors import UserError
-from memsplit.harness import spectrum_command
+from memsplit.harness.cli import spectrum as spectrum_command
 from memsplit.harness.evaluation import runner
 from memsplit.harness.evaluation.request import Request
 from memsplit.harness.models.loading import LoadedModel

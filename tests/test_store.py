@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from memsplit.errors import UserError
-from memsplit.harness import cli
+from memsplit.harness.cli import main
 from memsplit.results.records import record
 from memsplit.results.records.store import Store, Wanted
 from memsplit.results.statistics import aggregate
@@ -114,11 +114,11 @@ def test_a_writer_that_dies_or_finds_no_room_leaves_whole_records_only(tmp_path:
     assert [whole for _, whole, _ in store.verify()] == [True] * 2
     assert bool(store.leftovers()) == (how == "kill")
     young = store.leftovers()
-    assert cli.main(["runs", "remove", "--partial", "--store", str(folder)]) == 0
+    assert main.main(["runs", "remove", "--partial", "--store", str(folder)]) == 0
     assert store.leftovers() == young  # a writer may be at work on what is so young
     for path in store.leftovers():
         os.utime(path, (0, 0))
-    assert cli.main(["runs", "remove", "--partial", "--store", str(folder)]) == 0
+    assert main.main(["runs", "remove", "--partial", "--store", str(folder)]) == 0
     assert not store.leftovers()
     assert specs(store) == {"svd-50", "kfac-80"}
 
@@ -149,7 +149,7 @@ def test_writers_at_the_same_time_lose_nothing(tmp_path: Path) -> None:
 
 class TestCommand:
     def run(self, store: Store, capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
-        code = cli.main(["runs", *arguments, "--store", str(store.folder)])
+        code = main.main(["runs", *arguments, "--store", str(store.folder)])
         out, err = capsys.readouterr()
         return code, out, err
 
@@ -242,8 +242,8 @@ def test_an_edit_that_has_changed_is_not_resumed(
     found = []
     for percent in (50, 90, None):
         if percent:
-            assert cli.main(["export", "--edit", f"svd-{percent}", "--delta", "--force", "--out", delta]) == 0
+            assert main.main(["export", "--edit", f"svd-{percent}", "--delta", "--force", "--out", delta]) == 0
         capsys.readouterr()
-        assert cli.main([*job, "--edit", f"delta:path={delta}"]) == 0
+        assert main.main([*job, "--edit", f"delta:path={delta}"]) == 0
         found.append(json.loads(capsys.readouterr().out)["edits"][0]["record"])
     assert found[0] != found[1] == found[2]

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from memsplit.harness import cli
+from memsplit.harness.cli import main
 from memsplit.harness.sweep import view, workers
 from memsplit.results.records.store import Store, Wanted
 from memsplit.results.statistics.selection import Bounds
@@ -75,7 +75,7 @@ def test_every_edit_has_a_record_of_dev_and_the_chosen_one_of_test(swept: Path) 
 
 def test_its_records_are_those_of_an_evaluation(swept: Path, here: None, tmp_path: Path) -> None:
     arguments = ["eval", "--edit", SPECS[0], "--split", "dev", *map(str, ASKED)]
-    assert cli.main([*arguments, "--out", str(tmp_path)]) == 0
+    assert main.main([*arguments, "--out", str(tmp_path)]) == 0
     assert ids(tmp_path, "dev")[SPECS[0]] == ids(swept, "dev")[SPECS[0]]
 
 
@@ -94,7 +94,7 @@ def test_a_killed_sweep_goes_on_and_writes_the_same_records(
     assert killed.returncode == -signal.SIGKILL
     before = {path: path.stat().st_mtime_ns for path in Store(tmp_path / "out").paths()}
     assert 2 <= len(before) < 6
-    assert cli.main([*arguments, "--json"]) == 0
+    assert main.main([*arguments, "--json"]) == 0
     assert {path: path.stat().st_mtime_ns for path in before} == before
     for split in ("dev", "test"):
         assert ids(tmp_path / "out", split) == ids(swept, split)
@@ -110,7 +110,7 @@ def test_a_search_evaluates_as_many_as_there_are_trials(
     with monkeypatch.context() as patch:
         patch.setattr(sys.stderr, "isatty", lambda: True)
         patch.setenv("TERM", "xterm")
-        assert cli.main(arguments) == 0
+        assert main.main(arguments) == 0
     first = capsys.readouterr()
     assert "of 3 edits" in first.err
     found = json.loads(first.out)
@@ -121,7 +121,7 @@ def test_a_search_evaluates_as_many_as_there_are_trials(
     expected = ids(swept, "dev")
     assert ids(tmp_path, "dev") == {spec: expected[spec] for spec in specs}
     monkeypatch.setattr(workers.Worker, "evaluate", lambda *_: pytest.fail("evaluated again"))
-    assert cli.main(arguments) == 0
+    assert main.main(arguments) == 0
     assert json.loads(capsys.readouterr().out) == found
 
 
@@ -129,7 +129,7 @@ def test_nothing_within_the_bounds_is_exit_code_1(
     swept: Path, here: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["--grid", SPECS[0], *map(str, SMALL), "--min-kept", "logic=1", "--max-perplexity-ratio", "0.5"]
-    assert cli.main(["sweep", *arguments, "--out", str(tmp_path)]) == 1
+    assert main.main(["sweep", *arguments, "--out", str(tmp_path)]) == 1
     assert "chosen: none: none of 1 edits is within the bounds" in capsys.readouterr().out
     assert content(tmp_path)["chosen"]["spec"] is None
     assert (tmp_path / "report" / "frontier.svg").exists()
@@ -249,7 +249,7 @@ def test_mistakes_are_refused_before_anything_is_loaded(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(workers.Worker, "begin", lambda *_: pytest.fail("loaded"))
-    assert cli.main(["sweep", *arguments]) == 2
+    assert main.main(["sweep", *arguments]) == 2
     told = capsys.readouterr()
     assert told.out == ""
     (line,) = told.err.splitlines()
@@ -263,7 +263,7 @@ def test_extras_that_are_missing_are_named(
     package: str, option: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    assert cli.main(["sweep", "--grid", "kfac-{70,80}", *option, "--out", str(tmp_path / "out")]) == 2
+    assert main.main(["sweep", "--grid", "kfac-{70,80}", *option, "--out", str(tmp_path / "out")]) == 2
     assert f"pip install 'memsplit[{package}]'" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
@@ -272,7 +272,7 @@ def test_dry_run_counts_the_edits_and_writes_nothing(
     swept: Path, here: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["--grid", "kfac-{80,95}:layers=3", "--trials", "1", *map(str, SMALL), "--dry-run"]
-    assert cli.main(["sweep", *arguments, "--out", str(tmp_path / "out")]) == 0
+    assert main.main(["sweep", *arguments, "--out", str(tmp_path / "out")]) == 0
     told = capsys.readouterr().out
     assert "edit: kfac-95:layers=3,proj=up: factors cached" in told
     assert "2 edits of 1 grid\nof those, 1 are scored: about 50% of the time of all" in told
@@ -280,5 +280,5 @@ def test_dry_run_counts_the_edits_and_writes_nothing(
 
 
 def test_help_answers_without_torch() -> None:
-    code = "import sys, memsplit.harness.sweep_command; sys.exit(bool({'torch', 'pandas', 'optuna', 'ray'} & set(sys.modules)))"
+    code = "import sys, memsplit.harness.cli.sweep; sys.exit(bool({'torch', 'pandas', 'optuna', 'ray'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

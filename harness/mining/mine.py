@@ -26,9 +26,9 @@ from ...errors import UserError
 from ...files import replacing, replacing_folder
 from ...model_edits.sums import rank_and_world
 from ...tasks.windows import apart
+from ..cli.mine import WORK
 from ..common.progress import track
 from ..lm.adapter import MemsplitLM
-from ..mine_command import WORK
 from ..models import corpus, loading, model_table
 from .pack_writer import Kept, Part, Window, write_pack
 from .search import Rule, Search

@@ -16,8 +16,8 @@ from rapidfuzz.distance import Levenshtein
 from ...tasks import packs
 from ...tasks.neighbours import Groups, Neighbours
 from ...tasks.recitation import LOOSE
+from ..cli.mine import MADE
 from ..lm.adapter import Continuation
-from ..mine_command import MADE
 from .search import Search
 
 FAR = 0.5

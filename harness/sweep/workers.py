@@ -84,7 +84,7 @@ class Worker:
     def begin(self, request: Request) -> Begun:
         """See :class:`Engine`; a model that is loaded already is used again."""
         from ...model_edits.registry import chain_text
-        from ..arguments import quiet
+        from ..cli.arguments import quiet
         from ..evaluation.runner import Bench, identity
 
         quiet()

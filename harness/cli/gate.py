@@ -8,20 +8,20 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from ..errors import UserError, unknown
-from ..files import replacing
-from ..results.gate.policy import FORGOTTEN, Policy, given
-from ..results.records import record
-from ..results.records.store import Store
+from ...errors import UserError, unknown
+from ...files import replacing
+from ...results.gate.policy import FORGOTTEN, Policy, given
+from ...results.records import record
+from ...results.records.store import Store
+from ..evaluation.request import Request, choose_parts
+from ..models import model_table
 from .arguments import SPEC, add_model, add_scoring, check_scoring, path, quiet
-from .evaluation.request import Request, choose_parts
-from .models import model_table
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ..results.gate.verdict import Verdict
-    from ..results.records.record import Record
+    from ...results.gate.verdict import Verdict
+    from ...results.records.record import Record
 
 
 SCORED = (
@@ -88,7 +88,7 @@ def gate(arguments: argparse.Namespace) -> int:
         check_policy(policy, request)
         quiet()
         new, old = scored(request, old)
-    from ..results.gate.verdict import verdict
+    from ...results.gate.verdict import verdict
 
     found = verdict(new, old, policy)
     _report(found, arguments)
@@ -118,7 +118,7 @@ def scored(request: Request, old: Record | None) -> tuple[Record, Record | None]
     Raises:
         UserError: the request cannot be met.
     """
-    from .evaluation.runner import run
+    from ..evaluation.runner import run
 
     new, *others = run(request).records
     return new, others[0] if others else old
@@ -135,8 +135,8 @@ def check_policy(policy: Policy, request: Request) -> None:
 
 
 def _report(found: Verdict, arguments: argparse.Namespace) -> None:
-    from ..results.gate import reports
-    from ..results.views import terminal
+    from ...results.gate import reports
+    from ...results.views import terminal
 
     if arguments.junit:
         with replacing(arguments.junit) as partial:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..errors import UserError, unknown
-from ..model_edits import registry
-from ..tasks import suite
-from .models.model_table import TABLE
+from ...errors import UserError, unknown
+from ...model_edits import registry
+from ...tasks import suite
+from ..models.model_table import TABLE
 
 
 def models(_: str) -> list[str]:

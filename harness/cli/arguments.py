@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ..errors import UserError, unknown
-from ..results.records import record
-from ..tasks import packs, suite
-from .evaluation.request import Request, choose_parts, fill_in
-from .models import model_table
+from ...errors import UserError, unknown
+from ...results.records import record
+from ...tasks import packs, suite
+from ..evaluation.request import Request, choose_parts, fill_in
+from ..models import model_table
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 SPEC = "NAME[-PERCENT][:key=value,…][@DIAL], or a chain of them joined by +"

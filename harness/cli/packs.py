@@ -10,11 +10,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..tasks import pack_check, packs
-from ..tasks.pack_check import Problem, Rows
+from ...tasks import pack_check, packs
+from ...tasks.pack_check import Problem, Rows
+from ..models import model_table
+from ..models.token_ids import length, misfits
 from .arguments import Parser, quiet
-from .models import model_table
-from .models.token_ids import length, misfits
 
 _IDS = ("prefix_ids", "suffix_ids", "ids")
 
@@ -104,7 +104,7 @@ def _clean(good: Mapping[str, Rows]) -> list[str]:
 
 def _misfits(entry: model_table.ModelEntry, paths: Mapping[str, Path], good: Mapping[str, Rows]) -> Iterator[Problem]:
     """Lines whose ids or length do not suit a model; of the model, its tokenizer and configuration are loaded."""
-    from .models import loading
+    from ..models import loading
 
     tokenizer, config = loading.load_tokenizer(entry), loading.load_config(entry).get_text_config()
     vocabulary, context = config.vocab_size, getattr(config, "max_position_embeddings", None)

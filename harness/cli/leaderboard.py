@@ -7,14 +7,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import UserError, unknown
-from ..files import check_writable, replacing
-from ..results.records import store
+from ...errors import UserError, unknown
+from ...files import check_writable, replacing
+from ...results.records import store
 from .arguments import path
-from .runs_command import NAME, add_store, add_wanted, wanted
+from .runs import NAME, add_store, add_wanted, wanted
 
 if TYPE_CHECKING:
-    from ..results.board.ranking import Board
+    from ...results.board.ranking import Board
 
 SUFFIXES = {"markdown": ".md", "csv": ".csv", "latex": ".tex", "json": ".json", "html": ".html"}
 FORMATS = ("terminal", *SUFFIXES, "all")
@@ -51,7 +51,7 @@ def leaderboard(arguments: argparse.Namespace) -> int:
     _check(arguments)
     records = store.Store(arguments.store)
     if arguments.card is not None:
-        from .publishing import publish
+        from ..publishing import publish
 
         print(publish.write_card(arguments.card, records.find(arguments.record)))
     if arguments.card is not None and not (arguments.push or arguments.format or arguments.out):
@@ -64,11 +64,11 @@ def leaderboard(arguments: argparse.Namespace) -> int:
         raise UserError(
             f"no record{which} in {str(arguments.store)!r}: memsplit-eval writes them; expected --store FOLDER"
         )
-    from ..results.board.ranking import boards
+    from ...results.board.ranking import boards
 
     tables = boards(found)
     if arguments.push:
-        from .publishing import publish
+        from ..publishing import publish
 
         options = {name: getattr(arguments, name) for name in ("private", "message", "with_answers")}
         print(publish.push(tables, arguments.push, **options))
@@ -116,7 +116,7 @@ def _format(arguments: argparse.Namespace) -> str:
 
 
 def _show(boards: Sequence[Board], name: str, out: Path | None, all_columns: bool) -> None:
-    from ..results.board import formats, page
+    from ...results.board import formats, page
 
     makers: dict[str, Callable[[], str]] = {
         "markdown": lambda: formats.markdown(boards, all_columns),

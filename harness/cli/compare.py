@@ -6,14 +6,14 @@ import argparse
 import json
 from typing import TYPE_CHECKING, Any
 
-from ..errors import UserError
-from ..results.records import record
-from ..results.records.store import Store
+from ...errors import UserError
+from ...results.records import record
+from ...results.records.store import Store
 from .arguments import positive
-from .runs_command import NAME, add_store
+from .runs import NAME, add_store
 
 if TYPE_CHECKING:
-    from ..results.statistics.compare import Side
+    from ...results.statistics.compare import Side
 
 SHOWN = 5
 """Flipped items that are shown a task and direction, unless more are asked for."""
@@ -48,8 +48,8 @@ def compare(arguments: argparse.Namespace) -> int:
     if len(arguments.records) < 2:
         raise UserError(f"one record {arguments.records[0]!r}: expected two or more, or base and one")
     sides = _sides(Store(arguments.store), arguments.records)
-    from ..results.statistics import compare
-    from ..results.views import terminal
+    from ...results.statistics import compare
+    from ...results.views import terminal
 
     comparisons = compare.compare(sides)
     flipped = [compare.flips(one.first, one.other) for one in comparisons] if arguments.items else None
@@ -66,7 +66,7 @@ def compare(arguments: argparse.Namespace) -> int:
 
 def _sides(store: Store, names: list[str]) -> list[Side]:
     """The sides that are named; ``base`` is the first record's that is one."""
-    from ..results.statistics.compare import Side
+    from ...results.statistics.compare import Side
 
     if "base" in names[1:]:
         raise UserError("'base' comes first: expected memsplit compare base RECORD …")

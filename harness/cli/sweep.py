@@ -10,16 +10,16 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import UserError, unknown
-from ..model_edits import grid
-from ..results.records import record
+from ...errors import UserError, unknown
+from ...model_edits import grid
+from ...results.records import record
+from ..evaluation.request import Request, choose_parts, describe, fill_in
+from ..models import model_table
 from .arguments import add_items, add_model, check_model, device, path, positive, quiet, share
-from .evaluation.request import Request, choose_parts, describe, fill_in
-from .models import model_table
 
 if TYPE_CHECKING:
-    from .sweep.sweep import Found, Sweep
-    from .sweep.workers import Engine
+    from ..sweep.sweep import Found, Sweep
+    from ..sweep.workers import Engine
 
 LAUNCHERS = ("none", "ray")
 NEEDED = ("recitation", "logic", "fluency")
@@ -89,8 +89,8 @@ def sweep(arguments: argparse.Namespace) -> int:
         request = dataclasses.replace(asked.request, device=device(arguments.device))
         print("\n".join([*describe(request), *_size(asked)]))
         return 0
-    from .sweep.sweep import run
-    from .sweep.workers import InProcess, OnRay
+    from ..sweep.sweep import run
+    from ..sweep.workers import InProcess, OnRay
 
     engine: Engine
     if arguments.launcher == "ray":
@@ -130,13 +130,13 @@ def _check(arguments: argparse.Namespace) -> Sweep:
             )
     _check_launcher(arguments)
     if arguments.trials:
-        from .sweep.optuna_search import need_optuna
+        from ..sweep.optuna_search import need_optuna
 
         need_optuna()
     if not arguments.dry_run:
         record.check_writable(arguments.out)
-    from ..results.statistics.selection import Bounds
-    from .sweep.sweep import Sweep
+    from ...results.statistics.selection import Bounds
+    from ..sweep.sweep import Sweep
 
     names = {field.name for field in dataclasses.fields(Request)} & vars(arguments).keys() - {"device", "tasks"}
     given = {name: getattr(arguments, name) for name in names}
@@ -173,8 +173,8 @@ def _size(asked: Sweep) -> list[str]:
 
 
 def _print(found: Found, asked: Sweep) -> None:
-    from ..results.statistics.selection import worst_last
-    from ..results.views import terminal
+    from ...results.statistics.selection import worst_last
+    from ...results.views import terminal
 
     console = terminal.console(width=None if sys.stdout.isatty() else WIDTH)
     chosen = found.choice.row.spec if found.choice.row else ""
@@ -200,7 +200,7 @@ def _ratio(text: str) -> float:
 
 def _least(text: str) -> tuple[str, float]:
     """AXIS=SHARE."""
-    from ..results.statistics.paired import KEPT
+    from ...results.statistics.paired import KEPT
 
     axis, equals, value = text.partition("=")
     if not equals:

@@ -13,21 +13,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from ..errors import UserError
-from ..results.records import record
-from . import (
-    board_command,
-    compare_command,
-    factor_commands,
-    gate_command,
-    listings,
-    mine_command,
-    pack_commands,
-    runs_command,
-    spectrum_command,
-    stats_commands,
-    sweep_command,
-)
+from ...errors import UserError
+from ...results.records import record
+from ..evaluation.request import describe, not_asked
+from ..models import download, model_table
+from . import compare, factors, gate, leaderboard, listings, mine, packs, power, runs, spectrum, sweep
 from .arguments import (
     SPEC,
     Parser,
@@ -42,11 +32,9 @@ from .arguments import (
     quiet,
     seed,
 )
-from .evaluation.request import describe, not_asked
-from .models import download, model_table
 
 if TYPE_CHECKING:
-    from .evaluation.runner import Report
+    from ..evaluation.runner import Report
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -61,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = _parser().parse_args(argv)
         logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
         logging.getLogger("memsplit").setLevel(logging.INFO)
-        if processes() > 1 and arguments.command not in (factor_commands.collect, mine_command.mine):
+        if processes() > 1 and arguments.command not in (factors.collect, mine.mine):
             raise UserError("several processes can only run 'memsplit factors collect' and 'mine': run the rest in one")
         code = int(arguments.command(arguments))
         if sys.stdout is not None:
@@ -115,16 +103,16 @@ def _parser() -> argparse.ArgumentParser:
             description="Write an edited model as a Hugging Face folder: weights, tokenizer, config and card.",
         )
     )
-    factor_commands.add(commands)
-    runs_command.add(commands)
-    compare_command.add(commands)
-    stats_commands.add(commands)
-    gate_command.add(commands)
-    pack_commands.add(commands)
-    mine_command.add(commands)
-    sweep_command.add(commands)
-    spectrum_command.add(commands)
-    board_command.add(commands)
+    factors.add(commands)
+    runs.add(commands)
+    compare.add(commands)
+    power.add(commands)
+    gate.add(commands)
+    packs.add(commands)
+    mine.add(commands)
+    sweep.add(commands)
+    spectrum.add(commands)
+    leaderboard.add(commands)
     organism = commands.add_parser("organism", help="the embedded model")
     actions = organism.add_subparsers(required=True, parser_class=Parser, metavar="ACTION")
     train = actions.add_parser(
@@ -198,7 +186,7 @@ def _eval(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         print("\n".join(describe(request)))
         return 0
-    from .evaluation.runner import run
+    from ..evaluation.runner import run
 
     report = run(request)
     if arguments.json:
@@ -215,7 +203,7 @@ def _export(arguments: argparse.Namespace) -> int:
     record.check_writable(arguments.out)
     chosen = device(arguments.device)
     quiet()
-    from .publishing.export import export, is_ours
+    from ..publishing.export import export, is_ours
 
     if arguments.out.exists() and not (arguments.force and is_ours(arguments.out)):
         remedy = "or one that was exported before" if arguments.force else "or --force"
@@ -227,7 +215,7 @@ def _export(arguments: argparse.Namespace) -> int:
 
 
 def _print(report: Report, all_metrics: bool) -> None:
-    from ..results.views import terminal
+    from ...results.views import terminal
 
     console = terminal.console()
     for found in report.records:
@@ -246,8 +234,8 @@ def _edits(arguments: argparse.Namespace) -> int:
 
 def _train(arguments: argparse.Namespace) -> int:
     record.check_writable(arguments.out)
-    from .organism.export import export
-    from .organism.train import Recipe, train
+    from ..organism.export import export
+    from ..organism.train import Recipe, train
 
     recipe = Recipe(seed=arguments.seed, steps=arguments.steps)
     model, tokenizer, world = train(recipe, arguments.out, device=device(arguments.device))

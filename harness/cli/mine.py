@@ -8,14 +8,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import UserError
-from ..results.records import record
-from ..tasks import packs
+from ...errors import UserError
+from ...results.records import record
+from ...tasks import packs
+from ..models import corpus, model_table
 from .arguments import CORPUS, add_weights, check_dtype, device, join, path, positive, quiet, seed, share
-from .models import corpus, model_table
 
 if TYPE_CHECKING:
-    from .mining.mine import Report
+    from ..mining.mine import Report
 
 MADE = "memsplit mine"
 WORK = ".mining"
@@ -70,7 +70,7 @@ def mine(arguments: argparse.Namespace) -> int:
     chosen = device(arguments.device)
     quiet()
     chosen = join(chosen, parallelize=arguments.parallelize)
-    from .mining.mine import Request, mine
+    from ..mining.mine import Request, mine
 
     given = {k: v for k, v in vars(arguments).items() if k not in ("command", "json", "device")}
     report = mine(Request(**given, device=chosen))

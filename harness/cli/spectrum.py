@@ -9,21 +9,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import UserError, unknown
-from ..files import replacing
-from ..model_edits import targets
-from ..results.records import record
-from ..tasks import packs, suite
+from ...errors import UserError, unknown
+from ...files import replacing
+from ...model_edits import targets
+from ...results.records import record
+from ...tasks import packs, suite
+from ..evaluation.request import choose_parts
+from ..models import model_table
 from .arguments import SPEC, add_model, check_model, device, path, positive, quiet, seed
-from .evaluation.request import choose_parts
-from .models import model_table
 
 if TYPE_CHECKING:
     import pandas as pd
     from rich.table import Table
 
-    from ..results.statistics.band_strength import Finding
-    from .spectrum.measure import Report
+    from ...results.statistics.band_strength import Finding
+    from ..spectrum.measure import Report
 
 
 def add(commands: Any) -> None:
@@ -82,7 +82,7 @@ def spectrum(arguments: argparse.Namespace) -> int:
     told = _check(arguments)
     chosen = device(arguments.device)
     quiet()
-    from .spectrum.measure import Request, run
+    from ..spectrum.measure import Request, run
 
     names = ("model", "pack", "corpus", "parallelize", "suite", "split", "limit", "batch_size", "dtype", "seed")
     given = {name: getattr(arguments, name) for name in names}
@@ -130,7 +130,7 @@ def _check(arguments: argparse.Namespace) -> record.Record | None:
             )
     choose_parts(arguments.suite, _tasks(arguments), entry)
     packs.check_split(arguments.split)
-    from ..results.statistics.band_strength import MEASURES
+    from ...results.statistics.band_strength import MEASURES
 
     for name, known in (("measure", MEASURES), ("positions", ("asked", "all"))):
         if getattr(arguments, name) not in known:
@@ -149,8 +149,8 @@ def _check(arguments: argparse.Namespace) -> record.Record | None:
 
 def write(report: Report, found: Mapping[str, Any], measure: str, out: Path) -> None:
     """Data, figures and summary, each file in one step; the summary comes last."""
-    from ..results.views import spectrum_charts as charts
-    from .spectrum.measure import BANDS
+    from ...results.views import spectrum_charts as charts
+    from ..spectrum.measure import BANDS
 
     tables = {
         "matrices": report.matrices,
@@ -194,7 +194,7 @@ FINDING = (
 
 
 def _print(report: Report, measure: str) -> None:
-    from ..results.views.terminal import console as terminal
+    from ...results.views.terminal import console as terminal
 
     console = terminal()
     findings = report.findings(measure)
@@ -263,8 +263,8 @@ def _of_the_cost(report: Report, measure: str) -> list[str]:
 
 def _correlations(table: pd.DataFrame, measure: str) -> list[str]:
     """One line on the lowest band, and one on its ratio to the highest."""
-    from ..results.statistics.band_strength import SKEW
-    from .spectrum.measure import BANDS
+    from ...results.statistics.band_strength import SKEW
+    from ..spectrum.measure import BANDS
 
     lines = []
     for band, words in ((BANDS[-1], "use of the bottom half"), (SKEW, "bottom half over top tenth")):

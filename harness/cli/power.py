@@ -8,13 +8,13 @@ import json
 import math
 from typing import TYPE_CHECKING, Any
 
-from ..results.records import record
-from ..results.records.store import Store
-from .runs_command import NAME, add_store
+from ...results.records import record
+from ...results.records.store import Store
+from .runs import NAME, add_store
 
 if TYPE_CHECKING:
-    from ..results.records.record import Record
-    from ..results.statistics.paired import Change, Paired
+    from ...results.records.record import Record
+    from ...results.statistics.paired import Change, Paired
 
 
 def add(commands: Any) -> None:
@@ -50,7 +50,7 @@ def power(arguments: argparse.Namespace) -> int:
         found = {"record": content["id"], "difference": arguments.difference, "metrics": rows}
         print(json.dumps(record.plain(found), allow_nan=False))
         return 0
-    from ..results.views import terminal
+    from ...results.views import terminal
 
     title = f"{content['model']}  {content['spec']}"
     terminal.console().print(terminal.power(title, changes, needed, arguments.difference))
@@ -64,7 +64,7 @@ def _plain(change: Change) -> dict[str, Any]:
 
 def _read(found: Record) -> tuple[dict[str, Any], Paired]:
     """A record and its items, paired as when it was written."""
-    from ..results.statistics.paired import Paired
+    from ...results.statistics.paired import Paired
 
     seed = found.content["arguments"]["seed"]
     return found.content, Paired(found.items("base"), found.items("edit"), found.chance, seed)

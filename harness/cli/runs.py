@@ -8,12 +8,12 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from ..errors import UserError
-from ..results.records.store import DEFAULT, Store, Wanted
+from ...errors import UserError
+from ...results.records.store import DEFAULT, Store, Wanted
 from .arguments import Parser, path
 
 if TYPE_CHECKING:
-    from ..results.records.record import Record
+    from ...results.records.record import Record
 
 
 def add(commands: Any) -> None:
@@ -117,7 +117,7 @@ def show(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps([found.content for found in records], allow_nan=False))
         return 0
-    from ..results.views import terminal
+    from ...results.views import terminal
 
     console = terminal.console()
     for found in records:

@@ -1,0 +1,1 @@
+"""The commands: what argparse knows, and nothing else."""
