@@ -20,7 +20,7 @@ import torch
 import transformers
 
 from memsplit.model_edits import targets
-from memsplit.model_edits.curvature import collect
+from memsplit.model_edits.curvature.collect import collect
 
 from .timing import timed
 

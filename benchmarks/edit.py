@@ -16,7 +16,7 @@ from functools import partial
 
 import torch
 
-from memsplit.model_edits.factors import Factors
+from memsplit.model_edits.curvature.factors import Factors
 from memsplit.model_edits.registry import MatrixEdit, Outcome, build
 from memsplit.model_edits.spec import parse
 

@@ -10,7 +10,7 @@ import torch
 
 from memsplit.harness.evaluation import editing
 from memsplit.harness.models import loading, model_table
-from memsplit.model_edits.store import FactorStore
+from memsplit.model_edits.curvature.store import FactorStore
 
 
 def trained(rows: int, columns: int, proj: str = "up", tokens: int = 40_960) -> tuple[torch.Tensor, torch.Tensor]:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from memsplit.harness.evaluation import editing
 from memsplit.harness.models import loading, model_table
+from memsplit.model_edits.curvature.store import FactorStore
 from memsplit.model_edits.selection import keep_products
-from memsplit.model_edits.store import FactorStore
 
 MASSES = (0.4, 0.6, 0.8)
 

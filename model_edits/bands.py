@@ -17,7 +17,7 @@ from typing import Literal, NamedTuple
 
 import torch
 
-from .factors import Basis, Factors
+from .curvature.factors import Basis, Factors
 from .selection import keep_products
 
 SHARES = (0.5, 0.6, 0.8, 0.9, 0.95)

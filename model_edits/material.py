@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from .factors import Factors
+from .curvature.factors import Factors
 from .targets import Target
 
 

@@ -16,7 +16,7 @@ from .targets import format_layers, parse_layers, parse_proj
 if TYPE_CHECKING:
     import torch
 
-    from .factors import Factors
+    from .curvature.factors import Factors
     from .material import Material
 
 ENTRY_POINTS = "memsplit.edits"

@@ -10,7 +10,7 @@ import torch
 
 from memsplit.harness.evaluation import editing
 from memsplit.harness.models import loading, model_table
-from memsplit.model_edits.store import FactorStore
+from memsplit.model_edits.curvature.store import FactorStore
 from memsplit.tests import browsing
 
 SMALL = 8 * 128

@@ -11,8 +11,8 @@ from memsplit.harness.evaluation import editing
 from memsplit.harness.models import loading, model_table
 from memsplit.model_edits import registry, targets
 from memsplit.model_edits.apply import applied, compute
-from memsplit.model_edits.curvature import collect
-from memsplit.model_edits.factors import Factors
+from memsplit.model_edits.curvature.collect import collect
+from memsplit.model_edits.curvature.factors import Factors
 from memsplit.model_edits.material import Material
 from memsplit.model_edits.spec import parse
 

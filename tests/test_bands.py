@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from memsplit.model_edits.bands import BOTTOM_HALF, DECILES, OF_THE_SOURCE, SHARES, TOP_TENTH, Band, Banded, spectrum
-from memsplit.model_edits.factors import Factors
+from memsplit.model_edits.curvature.factors import Factors
 from memsplit.results.statistics.band_strength import Measured, findings
 
 TALL, WIDE = (13, 7), (6, 11)

@@ -17,11 +17,12 @@ from memsplit.harness.evaluation.editing import Workshop
 from memsplit.harness.evaluation.factor_cache import Curvature
 from memsplit.harness.models import loading, model_table
 from memsplit.harness.models.loading import LoadedModel
-from memsplit.model_edits import sums, targets
-from memsplit.model_edits.curvature import FOLD, collect, collect_ekfac
-from memsplit.model_edits.factors import Factors
-from memsplit.model_edits.store import FactorStore
-from memsplit.model_edits.sums import Partial, Sums
+from memsplit.model_edits import targets
+from memsplit.model_edits.curvature import sums
+from memsplit.model_edits.curvature.collect import FOLD, collect, collect_ekfac
+from memsplit.model_edits.curvature.factors import Factors
+from memsplit.model_edits.curvature.store import FactorStore
+from memsplit.model_edits.curvature.sums import Partial, Sums
 
 SMALL = ["--factor-tokens", "4096"]
 

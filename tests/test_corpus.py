@@ -11,7 +11,7 @@ from memsplit.errors import UserError
 from memsplit.harness.evaluation.editing import Workshop
 from memsplit.harness.models import corpus, loading, model_table
 from memsplit.harness.models.loading import LoadedModel
-from memsplit.model_edits.store import FactorStore
+from memsplit.model_edits.curvature.store import FactorStore
 
 TEXTS = ["the first document " * 40, "and another one " * 40, "a third of them " * 60]
 

@@ -9,10 +9,10 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from memsplit.errors import UserError
-from memsplit.model_edits.curvature import collect, collect_ekfac, sample_labels
-from memsplit.model_edits.factors import Factors
-from memsplit.model_edits.store import FactorStore
-from memsplit.model_edits.sums import SPLIT_FROM, Sums
+from memsplit.model_edits.curvature.collect import collect, collect_ekfac, sample_labels
+from memsplit.model_edits.curvature.factors import Factors
+from memsplit.model_edits.curvature.store import FactorStore
+from memsplit.model_edits.curvature.sums import SPLIT_FROM, Sums
 from memsplit.model_edits.targets import Target
 
 VOCABULARY, WIDTH = 11, 6

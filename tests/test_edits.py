@@ -15,10 +15,10 @@ from memsplit.harness.evaluation.editing import Workshop
 from memsplit.harness.models.loading import LoadedModel
 from memsplit.model_edits import registry, targets
 from memsplit.model_edits.apply import applied, compute
-from memsplit.model_edits.factors import Factors
+from memsplit.model_edits.curvature.factors import Factors
+from memsplit.model_edits.curvature.store import FactorStore
 from memsplit.model_edits.material import Material
 from memsplit.model_edits.selection import keep_count, keep_products, keep_share
-from memsplit.model_edits.store import FactorStore
 
 spectra = st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0, 2.0, 8.0]), min_size=1, max_size=4).map(
     lambda values: torch.tensor(sorted(values, reverse=True))

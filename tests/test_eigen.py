@@ -5,9 +5,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memsplit.model_edits import eigen, registry
-from memsplit.model_edits.eigen import leading_eigh
-from memsplit.model_edits.factors import Factors
+from memsplit.model_edits import registry
+from memsplit.model_edits.curvature import eigen
+from memsplit.model_edits.curvature.eigen import leading_eigh
+from memsplit.model_edits.curvature.factors import Factors
 from memsplit.model_edits.selection import keep_products, leading_is_enough
 from memsplit.model_edits.spec import parse
 

@@ -17,7 +17,7 @@ from memsplit.harness.evaluation.request import Request
 from memsplit.harness.models.loading import LoadedModel
 from memsplit.harness.spectrum import measure as spectrum
 from memsplit.model_edits.bands import BOTTOM_HALF
-from memsplit.model_edits.store import FactorStore
+from memsplit.model_edits.curvature.store import FactorStore
 from memsplit.results.records import record
 from memsplit.results.records.record import Record
 from memsplit.results.views import spectrum_charts as charts

@@ -13,8 +13,8 @@ from ..common import cache
 from .arguments import SPEC, Parser, add_model, check_model, device, join, path, positive, quiet
 
 if TYPE_CHECKING:
-    from ...model_edits.factors import Factors
-    from ...model_edits.store import Entry, FactorStore
+    from ...model_edits.curvature.factors import Factors
+    from ...model_edits.curvature.store import Entry, FactorStore
     from ..evaluation.editing import Workshop
 
 DAY_S = 86400
@@ -66,7 +66,7 @@ def collect(arguments: argparse.Namespace) -> int:
     chosen = join(chosen, parallelize=arguments.parallelize)
     workshop, steps = _workshop(arguments, edits, chosen)
     workshop.collect_missing(steps)
-    from ...model_edits.sums import rank_and_world
+    from ...model_edits.curvature.sums import rank_and_world
 
     if rank_and_world()[0] == 0:
         _print_used(workshop, steps)
@@ -79,7 +79,7 @@ def import_file(arguments: argparse.Namespace) -> int:
     check_model(arguments, edits)
     chosen = device(arguments.device)
     quiet()
-    from ...model_edits.reference import read
+    from ...model_edits.curvature.reference import read
 
     workshop, steps = _workshop(arguments, edits, chosen)
     store, curvature = workshop.curvature.store, workshop.curvature
@@ -145,7 +145,7 @@ def show_all(_: argparse.Namespace) -> int:
 
 def show(arguments: argparse.Namespace) -> int:
     """``memsplit factors show``."""
-    from ...model_edits.store import read
+    from ...model_edits.curvature.store import read
 
     store = _store()
     for entry in _chosen(store, arguments.ids) if arguments.ids else store.entries():
@@ -200,7 +200,7 @@ def prune(arguments: argparse.Namespace) -> int:
 
 
 def _store() -> FactorStore:
-    from ...model_edits.store import FactorStore
+    from ...model_edits.curvature.store import FactorStore
 
     return FactorStore(cache.folder() / "factors")
 

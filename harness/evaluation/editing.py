@@ -15,9 +15,9 @@ import torch
 from ...files import digest, sha256
 from ...model_edits import registry, targets
 from ...model_edits.apply import MatrixChange, applied, compute
+from ...model_edits.curvature.store import FactorStore
 from ...model_edits.hashing import tensors_sha256
 from ...model_edits.material import Material, Passage
-from ...model_edits.store import FactorStore
 from ...tasks import packs
 from ..models import loading, model_table
 from ..models.token_ids import passage_ids, text_ids

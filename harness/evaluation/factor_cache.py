@@ -10,11 +10,11 @@ from pathlib import Path
 import torch
 from torch import distributed
 
-from ...model_edits.curvature import collect, collect_ekfac
-from ...model_edits.factors import Factors
+from ...model_edits.curvature.collect import collect, collect_ekfac
+from ...model_edits.curvature.factors import Factors
+from ...model_edits.curvature.store import FactorStore
+from ...model_edits.curvature.sums import Partial, rank_and_world
 from ...model_edits.registry import Edit
-from ...model_edits.store import FactorStore
-from ...model_edits.sums import Partial, rank_and_world
 from ...model_edits.targets import Target
 from ..common import cache
 from ..common.progress import track

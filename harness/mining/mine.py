@@ -24,7 +24,7 @@ import torch
 
 from ...errors import UserError
 from ...files import replacing, replacing_folder
-from ...model_edits.sums import rank_and_world
+from ...model_edits.curvature.sums import rank_and_world
 from ...tasks.windows import apart
 from ..cli.mine import WORK
 from ..common.progress import track

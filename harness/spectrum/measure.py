@@ -17,7 +17,7 @@ from ...errors import UserError
 from ...model_edits import registry, spec, targets
 from ...model_edits.apply import applied
 from ...model_edits.bands import DECILES, OF_THE_SOURCE, SHARES, Band, Banded, spectrum
-from ...model_edits.factors import Factors
+from ...model_edits.curvature.factors import Factors
 from ...model_edits.targets import Target
 from ...results.records.record import Record
 from ...results.statistics import band_strength as results

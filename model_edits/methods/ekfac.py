@@ -14,7 +14,7 @@ from .kfac import Labels, Rank, Select, keep_components
 if TYPE_CHECKING:
     import torch
 
-    from ..factors import Factors
+    from ..curvature.factors import Factors
 
 
 @register_edit("ekfac")

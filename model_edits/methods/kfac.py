@@ -14,7 +14,7 @@ from ..registry import MatrixEdit, Outcome, register_edit
 if TYPE_CHECKING:
     import torch
 
-    from ..factors import Basis, Factors
+    from ..curvature.factors import Basis, Factors
 
 Labels = Literal["sampled", "gold"]
 Select = Literal["top", "bottom"]

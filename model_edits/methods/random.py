@@ -15,7 +15,7 @@ from .kfac import Labels
 if TYPE_CHECKING:
     import torch
 
-    from ..factors import Factors
+    from ..curvature.factors import Factors
 
 
 @register_edit("random")

@@ -13,7 +13,7 @@ from ..registry import MatrixEdit, Outcome, register_edit
 if TYPE_CHECKING:
     import torch
 
-    from ..factors import Factors
+    from ..curvature.factors import Factors
 
 
 @register_edit("wanda")

@@ -11,7 +11,7 @@ from memsplit.model_edits.registry import MatrixEdit, Outcome
 if TYPE_CHECKING:
     import torch
 
-    from memsplit.model_edits.factors import Factors
+    from memsplit.model_edits.curvature.factors import Factors
 
 
 @dataclass(frozen=True, kw_only=True)

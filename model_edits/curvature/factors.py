@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import torch
 
+from ..hashing import tensors_sha256
+from ..selection import leading_is_enough
 from .eigen import Eigenpairs, all_eigh, leading_eigh
-from .hashing import tensors_sha256
-from .selection import leading_is_enough
 
 
 class Basis(NamedTuple):

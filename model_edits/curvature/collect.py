@@ -16,10 +16,10 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-from ..errors import UserError
+from ...errors import UserError
+from ..targets import Target
 from .factors import Basis, Factors
 from .sums import Moments, Partial, Sums, from_first, rank_and_world
-from .targets import Target
 
 log = logging.getLogger("memsplit")
 FOLD = 16

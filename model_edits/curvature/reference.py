@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 
-from ..errors import UserError
+from ...errors import UserError
+from ..targets import Target
 from .factors import Factors
-from .targets import Target
 
 
 def read(path: Path, targets: Mapping[Target, torch.Size]) -> dict[Target, Factors]:

@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 from torch import distributed
 
-from ..files import replacing
-from . import tensor_file
+from ...files import replacing
+from .. import tensor_file
 
 Moments = Callable[[torch.Tensor, torch.Tensor], dict[str, tuple[torch.Tensor, torch.Tensor]]]
 """From the inputs a [n, i] and the gradients g [n, o] of one batch: by name, what is summed as ``leftᵀ right``."""

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from ..errors import UserError
-from ..files import PARTIAL, canonical, check_writable, digest, replacing
-from . import tensor_file
+from ...errors import UserError
+from ...files import PARTIAL, canonical, check_writable, digest, replacing
+from .. import tensor_file
 from .factors import Factors
 
 FORMAT = 2

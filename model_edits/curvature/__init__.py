@@ -1,0 +1,1 @@
+"""Curvature factors: collected, summed, decomposed, stored."""
