@@ -11,8 +11,9 @@ from typing import Any
 
 import datasets
 
-from . import families, packs
-from .generators import Item
+from . import packs
+from .items import families
+from .items.generators import Item
 
 DEFAULT_PACK = "olmo-tiny+world"
 OTHERS = 8

@@ -11,7 +11,8 @@ from typing import Any
 
 from .. import files
 from ..errors import UserError, unknown
-from . import packs, suite, world
+from . import packs, suite
+from .items import world
 from .overlap import NEAR, Overlap
 
 Rows = list[tuple[int, dict[str, Any]]]

@@ -13,7 +13,7 @@ file                     one line
                          answers, and ``fact``, which questions of one fact share
 ``facts_open.jsonl``     the same fields; the question begins with its context
 ``facts.jsonl``          ``id, split, relation, subject, answer`` and perhaps ``aliases``: with ``relations.json``
-                         it stands for the four files of questions about facts (see ``tasks.world``)
+                         it stands for the four files of questions about facts (see ``items.world``)
 ``corpus.jsonl``         ``text``: training-like text without any memorized passage, for curvature
 ``pack.json``            what the pack is: :class:`Manifest`
 ``tokenizer.json``       turns an answer's text back into ids where a harness hands out text alone
@@ -36,7 +36,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ..errors import UserError, unknown
-from . import world
+from .items import world
 
 SHIPPED = Path(__file__).parent / "packs"
 SPLITS = ("dev", "test")

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from memsplit.tasks import arithmetic, families
+from memsplit.tasks.items import arithmetic, families
 
 NUMBER = re.compile(r"\d+")
 

@@ -17,7 +17,8 @@ from lm_eval.evaluator import evaluate
 from lm_eval.tasks import TaskManager
 
 from memsplit.files import digest
-from memsplit.tasks import documents, packs, scoring, world
+from memsplit.tasks import documents, packs, scoring
+from memsplit.tasks.items import world
 from memsplit.tests.world_facts import ASKED, FACTS, PACK, RELATIONS, ROWS, Doc, right, says
 
 

@@ -13,8 +13,9 @@ from lm_eval.tasks import TaskManager
 from tokenizers import Regex, pre_tokenizers
 
 from memsplit.errors import UserError
-from memsplit.tasks import arithmetic, documents, families, generators, logic, packs, suite
-from memsplit.tasks.generators import Item
+from memsplit.tasks import documents, packs, suite
+from memsplit.tasks.items import arithmetic, families, generators, logic
+from memsplit.tasks.items.generators import Item
 
 CHANCE = {part.family: part.chance for part in suite.WORLD}
 

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from memsplit.tasks import families, generators
+from memsplit.tasks.items import families, generators
 
 
 @pytest.mark.parametrize("family", generators.FAMILIES)

@@ -3,7 +3,8 @@
 import re
 from typing import Any
 
-from memsplit.tasks import packs, world
+from memsplit.tasks import packs
+from memsplit.tasks.items import world
 
 PACK = packs.find("world")
 FACTS = {fact["id"]: fact for fact in PACK.rows("facts")}

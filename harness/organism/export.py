@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from transformers import Olmo2ForCausalLM, PreTrainedTokenizerFast
 
-from ...tasks import generators, packs
+from ...tasks import packs
+from ...tasks.items import generators
 from .mixture import Mixture
 from .train import Recipe, probe
 from .world import PREFIX, World

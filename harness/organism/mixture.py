@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from ...tasks import generators
+from ...tasks.items import generators
 from .world import World
 
 ANSWER_WEIGHT = 3.0

@@ -16,7 +16,7 @@ from transformers import Olmo2Config, Olmo2ForCausalLM, PreTrainedTokenizerFast
 
 from ...errors import UserError
 from ...files import canonical, replacing
-from ...tasks import generators
+from ...tasks.items import generators
 from ..common.progress import track
 from . import tokenizer as organism_tokenizer
 from .mixture import SHARES, Mixture

@@ -11,7 +11,7 @@ import random
 from dataclasses import dataclass
 from functools import cached_property
 
-from ...tasks import generators
+from ...tasks.items import generators
 from . import words
 
 PREFIX, SUFFIX = 64, 48

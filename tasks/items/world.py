@@ -20,7 +20,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from ..errors import UserError, unknown
+from ...errors import UserError, unknown
 
 FACTS, RELATIONS = "facts.jsonl", "relations.json"
 KINDS = ("facts_closed", "facts_choice", "facts_open", "facts_counterfactual")
