@@ -15,7 +15,7 @@ from ..models import corpus, model_table
 from .arguments import CORPUS, add_weights, check_dtype, device, join, path, positive, quiet, seed, share
 
 if TYPE_CHECKING:
-    from ..mining.mine import Report
+    from ..mining.mine import MiningReport
 
 MADE = "memsplit mine"
 WORK = ".mining"
@@ -70,10 +70,10 @@ def mine(arguments: argparse.Namespace) -> int:
     chosen = device(arguments.device)
     quiet()
     chosen = join(chosen, parallelize=arguments.parallelize)
-    from ..mining.mine import Request, mine
+    from ..mining.mine import MiningRequest, mine
 
     given = {k: v for k, v in vars(arguments).items() if k not in ("command", "json", "device")}
-    report = mine(Request(**given, device=chosen))
+    report = mine(MiningRequest(**given, device=chosen))
     if report is not None:
         _print(report, as_json=arguments.json)
     return int(report is not None and report.pack is None)
@@ -101,7 +101,7 @@ def _check_out(out: Path, *, force: bool) -> None:
         raise UserError(f"--out {str(out)!r} is there already: expected a new folder{remedy}")
 
 
-def _print(report: Report, *, as_json: bool) -> None:
+def _print(report: MiningReport, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps({**vars(report)}))
         return

@@ -14,7 +14,7 @@ from ...files import replacing
 from ...model_edits import targets
 from ...results.records import record
 from ...tasks import packs, suite
-from ..evaluation.request import choose_parts
+from ..evaluation.request import Request, choose_parts
 from ..models import model_table
 from .arguments import SPEC, add_model, check_model, device, path, positive, quiet, seed
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from ...results.statistics.band_strength import Finding
-    from ..spectrum.measure import Report
+    from ..spectrum.measure import SpectrumReport
 
 
 def add(commands: Any) -> None:
@@ -82,7 +82,7 @@ def spectrum(arguments: argparse.Namespace) -> int:
     told = _check(arguments)
     chosen = device(arguments.device)
     quiet()
-    from ..spectrum.measure import Request, run
+    from ..spectrum.measure import SpectrumRequest, run
 
     names = ("model", "pack", "corpus", "parallelize", "suite", "split", "limit", "batch_size", "dtype", "seed")
     given = {name: getattr(arguments, name) for name in names}
@@ -95,7 +95,7 @@ def spectrum(arguments: argparse.Namespace) -> int:
         out=arguments.out,
     )
     report = run(
-        Request(
+        SpectrumRequest(
             bench=bench,
             layers=targets.parse_layers(arguments.layers) if arguments.layers is not None else None,
             proj=targets.parse_proj(arguments.proj) if arguments.proj is not None else None,
@@ -147,7 +147,7 @@ def _check(arguments: argparse.Namespace) -> record.Record | None:
     return record.read(arguments.record) if arguments.record is not None else None
 
 
-def write(report: Report, found: Mapping[str, Any], measure: str, out: Path) -> None:
+def write(report: SpectrumReport, found: Mapping[str, Any], measure: str, out: Path) -> None:
     """Data, figures and summary, each file in one step; the summary comes last."""
     from ...results.views import spectrum_charts as charts
     from ..spectrum.measure import BANDS
@@ -193,7 +193,7 @@ FINDING = (
 )
 
 
-def _print(report: Report, measure: str) -> None:
+def _print(report: SpectrumReport, measure: str) -> None:
     from ...results.views.terminal import console as terminal
 
     console = terminal()
@@ -203,7 +203,7 @@ def _print(report: Report, measure: str) -> None:
         console.print(line, soft_wrap=True)
 
 
-def _told(report: Report, measure: str) -> list[str]:
+def _told(report: SpectrumReport, measure: str) -> list[str]:
     """The finding of each layer, and what is known of the edit's cost, a line each."""
     twins = {f.layer: f for f in report.findings(measure, "twins") if f.proj == "all"} if _has_twins(report) else {}
     lines = [FINDING]
@@ -213,11 +213,11 @@ def _told(report: Report, measure: str) -> list[str]:
     return [*lines, *_of_the_cost(report, measure)]
 
 
-def _has_twins(report: Report) -> bool:
+def _has_twins(report: SpectrumReport) -> bool:
     return bool((report.relative["against"] == "twins").any())
 
 
-def _table(report: Report, findings: list[Finding], measure: str) -> Table:
+def _table(report: SpectrumReport, findings: list[Finding], measure: str) -> Table:
     from rich.box import HORIZONTALS
     from rich.table import Table
 
@@ -249,7 +249,7 @@ def _percent(interval: tuple[float, float, float]) -> str:
     return f"{value:+.1f} % [{low:+.1f}, {high:+.1f}]"
 
 
-def _of_the_cost(report: Report, measure: str) -> list[str]:
+def _of_the_cost(report: SpectrumReport, measure: str) -> list[str]:
     """Whose items the edit's cost is of, and how it goes with the use of low curvature; nothing without a cost."""
     if not report.cost:
         return []

@@ -41,7 +41,7 @@ PACKAGES = ("memsplit", "torch", "transformers", "tokenizers", "lm-eval", "rapid
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
+class MiningRequest:
     """What to mine, as the command line gives it."""
 
     model: str
@@ -73,7 +73,7 @@ class Shard:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
+class MiningReport:
     """What came of it.
 
     Attributes:
@@ -91,7 +91,7 @@ class Report:
     lacking: list[str]
 
 
-def mine(request: Request) -> Report | None:
+def mine(request: MiningRequest) -> MiningReport | None:
     """Write the pack; of several processes the first returns a report, the others ``None``.
 
     Raises:
@@ -141,7 +141,7 @@ def shards(source: corpus.Corpus, limit: int | None) -> Iterator[Shard]:
         yield Shard(number, first, documents)
 
 
-def find(search: Search, shard: Shard, request: Request) -> Part:
+def find(search: Search, shard: Shard, request: MiningRequest) -> Part:
     """What a shard holds: recited windows, and windows far from any of which others may be made."""
     search.counts.clear()
     length = search.rule.length
@@ -247,7 +247,7 @@ class Work:
         return self.folder / f"shard-{number:07}.json"
 
 
-def _finish(request: Request, work: Work, search: Search, entry: model_table.ModelEntry) -> Report:
+def _finish(request: MiningRequest, work: Work, search: Search, entry: model_table.ModelEntry) -> MiningReport:
     kept = Kept(request.jaccard, request.max_passages)
     work.fill(kept)
     if not kept.rows:
@@ -256,11 +256,11 @@ def _finish(request: Request, work: Work, search: Search, entry: model_table.Mod
             raise UserError(
                 f"every document is shorter than {search.rule.length} tokens, --prefix and --suffix together"
             )
-        return Report(model=request.model, pack=None, with_pack="", counts=kept.summary(), lacking=[])
+        return MiningReport(model=request.model, pack=None, with_pack="", counts=kept.summary(), lacking=[])
     spare = (window for part in itertools.islice(work.parts(), kept.shards) for window in part.spare)
     with replacing_folder(request.out) as folder:
         lacking = write_pack(folder, kept, spare, search, work.arguments)
-    return Report(
+    return MiningReport(
         model=request.model,
         pack=str(request.out),
         with_pack=entry.pack,
@@ -269,7 +269,7 @@ def _finish(request: Request, work: Work, search: Search, entry: model_table.Mod
     )
 
 
-def _rule(request: Request, loaded: loading.LoadedModel) -> Rule:
+def _rule(request: MiningRequest, loaded: loading.LoadedModel) -> Rule:
     """The windows, with a stride that fits the model's context where none is given."""
     length = request.prefix + request.suffix
     context = getattr(loaded.model.config, "max_position_embeddings", None) or 1 << 62
@@ -284,7 +284,9 @@ def _rule(request: Request, loaded: loading.LoadedModel) -> Rule:
     return Rule(prefix=request.prefix, suffix=request.suffix, stride=stride, min_distinct=request.min_distinct)
 
 
-def _arguments(request: Request, rule: Rule, loaded: loading.LoadedModel, source: corpus.Corpus) -> dict[str, Any]:
+def _arguments(
+    request: MiningRequest, rule: Rule, loaded: loading.LoadedModel, source: corpus.Corpus
+) -> dict[str, Any]:
     """All that decides what is found."""
     given = {k: v for k, v in asdict(request).items() if k not in ("out", "force", "parallelize", "corpus")}
     return {

@@ -36,7 +36,7 @@ LOW_MASS = 80
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
+class SpectrumRequest:
     """What to look at.
 
     Attributes:
@@ -55,7 +55,7 @@ class Request:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
+class SpectrumReport:
     """What was found.
 
     Attributes:
@@ -113,7 +113,7 @@ class Report:
         }
 
 
-def run(request: Request) -> Report:
+def run(request: SpectrumRequest) -> SpectrumReport:
     """Measure.
 
     Raises:
@@ -167,7 +167,9 @@ def _names(pack: str) -> str:
     return "+".join(Path(part).name for part in pack.split("+"))
 
 
-def _report(request: Request, bench: Bench, measured: results.Measured, curves: pd.DataFrame, cost: _Cost) -> Report:
+def _report(
+    request: SpectrumRequest, bench: Bench, measured: results.Measured, curves: pd.DataFrame, cost: _Cost
+) -> SpectrumReport:
     seed = request.bench.seed
     names = measured.matrices["name"]
     changed = [i for i, name in enumerate(names) if f"{name}.weight" in cost.changed]
@@ -195,7 +197,7 @@ def _report(request: Request, bench: Bench, measured: results.Measured, curves: 
         "changed": names[changed].tolist(),
         "cost_of": {"source": cost.source, "items": cost.items},
     }
-    return Report(
+    return SpectrumReport(
         about=about,
         matrices=measured.matrices,
         curves=curves,
@@ -217,7 +219,7 @@ def _edit_name(bench: Bench, record: Record | None) -> str | None:
     return registry.chain_text(bench.chains[0]) if bench.chains else None
 
 
-def _matrices(bench: Bench, request: Request) -> tuple[Target, ...]:
+def _matrices(bench: Bench, request: SpectrumRequest) -> tuple[Target, ...]:
     model: Any = bench.loaded.model
     n_layers = model_table.layer_count(model.config.to_dict())
     layers = request.layers if request.layers is not None else range(n_layers or 1)
