@@ -11,7 +11,7 @@ import torch
 from memsplit.harness.evaluation import editing
 from memsplit.harness.models import loading, model_table
 from memsplit.model_edits.curvature.store import FactorStore
-from memsplit.tests import browsing
+from memsplit.tests.support import browsing
 
 SMALL = 8 * 128
 hypothesis.settings.register_profile("any machine", deadline=None)

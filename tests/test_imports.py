@@ -87,10 +87,10 @@ def test_model_edits_stand_on_one_another_in_order(root: Path) -> None:
 @pytest.mark.parametrize(
     "module",
     [
-        "harness.cli",
-        "harness.models",
-        "harness.listings",
-        "harness.plan",
+        "harness.cli.main",
+        "harness.models.model_table",
+        "harness.cli.listings",
+        "harness.evaluation.request",
         "model_edits.registry",
         "model_edits.methods",
         "tasks.suite",

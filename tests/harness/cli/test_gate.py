@@ -1,0 +1,215 @@
+"""``memsplit gate`` as a user runs it, on records, in a test by the fixture, and in CI by the example."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pandas as pd
+import pytest
+import yaml  # type: ignore[import-untyped]  # PyYAML ships no types
+
+from memsplit.harness.cli import main
+from memsplit.results.records import record
+from memsplit.results.statistics import aggregate
+from memsplit.tests.support.running import memsplit, refused
+
+ROOT = Path(__file__).parents[3]
+TASKS = "memsplit_recitation,memsplit_fluency,memsplit_facts_open,memsplit_logic_chain"
+SMALL = ["--tasks", TASKS, "--limit", "40", "--factor-tokens", "1024"]
+POLICY = '[margins]\n"logic/chain" = 0.2\nfacts_open = 0.2\nrecitation = 0.1\n'
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def folder(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of a run that compares two edits: its policy, records, and what it said."""
+    folder = tmp_path_factory.mktemp("gate")
+    (folder / "gate.toml").write_text(f"removed = 0.9\nperplexity_ratio = 1.2\n{POLICY}")
+    edits: list[str | Path] = ["--edit", "kfac", "--against", "kfac-50", "--policy", folder / "gate.toml"]
+    done = memsplit("gate", *edits, *SMALL, "--out", folder / "out", "--junit", folder / "made/gate.xml", cache=cache)
+    (folder / "said").write_text(f"{done.returncode}\n{done.stdout}{done.stderr}")
+    return folder
+
+
+def edit_named(folder: Path, spec: str) -> record.Record:
+    found = [record.read(path) for path in (folder / "out").glob("*.json")]
+    return next(entry for entry in found if entry.spec.startswith(spec))
+
+
+def gated(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, dict[str, Any], str]:
+    code = main.main(["gate", *map(str, arguments), "--json"])
+    said = capsys.readouterr()
+    return code, json.loads(said.out) if code in (0, 1, 3) else {}, said.err
+
+
+def test_one_run_scores_both_edits_and_passes(folder: Path) -> None:
+    said = (folder / "said").read_text()
+    lines = said.splitlines()
+    assert lines[0] == "0", said
+    assert "olmo-tiny  kfac-80:layers=2-3,proj=up  against kfac-50:layers=2-3,proj=up" in lines[1]
+    assert "PASS" in lines
+    for name in ("removed", "perplexity_ratio", "logic/chain", "facts_open", "recitation"):
+        assert any(name in line and "PASS" in line for line in lines)
+    suite = ElementTree.parse(folder / "made/gate.xml").getroot()[0]
+    assert (suite.get("tests"), suite.get("failures")) == ("5", "0")
+    assert len(list((folder / "out").glob("*.json"))) == 2
+
+
+def test_records_are_judged_without_a_model(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    new, old = edit_named(folder, "kfac-80"), edit_named(folder, "kfac-50")
+    shared = ["--out", folder / "out", "--policy", folder / "gate.toml"]
+    code, against, _ = gated(capsys, "--record", new.path, "--against", old.id, *shared)
+    assert (code, against["verdict"], against["against"], len(against["criteria"])) == (0, "PASS", old.spec, 5)
+    code, alone, _ = gated(capsys, "--record", new.spec, *shared)
+    assert (code, alone["against"], len(alone["criteria"])) == (0, "base", 4)
+    assert alone["criteria"][0]["found"] == pytest.approx(new.summary["recitation_removed"].value)
+    assert alone["criteria"][1]["found"] == pytest.approx(new.summary["perplexity_ratio"].value)
+    assert alone["criteria"][2]["found"] == pytest.approx(new.changes["logic", "chain"].value)
+    assert alone["record"] == str(new.path)
+    assert [c["found"] for c in against["criteria"][:1]] == [c["found"] for c in alone["criteria"][:1]]
+
+
+def test_fail_and_inconclusive_have_their_codes_and_annotations(
+    folder: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary.md"))
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    policy = tmp_path / "gate.toml"
+    job = ["--record", edit_named(folder, "kfac-50").path, "--policy", policy, "--junit", tmp_path / "gate.xml"]
+    policy.write_text("removed = 0.97")
+    code, found, errors = gated(capsys, *job)
+    assert (code, found["verdict"]) == (3, "INCONCLUSIVE")
+    assert found["criteria"][0]["more"] > 30
+    assert errors.startswith("::warning title=memsplit gate%3A removed%3A INCONCLUSIVE::kfac-50")
+    policy.write_text("perplexity_ratio = 1.001")
+    assert main.main(["gate", *map(str, job)]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-2].startswith("::error title=memsplit gate%3A perplexity_ratio%3A FAIL::kfac-50")
+    assert lines[-1].startswith("FAIL: perplexity_ratio")
+    assert ElementTree.parse(tmp_path / "gate.xml").getroot()[0].get("failures") == "1"
+    headings = [line for line in (tmp_path / "summary.md").read_text().splitlines() if line.startswith("#")]
+    assert headings == ["### memsplit gate: INCONCLUSIVE", "### memsplit gate: FAIL"]
+
+
+def test_what_cannot_be_compared_is_refused(folder: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    new = edit_named(folder, "kfac-80")
+    content = {key: value for key, value in new.content.items() if not key.endswith("sha256")}
+    base, edit = (new.items(side).assign(side=side) for side in ("base", "edit"))
+    for key, value, words in [
+        ("weights", "w", ["not of the same base: weights", "against w"]),
+        ("fingerprint", "f", ["(f) were not asked the same", "memsplit_fluency in the first alone"]),
+        ("dtype", "float16", ["dtype float32 against float16"]),
+    ]:
+        tasks = {task: about for task, about in new.content["tasks"].items() if task != "memsplit_fluency"}
+        changed = {**content, key: value, "tasks": tasks}
+        other = record.write(tmp_path, f"other-{key}", changed, pd.concat([base, edit], ignore_index=True))
+        assert main.main(["gate", "--record", str(new.path), "--against", str(other.path)]) == 2
+        error = capsys.readouterr().err
+        for word in [*words, other.id]:
+            assert word in error
+    empty = record.write(tmp_path, "empty", content, pd.DataFrame(columns=[*aggregate.COLUMNS, "side"]))
+    assert main.main(["gate", "--record", str(empty.path)]) == 2
+    assert "recitation/strict was not scored" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], ["one of the arguments --edit --record is required"]),
+        (["--edit", "kfac", "--record", "r.json"], ["not allowed with"]),
+        (["--edit", "kfca"], ["unknown edit 'kfca'", "did you mean 'kfac'"]),
+        (["--edit", "kfac", "--against", "kfca-50"], ["unknown edit 'kfca'", "did you mean 'kfac'"]),
+        (["--edit", "kfac", "--against", "none.json"], ["no record 'none.json'"]),
+        (["--record", "none"], ["no record 'none'"]),
+        (["--edit", "kfac", "--policy", "none.toml"], ["the policy none.toml cannot be read"]),
+        (["--edit", "kfac", "--tasks", "memsplit_fluency"], ["unknown axis in the policy's [margins] 'logic'"]),
+        (["--edit", "kfac", "--junit", "/proc/none/gate.xml"], ["--junit '/proc/none' cannot be written to"]),
+        (["--edit", "kfac", "--limit", "0"], ["'0' found"]),
+    ],
+)
+def test_a_mistake_is_one_line(
+    arguments: list[str], words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code = main.main(["gate", *arguments])
+    said = capsys.readouterr()
+    refused(subprocess.CompletedProcess([], code, said.out, said.err), words)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_fixture(folder: Path, cache: Path, tmp_path: Path) -> None:
+    """A passing, a failing, a skipped and an inconclusive verdict; the model is run once for all."""
+    (tmp_path / "test_own.py").write_text(f"""
+import sys
+
+import pytest
+
+SMALL = dict(tasks={TASKS.split(",")!r}, limit=40, factor_tokens=1024)
+
+def test_passes(memsplit_gate, monkeypatch):
+    assert "torch" not in sys.modules
+    found = memsplit_gate("kfac", policy={str(folder / "gate.toml")!r}, **SMALL)
+    assert found and found.passed
+    found.check()
+    from memsplit.harness import gate_command
+    monkeypatch.setattr(gate_command, "scored", None)
+    other = memsplit_gate("kfac", policy={{"removed": 0.5}}, **SMALL)
+    assert other.record == found.record
+    assert [criterion.name for criterion in other.criteria] == ["removed"]
+
+def test_fails(memsplit_gate):
+    assert memsplit_gate("kfac", policy=dict(perplexity_ratio=1.001), **SMALL)
+
+def test_inconclusive(memsplit_gate):
+    memsplit_gate("kfac", policy=dict(removed=0.97), **SMALL).check()
+
+def test_skipped(memsplit_gate):
+    memsplit_gate("kfac", policy=dict(removed=0.97), skip_inconclusive=True, **SMALL)
+
+def test_against(memsplit_gate):
+    assert memsplit_gate("kfac", against={str(edit_named(folder, "kfac-50").path)!r}, policy=dict(removed=0.9), **SMALL)
+""")
+    environment = {
+        **os.environ,
+        "MEMSPLIT_CACHE": str(cache),
+        "HF_HUB_OFFLINE": "1",
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+    }
+    command = [sys.executable, "-m", "pytest", "-p", "memsplit.harness.pytest_plugin", "-rA", "-W", "error"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, check=False)
+    said = done.stdout
+    assert "2 passed, 1 skipped" in said.splitlines()[-1], said + done.stderr
+    assert "2 failed" in said.splitlines()[-1]
+    assert "assert FAIL: perplexity_ratio" in said
+    assert "INCONCLUSIVE: removed 1.000" in said
+    assert "more items like these would settle it" in said
+
+
+def test_the_plugin_imports_nothing_heavy() -> None:
+    heavy = {"numpy", "pandas", "rich", "scipy", "torch", "transformers"}
+    code = f"import sys, memsplit.harness.pytest_plugin; sys.exit(bool({heavy} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_example_workflow(tmp_path: Path) -> None:
+    """It parses, its policy is there, and its command's options are the command's."""
+    workflow = yaml.safe_load((ROOT / "examples/github-action/gate.yml").read_text())
+    steps = workflow["jobs"]["gate"]["steps"]
+    line = next(step["run"] for step in steps if "memsplit gate" in step.get("run", ""))
+    arguments = main._parser().parse_args(line.split()[1:])
+    assert (arguments.edit, arguments.policy.name, arguments.junit.name) == ("kfac", "gate.toml", "gate.xml")
+    upload = next(step for step in steps if step.get("uses", "").startswith("actions/upload-artifact@"))
+    assert arguments.junit.name in upload["with"]["path"]
+    assert str(arguments.out) in upload["with"]["path"]
+    assert upload["if"] == "always()"
+    shutil.copy(ROOT / "examples/gate.toml", tmp_path / arguments.policy)
+    assert main.main(["gate", "--edit", "kfca", "--policy", str(tmp_path / "gate.toml")]) == 2
