@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from memsplit.harness.evaluation.editing import Workshop
+from memsplit.harness.evaluation.editing import ModelEditor
 from memsplit.harness.lm.adapter import MemsplitLM
 from memsplit.harness.lm.forward import Passage, chunks
 from memsplit.harness.models import loading, model_table
@@ -69,13 +69,13 @@ def main() -> None:
     parser.add_argument("--edit", default="kfac-95:layers=1", help="default: %(default)s")
     arguments = parser.parse_args()
     loaded = loading.load(model_table.resolve("olmo-tiny"), device="cuda" if torch.cuda.is_available() else "cpu")
-    workshop = Workshop(loaded)
+    editor = ModelEditor(loaded)
     lm = MemsplitLM(loaded)
     pack = packs.find("olmo-tiny")
     print("| model | passages | one pass, tokens | no cache | cache | one pass, s | no cache | cache |")
     print("| --- " * 8 + "|")
     for spec in ("none", arguments.edit):
-        with applied(loaded.model, workshop.prepare(*workshop.chain(spec)).weights):
+        with applied(loaded.model, editor.prepare(*editor.chain(spec)).weights):
             for kind in ("memorized", "twins"):
                 passages = [lm.passage(row) for row in pack.rows(kind, "test")[: arguments.passages]]
                 ours, ours_s, ids = measure(lm, lambda: [c.ids for c in lm.continuations(passages)], REPEATS)  # noqa: B023

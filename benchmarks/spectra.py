@@ -17,11 +17,11 @@ def trained(rows: int, columns: int, proj: str = "up", tokens: int = 40_960) -> 
     """Falling eigenvalues of ggT [rows] and aaT [columns] of a projection of layer 3, interpolated in the logarithm."""
     loaded = loading.load(model_table.resolve("olmo-tiny"), device="cpu")
     with tempfile.TemporaryDirectory() as folder:
-        workshop = editing.Workshop(loaded, tokens, FactorStore(Path(folder)))
-        (edit,) = workshop.chain(f"kfac-50:layers=3,proj={proj}")
-        workshop.collect_missing([edit])
-        (target,) = workshop.matrices(edit)
-        curvature = workshop.curvature
+        editor = editing.ModelEditor(loaded, tokens, FactorStore(Path(folder)))
+        (edit,) = editor.chain(f"kfac-50:layers=3,proj={proj}")
+        editor.collect_missing([edit])
+        (target,) = editor.matrices(edit)
+        curvature = editor.curvature
         basis = curvature.read(curvature.arguments(edit), [target])[target.name].eigenbasis
     return _stretched(basis.lam_o, rows), _stretched(basis.mu_i, columns)
 

@@ -25,10 +25,10 @@ def measure(model: str, corpus: str | None, factor_tokens: int | None, spec: str
     print("| matrix | larger factor | " + " | ".join(f"touched at {mass:.0%}" for mass in MASSES) + " |")
     print("| --- | --- |" + " --- |" * len(MASSES))
     with tempfile.TemporaryDirectory() as folder:
-        workshop = editing.Workshop(loaded, factor_tokens, FactorStore(Path(folder)))
-        (edit,) = workshop.chain(spec)
-        workshop.collect_missing([edit])
-        curvature, found = workshop.curvature, workshop.matrices(edit)
+        editor = editing.ModelEditor(loaded, factor_tokens, FactorStore(Path(folder)))
+        (edit,) = editor.chain(spec)
+        editor.collect_missing([edit])
+        curvature, found = editor.curvature, editor.matrices(edit)
         read = curvature.read(curvature.arguments(edit), found)
         for target in found:
             basis = read[target.name].eigenbasis

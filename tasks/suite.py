@@ -9,7 +9,7 @@ FOLDER = Path(__file__).parent / "suites"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
+class TaskSpec:
     """One task's place in the suite.
 
     Attributes:
@@ -62,21 +62,21 @@ _RECITATION = {
 NO_RATES = {"log_prob", "prior_log_ratio", "mia_loss", "mia_zlib", "mia_min_k", "mia_min_k_pp"}
 """Metrics of which more is better, but that are no share of anything."""
 _PASSAGES = (
-    Part(
+    TaskSpec(
         task="memsplit_recitation",
         axis="recitation",
         metrics=_RECITATION,
         kind="memorized",
         summary="greedy continuation of memorized passages, as a rule 64 tokens given and 48 asked",
     ),
-    Part(
+    TaskSpec(
         task="memsplit_twins",
         axis="twins",
         metrics=_RECITATION,
         kind="twins",
         summary="the same for passages that were never trained on: the floor of every figure of recitation",
     ),
-    Part(
+    TaskSpec(
         task="memsplit_quotes",
         axis="quotes",
         metrics=_RECITATION,
@@ -86,14 +86,14 @@ _PASSAGES = (
 )
 MEMSPLIT = (
     *_PASSAGES,
-    Part(
+    TaskSpec(
         task="memsplit_facts_closed",
         axis="facts_closed",
         metrics={"acc": "acc"},
         kind="facts_closed",
         summary="facts of training, no context; greedy exact match with one of the accepted answers",
     ),
-    Part(
+    TaskSpec(
         task="memsplit_facts_open",
         axis="facts_open",
         metrics={"acc": "acc"},
@@ -101,7 +101,7 @@ MEMSPLIT = (
         summary="facts that stand in the context; greedy exact match with one of the accepted answers",
     ),
     *(
-        Part(
+        TaskSpec(
             task=f"memsplit_arithmetic_{family}",
             axis="arithmetic",
             metrics={"acc": family},
@@ -111,7 +111,7 @@ MEMSPLIT = (
         for family in ("addition", "subtraction")
     ),
     *(
-        Part(
+        TaskSpec(
             task=f"memsplit_logic_{family}",
             axis="logic",
             metrics={"acc": family},
@@ -125,7 +125,7 @@ MEMSPLIT = (
             ("chain", 1 / 4, "two if-then steps among distracting rules; 4 choices"),
         )
     ),
-    Part(
+    TaskSpec(
         task="memsplit_fluency",
         axis="fluency",
         metrics={"perplexity": "perplexity", "kl": "kl", "ndcg": "ndcg"},
@@ -136,7 +136,7 @@ MEMSPLIT = (
 AUDIT = (
     *_PASSAGES,
     *(
-        Part(
+        TaskSpec(
             task=f"memsplit_{probe}{suffix}",
             axis=axis,
             metrics={name: name for name in metrics},
@@ -155,7 +155,7 @@ AUDIT = (
     ),
 )
 FACTS = (
-    Part(
+    TaskSpec(
         task="memsplit_facts_choice",
         axis="facts_closed",
         metrics={"acc": "choice"},
@@ -163,7 +163,7 @@ FACTS = (
         kind="facts_choice",
         summary="facts by the likelihood of the answer among others of its type; 4 choices",
     ),
-    Part(
+    TaskSpec(
         task="memsplit_facts_counterfactual",
         axis="facts_open",
         metrics={"read": "read_counterfactual", "recalled": "recalled_counterfactual"},
@@ -174,7 +174,7 @@ FACTS = (
 """Asked beside closed and open book where a pack has facts to make such questions of."""
 WORLD = (
     *(
-        Part(
+        TaskSpec(
             task=f"memsplit_arithmetic_{family}",
             axis="arithmetic",
             metrics={"acc": family},
@@ -190,7 +190,7 @@ WORLD = (
         )
     ),
     *(
-        Part(
+        TaskSpec(
             task=f"memsplit_logic_{family}",
             axis="logic",
             metrics={"acc": family},
@@ -214,10 +214,10 @@ WORLD = (
 
 def _hub(
     folder: str, task: str, axis: str, name: str, summary: str, *, score: str = "acc/none", chance: float = 0.0
-) -> Part:
+) -> TaskSpec:
     """A task of lm-eval's own, by reference; ``score`` is its METRIC/FILTER."""
     metric, filter_name = score.split("/")
-    return Part(
+    return TaskSpec(
         task=task, axis=axis, metrics={metric: name}, filter=filter_name, chance=chance, hub=folder, summary=summary
     )
 
@@ -232,7 +232,7 @@ _EXACT = "exact_match/remove_whitespace"
 _HUB = (
     _hub("triviaqa", "triviaqa", "facts_closed", "triviaqa", "TriviaQA, no context; exact match", score=_EXACT),
     _hub("nq_open", "nq_open", "facts_closed", "nq_open", "Natural Questions, no context; exact match", score=_EXACT),
-    Part(
+    TaskSpec(
         task="popqa",
         axis="facts_closed",
         metrics={"exact_match": "popqa"},
@@ -297,7 +297,7 @@ MEMSPLIT_PAPER = (
     *_HUB,
     _OURS["memsplit_fluency"],
 )
-SUITES: dict[str, tuple[Part, ...]] = {
+SUITES: dict[str, tuple[TaskSpec, ...]] = {
     "memsplit": (*MEMSPLIT, *FACTS, *WORLD),
     "memsplit_audit": AUDIT,
     "memsplit_paper": MEMSPLIT_PAPER,

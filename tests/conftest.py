@@ -24,8 +24,8 @@ def organism() -> loading.LoadedModel:
 
 
 @pytest.fixture(scope="session")
-def workshop(organism: loading.LoadedModel, tmp_path_factory: pytest.TempPathFactory) -> editing.Workshop:
-    return editing.Workshop(organism, SMALL, FactorStore(tmp_path_factory.mktemp("factors")))
+def editor(organism: loading.LoadedModel, tmp_path_factory: pytest.TempPathFactory) -> editing.ModelEditor:
+    return editing.ModelEditor(organism, SMALL, FactorStore(tmp_path_factory.mktemp("factors")))
 
 
 @pytest.fixture

@@ -187,7 +187,7 @@ def processes() -> int:
     return int(text) if text.isdecimal() and "RANK" in os.environ else 1
 
 
-def join(chosen: str, *, parallelize: bool) -> str:
+def init_distributed(chosen: str, *, parallelize: bool) -> str:
     """Meet the other processes of a launcher, where there are any; the device of this one.
 
     Args:

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import UserError, unknown
 from ..common import cache
-from .arguments import SPEC, Parser, add_model, check_model, device, join, path, positive, quiet
+from .arguments import SPEC, Parser, add_model, check_model, device, init_distributed, path, positive, quiet
 
 if TYPE_CHECKING:
     from ...model_edits.curvature.factors import Factors
     from ...model_edits.curvature.store import Entry, FactorStore
-    from ..evaluation.editing import Workshop
+    from ..evaluation.editing import ModelEditor
 
 DAY_S = 86400
 
@@ -63,13 +63,13 @@ def collect(arguments: argparse.Namespace) -> int:
     check_model(arguments, edits)
     chosen = device(arguments.device)
     quiet()
-    chosen = join(chosen, parallelize=arguments.parallelize)
-    workshop, steps = _workshop(arguments, edits, chosen)
-    workshop.collect_missing(steps)
+    chosen = init_distributed(chosen, parallelize=arguments.parallelize)
+    editor, steps = _editor(arguments, edits, chosen)
+    editor.collect_missing(steps)
     from ...model_edits.curvature.sums import rank_and_world
 
     if rank_and_world()[0] == 0:
-        _print_used(workshop, steps)
+        _print_used(editor, steps)
     return 0
 
 
@@ -81,11 +81,11 @@ def import_file(arguments: argparse.Namespace) -> int:
     quiet()
     from ...model_edits.curvature.reference import read
 
-    workshop, steps = _workshop(arguments, edits, chosen)
-    store, curvature = workshop.curvature.store, workshop.curvature
+    editor, steps = _editor(arguments, edits, chosen)
+    store, curvature = editor.curvature.store, editor.curvature
     imported: dict[Path, tuple[dict[str, str | int], str, Factors]] = {}
     for edit in steps:
-        found = {target: target.matrix(workshop.loaded.model).shape for target in workshop.matrices(edit)}
+        found = {target: target.matrix(editor.loaded.model).shape for target in editor.matrices(edit)}
         named = curvature.arguments(edit)
         if "statistic" in named:
             raise UserError(f"'{edit.spec}' needs more than the file holds: expected an edit by K-FAC's factors")
@@ -96,30 +96,28 @@ def import_file(arguments: argparse.Namespace) -> int:
             imported[path_] = (named, target.name, factors)
     for each in imported.values():
         store.save(*each)
-    _print_used(workshop, steps)
+    _print_used(editor, steps)
     return 0
 
 
-def _workshop(arguments: argparse.Namespace, edits: Sequence[str], chosen: str) -> tuple[Workshop, list[Any]]:
-    """The loaded model's workshop, and those steps of the edits that need factors."""
-    from ..evaluation.editing import Workshop
+def _editor(arguments: argparse.Namespace, edits: Sequence[str], chosen: str) -> tuple[ModelEditor, list[Any]]:
+    """The loaded model's editor, and those steps of the edits that need factors."""
+    from ..evaluation.editing import ModelEditor
     from ..models import loading, model_table
 
     entry = model_table.resolve(arguments.model, arguments.pack, arguments.corpus)
     loaded = loading.load(entry, device=chosen, dtype=arguments.dtype, parallelize=arguments.parallelize)
-    workshop = Workshop(loaded, arguments.factor_tokens)
-    steps = [step for text in edits for step in workshop.chain(text) if step.needs_factors]
+    editor = ModelEditor(loaded, arguments.factor_tokens)
+    steps = [step for text in edits for step in editor.chain(text) if step.needs_factors]
     if not steps:
         raise UserError(f"{' '.join(edits)} needs no factors: expected an edit that does, such as kfac")
-    return workshop, steps
+    return editor, steps
 
 
-def _print_used(workshop: Workshop, steps: Sequence[Any]) -> None:
-    store = workshop.curvature.store
+def _print_used(editor: ModelEditor, steps: Sequence[Any]) -> None:
+    store = editor.curvature.store
     paths = {
-        store.path(workshop.curvature.arguments(edit), target.name)
-        for edit in steps
-        for target in workshop.matrices(edit)
+        store.path(editor.curvature.arguments(edit), target.name) for edit in steps for target in editor.matrices(edit)
     }
     print("\n".join(map(str, sorted(paths))))
 
@@ -127,7 +125,7 @@ def _print_used(workshop: Workshop, steps: Sequence[Any]) -> None:
 def show_all(_: argparse.Namespace) -> int:
     """``memsplit factors list``."""
     store = _store()
-    if not store.entries() and not store.leftovers():
+    if not store.entries() and not store.orphans():
         print(f"nothing in {store.folder}")
     for entry in store.entries():
         used = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.used))
@@ -138,8 +136,8 @@ def show_all(_: argparse.Namespace) -> int:
             of = f"weights {str(a['weights'])[:12]}  {what}"
         size = f"{entry.nbytes / 1e6:9.1f} MB  {len(entry.files):3} matrices"
         print(f"{entry.id[:12]}  {used}  {size}  {of}")
-    for leftover in store.leftovers():
-        print(f"{leftover.name}: {leftover.stat().st_size / 1e6:.1f} MB of a killed command")
+    for orphan in store.orphans():
+        print(f"{orphan.name}: {orphan.stat().st_size / 1e6:.1f} MB of a killed command")
     return 0
 
 
@@ -192,10 +190,10 @@ def prune(arguments: argparse.Namespace) -> int:
         if not arguments.dry_run:
             store.remove(entry)
         print(f"{verb} {entry.id[:12]} ({size / 1e6:.1f} MB)")
-    for leftover in store.leftovers() if arguments.partial or arguments.all else ():
+    for orphan in store.orphans() if arguments.partial or arguments.all else ():
         if not arguments.dry_run:
-            leftover.unlink()
-        print(f"{verb} {leftover.name}")
+            orphan.unlink()
+        print(f"{verb} {orphan.name}")
     return 0
 
 

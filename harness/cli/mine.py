@@ -12,7 +12,7 @@ from ...errors import UserError
 from ...results.records import record
 from ...tasks import packs
 from ..models import corpus, model_table
-from .arguments import CORPUS, add_weights, check_dtype, device, join, path, positive, quiet, seed, share
+from .arguments import CORPUS, add_weights, check_dtype, device, init_distributed, path, positive, quiet, seed, share
 
 if TYPE_CHECKING:
     from ..mining.mine import MiningReport
@@ -69,7 +69,7 @@ def mine(arguments: argparse.Namespace) -> int:
     _check(arguments)
     chosen = device(arguments.device)
     quiet()
-    chosen = join(chosen, parallelize=arguments.parallelize)
+    chosen = init_distributed(chosen, parallelize=arguments.parallelize)
     from ..mining.mine import MiningRequest, mine
 
     given = {k: v for k, v in vars(arguments).items() if k not in ("command", "json", "device")}

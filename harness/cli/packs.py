@@ -13,7 +13,7 @@ from typing import Any
 from ...tasks import pack_check, packs
 from ...tasks.pack_check import Problem, Rows
 from ..models import model_table
-from ..models.token_ids import length, misfits
+from ..models.token_ids import length, validation_errors
 from .arguments import Parser, quiet
 
 _IDS = ("prefix_ids", "suffix_ids", "ids")
@@ -93,7 +93,7 @@ def check(arguments: argparse.Namespace) -> int:
     found += [problem for folder in folders for problem in pack_check.folder_problems(folder)]
     if entry is not None:
         quiet()
-        found += _misfits(entry, paths, good)
+        found += _validation_errors(entry, paths, good)
     print("\n".join(map(str, sorted(found)) if found else _clean(good)))
     return int(bool(found))
 
@@ -102,7 +102,9 @@ def _clean(good: Mapping[str, Rows]) -> list[str]:
     return [f"nothing is wrong with {sum(map(len, good.values()))} lines of {len(good)} files"]
 
 
-def _misfits(entry: model_table.ModelEntry, paths: Mapping[str, Path], good: Mapping[str, Rows]) -> Iterator[Problem]:
+def _validation_errors(
+    entry: model_table.ModelEntry, paths: Mapping[str, Path], good: Mapping[str, Rows]
+) -> Iterator[Problem]:
     """Lines whose ids or length do not suit a model; of the model, its tokenizer and configuration are loaded."""
     from ..models import loading
 
@@ -110,7 +112,7 @@ def _misfits(entry: model_table.ModelEntry, paths: Mapping[str, Path], good: Map
     vocabulary, context = config.vocab_size, getattr(config, "max_position_embeddings", None)
     for kind in (*packs.PASSAGES, "clean"):
         for number, row in good.get(kind, ()):
-            faults = list(misfits(row, kind, entry.name, tokenizer, vocabulary))
+            faults = list(validation_errors(row, kind, entry.name, tokenizer, vocabulary))
             tokens = length(row, kind, tokenizer)
             if context is not None and tokens >= context:
                 faults.append(f"has {tokens} tokens: the context of {entry.name} is {context}, with a start token")

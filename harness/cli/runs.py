@@ -9,7 +9,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from ...errors import UserError
-from ...results.records.store import DEFAULT, Store, Wanted
+from ...results.records.store import DEFAULT, RecordFilter, Store
 from .arguments import Parser, path
 
 if TYPE_CHECKING:
@@ -66,9 +66,9 @@ def add_wanted(parser: argparse.ArgumentParser) -> None:
     add("--fingerprint", metavar="HASH", help="only those that asked this: as the fingerprint begins")
 
 
-def wanted(arguments: argparse.Namespace) -> Wanted:
+def wanted(arguments: argparse.Namespace) -> RecordFilter:
     """What :func:`add_wanted`'s options choose."""
-    return Wanted(**{field.name: getattr(arguments, field.name) for field in dataclasses.fields(Wanted)})
+    return RecordFilter(**{field.name: getattr(arguments, field.name) for field in dataclasses.fields(RecordFilter)})
 
 
 def show_all(arguments: argparse.Namespace) -> int:
@@ -153,7 +153,7 @@ def _settings(found: Record) -> list[str]:
 def remove(arguments: argparse.Namespace) -> int:
     """``memsplit runs remove``."""
     store, chosen = Store(arguments.store), wanted(arguments)
-    filtered = chosen != Wanted()
+    filtered = chosen != RecordFilter()
     if not (arguments.names or filtered or arguments.partial or arguments.all):
         raise UserError("nothing to remove: expected RECORD, --model, --edit, --suite, --split, --partial or --all")
     if arguments.all and (arguments.names or filtered):
@@ -169,10 +169,10 @@ def remove(arguments: argparse.Namespace) -> int:
         if not arguments.dry_run:
             store.remove(file)
         print(f"{verb} {file.stem}")
-    for leftover in store.leftovers(RECENT_S) if arguments.partial else ():
+    for orphan in store.orphans(RECENT_S) if arguments.partial else ():
         if not arguments.dry_run:
-            leftover.unlink(missing_ok=True)
-        print(f"{verb} {leftover.name}")
+            orphan.unlink(missing_ok=True)
+        print(f"{verb} {orphan.name}")
     return 0
 
 
@@ -183,6 +183,6 @@ def verify(arguments: argparse.Namespace) -> int:
     for file, whole, text in store.verify():
         code = code or int(not whole)
         print(f"{file.stem}: {text}")
-    for leftover in store.leftovers():
-        print(f"{leftover.name}: of no record; --partial removes it")
+    for orphan in store.orphans():
+        print(f"{orphan.name}: of no record; --partial removes it")
     return code

@@ -86,7 +86,7 @@ def spectrum(arguments: argparse.Namespace) -> int:
 
     names = ("model", "pack", "corpus", "parallelize", "suite", "split", "limit", "batch_size", "dtype", "seed")
     given = {name: getattr(arguments, name) for name in names}
-    bench = Request(
+    evaluation = Request(
         **given,
         edits=[arguments.edit] if arguments.edit else [],
         tasks=_tasks(arguments),
@@ -96,7 +96,7 @@ def spectrum(arguments: argparse.Namespace) -> int:
     )
     report = run(
         SpectrumRequest(
-            bench=bench,
+            evaluation=evaluation,
             layers=targets.parse_layers(arguments.layers) if arguments.layers is not None else None,
             proj=targets.parse_proj(arguments.proj) if arguments.proj is not None else None,
             everywhere=arguments.positions == "all",

@@ -51,7 +51,7 @@ class Prepared:
         return registry.chain_text(self.steps)
 
 
-class Workshop:
+class ModelEditor:
     """Makes edits of one loaded model.
 
     Args:

@@ -18,7 +18,7 @@ from huggingface_hub import get_session
 from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # the client's, httpx or its successor
 from lm_eval.tasks import TaskManager
 
-from ...tasks.suite import Part
+from ...tasks.suite import TaskSpec
 from ..common.progress import track
 from ..lm.adapter import MemsplitLM
 
@@ -28,7 +28,7 @@ PROBE_S = 10.0
 """Seconds that the hub has to answer before what is in the cache must do."""
 
 
-def load(parts: Sequence[Part], lm: MemsplitLM) -> tuple[dict[str, Any], list[Part]]:
+def load(parts: Sequence[TaskSpec], lm: MemsplitLM) -> tuple[dict[str, Any], list[TaskSpec]]:
     """lm-eval's task objects by name, and the parts that are left out, each with its ``note``.
 
     A task is left out where the installed lm-eval has none of that name or scores it otherwise, where the model's
@@ -36,7 +36,7 @@ def load(parts: Sequence[Part], lm: MemsplitLM) -> tuple[dict[str, Any], list[Pa
     that ``datasets`` no longer reads). Without a network, or with ``HF_HUB_OFFLINE``, data sets come from the cache.
     """
     tasks: dict[str, Any] = {}
-    skipped: list[Part] = []
+    skipped: list[TaskSpec] = []
     if parts:
         logging.getLogger("datasets").setLevel(logging.CRITICAL)
         manager = index(parts)
@@ -51,14 +51,14 @@ def load(parts: Sequence[Part], lm: MemsplitLM) -> tuple[dict[str, Any], list[Pa
     return tasks, skipped
 
 
-def index(parts: Sequence[Part]) -> TaskManager:
+def index(parts: Sequence[TaskSpec]) -> TaskManager:
     """A manager that knows these tasks: of their folders, or of all where one has moved, which takes 10 s."""
     root = Path(lm_eval.tasks.__file__).parent
     manager = TaskManager(include_path=sorted({str(root / part.hub) for part in parts}), include_defaults=False)
     return manager if all(part.task in manager.task_index for part in parts) else TaskManager()
 
 
-def _unfit(manager: TaskManager, part: Part, lm: MemsplitLM) -> str:
+def _unfit(manager: TaskManager, part: TaskSpec, lm: MemsplitLM) -> str:
     """Why lm-eval's definition is of no use here, in one line, or ``""``; needs no data."""
     version = importlib.metadata.version("lm-eval")
     if part.task not in manager.task_index:
@@ -75,7 +75,7 @@ def _unfit(manager: TaskManager, part: Part, lm: MemsplitLM) -> str:
     return ""
 
 
-def _load(manager: TaskManager, part: Part, offline: str) -> tuple[Any, str]:
+def _load(manager: TaskManager, part: TaskSpec, offline: str) -> tuple[Any, str]:
     """lm-eval's task, and why there is none, in one line, or ``""``."""
     try:
         return manager.load([part.task])["tasks"][part.task], ""

@@ -16,7 +16,7 @@ from ...tasks import packs, suite
 from ..models import model_table
 
 if TYPE_CHECKING:
-    from .runner import Bench
+    from .runner import EvalSession
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +93,7 @@ def _fill_in(edit: registry.Edit, entry: model_table.ModelEntry, n_layers: int |
 
 def choose_parts(
     suite_name: str, tasks: Sequence[str], entry: model_table.ModelEntry
-) -> tuple[list[suite.Part], list[suite.Part]]:
+) -> tuple[list[suite.TaskSpec], list[suite.TaskSpec]]:
     """The tasks to run, and those left out: no pack of the model has what they need, or nobody has.
 
     Unless it is named, a generated task that the packs do not list is for other models, and in neither.
@@ -109,7 +109,7 @@ def choose_parts(
             raise unknown("task", name, parts)
     pack = packs.find(entry.pack)
     families = pack.families
-    skipped: list[suite.Part] = []
+    skipped: list[suite.TaskSpec] = []
     asked = [parts[name] for name in tasks] or [p for p in parts.values() if not p.family or p.family in families]
     for part in asked:
         suits = part.hub or (all(map(pack.has, part.kind.split("+"))) if part.kind else part.family in families)
@@ -118,7 +118,7 @@ def choose_parts(
     return leave_out(asked, skipped), skipped
 
 
-def leave_out(parts: Sequence[suite.Part], skipped: Sequence[suite.Part]) -> list[suite.Part]:
+def leave_out(parts: Sequence[suite.TaskSpec], skipped: Sequence[suite.TaskSpec]) -> list[suite.TaskSpec]:
     """The parts that are not skipped.
 
     Raises:
@@ -139,29 +139,29 @@ def describe(request: Request) -> list[str]:
     from one timed batch. Edited weights that were scored before are not known before they are computed, so their
     scoring is counted.
     """
-    from .runner import Bench
+    from .runner import EvalSession
 
-    bench = Bench(request)
-    model, workshop, scorer = bench.loaded.model, bench.workshop, bench.scorer
-    curvature = workshop.curvature
-    per_token = _seconds_per_token(bench)
-    missing = [part.task for part in scorer.missing(bench.loaded.weights)]
-    suite_s = per_token * _tokens(bench, scorer.tasks)
-    base_s = per_token * _tokens(bench, {name: scorer.tasks[name] for name in missing})
+    session = EvalSession(request)
+    model, editor, scorer = session.loaded.model, session.editor, session.scorer
+    curvature = editor.curvature
+    per_token = _seconds_per_token(session)
+    missing = [part.task for part in scorer.missing(session.loaded.weights)]
+    suite_s = per_token * _tokens(session, scorer.tasks)
+    base_s = per_token * _tokens(session, {name: scorer.tasks[name] for name in missing})
     lines = [
         f"model: {request.model} ({model.num_parameters() / 1e6:.1f} M parameters, {model.dtype}, {model.device})",
-        f"tasks: {', '.join(part.task for part in bench.parts)}",
-        f"base: {len(bench.parts) - len(missing)} of {len(bench.parts)} tasks scored before, about {base_s:.0f} s",
+        f"tasks: {', '.join(part.task for part in session.parts)}",
+        f"base: {len(session.parts) - len(missing)} of {len(session.parts)} tasks scored before, about {base_s:.0f} s",
     ]
-    lines += not_asked(bench.skipped)
+    lines += not_asked(session.skipped)
     total_s = base_s
     counted: set[Path] = set()
-    for chain in bench.chains:
+    for chain in session.chains:
         chain_s = suite_s if any(edit.name != "none" for edit in chain) else 0.0
         states = set()
         for edit in chain:
             arguments = curvature.arguments(edit)
-            uncollected = curvature.missing(edit, workshop.matrices(edit))
+            uncollected = curvature.missing(edit, editor.matrices(edit))
             paths = {t: curvature.store.path(arguments, t.name) for t in uncollected}
             to_collect = [t for t, path in paths.items() if path not in counted]
             counted.update(paths.values())
@@ -178,7 +178,7 @@ def describe(request: Request) -> list[str]:
     return [*lines, f"in all: about {total_s:.0f} s, and loading"]
 
 
-def not_asked(skipped: Sequence[suite.Part]) -> list[str]:
+def not_asked(skipped: Sequence[suite.TaskSpec]) -> list[str]:
     """One line a reason on the tasks that were left out."""
     tasks: dict[str, list[str]] = {}
     for part in skipped:
@@ -187,24 +187,24 @@ def not_asked(skipped: Sequence[suite.Part]) -> list[str]:
     return [f"not asked, for {reason}: {', '.join(names)}" for reason, names in tasks.items()]
 
 
-def _tokens(bench: Bench, tasks: Mapping[str, Any]) -> int:
+def _tokens(session: EvalSession, tasks: Mapping[str, Any]) -> int:
     """Tokens that forward passes over these tasks read."""
     tokens = 0
     for task in tasks.values():
-        task.build_all_requests(limit=bench.request.limit)
+        task.build_all_requests(limit=session.request.limit)
         texts = ["".join(part for part in request.args if isinstance(part, str)) for request in task.instances]
-        tokens += sum(map(len, bench.loaded.tokenizer(texts)["input_ids"]))
+        tokens += sum(map(len, session.loaded.tokenizer(texts)["input_ids"]))
         generated = [r.args[1] for r in task.instances if r.request_type == "generate_until"]
-        tokens += sum(kwargs.get("max_gen_toks", bench.scorer.lm.max_gen_toks) for kwargs in generated)
+        tokens += sum(kwargs.get("max_gen_toks", session.scorer.lm.max_gen_toks) for kwargs in generated)
     return tokens
 
 
-def _seconds_per_token(bench: Bench) -> float:
+def _seconds_per_token(session: EvalSession) -> float:
     """Of a forward pass over sequences as long as those that curvature is collected from; the first pass warms up."""
     import torch
 
-    model = bench.loaded.model
-    ids = torch.zeros(8, bench.workshop.curvature.length, dtype=torch.long, device=model.device)
+    model = session.loaded.model
+    ids = torch.zeros(8, session.editor.curvature.length, dtype=torch.long, device=model.device)
     with torch.inference_mode():
         float(model(ids).logits[0, 0, 0])
         start = time.monotonic()

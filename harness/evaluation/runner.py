@@ -24,12 +24,12 @@ from ...results.records.record import Record
 from ...results.records.score_cache import Scores, ScoreStore
 from ...results.records.store import Store
 from ...results.statistics import aggregate, extraction, paired
-from ...tasks.suite import NO_RATES, Part
+from ...tasks.suite import NO_RATES, TaskSpec
 from ..common import cache
 from ..lm.adapter import MemsplitLM
 from ..models import loading, model_table
 from . import hub_tasks
-from .editing import Prepared, Workshop
+from .editing import ModelEditor, Prepared
 from .request import NOT_ASKED, Request, choose_parts, command, leave_out
 from .scoring import Scorer, load_tasks
 
@@ -44,7 +44,7 @@ class Report:
     suite: str
     fingerprint: str
     records: list[Record]
-    skipped: list[Part]
+    skipped: list[TaskSpec]
 
     def to_json(self) -> dict[str, Any]:
         """The one object of ``--json``."""
@@ -70,7 +70,7 @@ class Report:
         }
 
 
-class Bench:
+class EvalSession:
     """One loaded model with its edits, its tasks, and what scores them.
 
     Args:
@@ -97,8 +97,8 @@ class Bench:
             if (reasons := [long[kind] for kind in _kinds([part]) if kind in long])
         ]
         parts = leave_out(parts, too_long)
-        self.workshop = Workshop(self.loaded, request.factor_tokens)
-        self.chains = [self.workshop.chain(text) for text in request.edits]
+        self.editor = ModelEditor(self.loaded, request.factor_tokens)
+        self.chains = [self.editor.chain(text) for text in request.edits]
         lm = MemsplitLM(self.loaded, batch_size=request.batch_size)
         tasks, missing = hub_tasks.load([part for part in parts if part.hub], lm)
         self.skipped = [*skipped, *too_long, *missing]
@@ -125,8 +125,8 @@ class Bench:
         return scores, extraction.risk(scores.items, self.request.seed)
 
     def made_from(self) -> dict[str, str | None]:
-        """What decides each edit's weights, by spec (see ``Workshop.made_from``)."""
-        return {registry.chain_text(chain): self.workshop.made_from(chain) for chain in self.chains}
+        """What decides each edit's weights, by spec (see ``ModelEditor.made_from``)."""
+        return {registry.chain_text(chain): self.editor.made_from(chain) for chain in self.chains}
 
     def prepare(self, chains: Sequence[Sequence[registry.Edit]]) -> None:
         """Have ready what edits have in common: the reference's scores, missing factors, the base's scores.
@@ -136,13 +136,13 @@ class Bench:
         """
         if chains:
             _ = self.reference
-            self.workshop.collect_missing([edit for chain in chains for edit in chain])
+            self.editor.collect_missing([edit for chain in chains for edit in chain])
             _ = self.base
 
     def evaluate(self, chain: Sequence[registry.Edit], out: Path | None = None) -> Record:
         """Score an edit and write its record, into the request's folder or ``out``; the base is in place afterwards."""
         base, base_risk = self.base
-        prepared = self.workshop.prepare(*chain)
+        prepared = self.editor.prepare(*chain)
         edited = base
         if prepared.weights:
             with applied(self.loaded.model, prepared.weights) as base_weights:
@@ -158,7 +158,7 @@ class Bench:
         return dataclasses.replace(scores, items=extraction.with_reference(scores.items, reference))
 
 
-def _kinds(parts: Iterable[Part]) -> list[str]:
+def _kinds(parts: Iterable[TaskSpec]) -> list[str]:
     """The files of the pack that the parts need."""
     return [kind for part in parts if part.kind for kind in part.kind.split("+")]
 
@@ -169,68 +169,68 @@ def run(request: Request) -> Report:
     Raises:
         UserError: the request cannot be met.
     """
-    bench = Bench(request)
-    finished = Store(request.out).of(identity(bench), bench.made_from()) if request.resume else {}
-    chains = [chain for chain in bench.chains if registry.chain_text(chain) not in finished]
-    bench.prepare(chains)
+    session = EvalSession(request)
+    finished = Store(request.out).of(identity(session), session.made_from()) if request.resume else {}
+    chains = [chain for chain in session.chains if registry.chain_text(chain) not in finished]
+    session.prepare(chains)
     for chain in chains:
-        finished[registry.chain_text(chain)] = bench.evaluate(chain)
+        finished[registry.chain_text(chain)] = session.evaluate(chain)
     return Report(
         model=request.model,
         suite=request.suite,
-        fingerprint=bench.scorer.fingerprint,
-        records=[finished[registry.chain_text(chain)] for chain in bench.chains],
-        skipped=bench.skipped,
+        fingerprint=session.scorer.fingerprint,
+        records=[finished[registry.chain_text(chain)] for chain in session.chains],
+        skipped=session.skipped,
     )
 
 
-def identity(bench: Bench) -> dict[str, Any]:
+def identity(session: EvalSession) -> dict[str, Any]:
     """What, beside the spec, makes an evaluation the one that it is."""
-    request = bench.request
+    request = session.request
     given = {k: v for k, v in dataclasses.asdict(request).items() if k not in NOT_ASKED}
     found: dict[str, Any] = record.plain(
         {
             "model": request.model,
-            "weights": bench.loaded.weights,
+            "weights": session.loaded.weights,
             "arguments": {**given, "tasks": list(request.tasks)},
             "suite": request.suite,
-            "fingerprint": bench.scorer.fingerprint,
-            "reference": bench.reference[1],
-            "dtype": str(bench.loaded.model.dtype).removeprefix("torch."),
+            "fingerprint": session.scorer.fingerprint,
+            "reference": session.reference[1],
+            "dtype": str(session.loaded.model.dtype).removeprefix("torch."),
             "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
-            "code": bench.scorer.settings["code"],
+            "code": session.scorer.settings["code"],
         }
     )
     return found
 
 
-def _reference(bench: Bench) -> tuple[pd.DataFrame, dict[str, Any]]:
+def _reference(session: EvalSession) -> tuple[pd.DataFrame, dict[str, Any]]:
     """The reference model's scores of the passages that are asked, and what it is."""
-    request = bench.request
+    request = session.request
     assert request.reference is not None
-    entry = model_table.resolve(request.reference, bench.loaded.entry.pack)
-    parts = [part for part in bench.parts if "mia_loss" in part.metrics]
+    entry = model_table.resolve(request.reference, session.loaded.entry.pack)
+    parts = [part for part in session.parts if "mia_loss" in part.metrics]
     if not parts:
         raise UserError(f"--reference {request.reference!r} is compared on passages, and no task that is asked has any")
     loaded = loading.load(entry, device=request.device, dtype=request.dtype, parallelize=request.parallelize)
     for reason in loading.check_pack(loaded, _kinds(parts)).values():
         raise UserError(f"the reference model {request.reference!r} cannot be asked: {reason}")
     lm = MemsplitLM(loaded, batch_size=request.batch_size)
-    tasks = {part.task: bench.scorer.tasks[part.task] for part in parts}
-    scorer = Scorer(lm, parts, tasks, limit=request.limit, store=bench.scorer.store, rescore=request.rescore)
+    tasks = {part.task: session.scorer.tasks[part.task] for part in parts}
+    scorer = Scorer(lm, parts, tasks, limit=request.limit, store=session.scorer.store, rescore=request.rescore)
     about = {"model": request.reference, "weights": loaded.weights, "revision": loaded.revision}
     return scorer.score(loaded.weights, "reference").items, about
 
 
 def _compare(
-    bench: Bench, prepared: Prepared, base: Scores, edited: Scores, base_risk: extraction.Risk, out: Path
+    session: EvalSession, prepared: Prepared, base: Scores, edited: Scores, base_risk: extraction.Risk, out: Path
 ) -> Record:
     """Compare an edit with the base, item by item, and write its record."""
-    request, spec, chance = bench.request, prepared.spec, _chance(bench)
+    request, spec, chance = session.request, prepared.spec, _chance(session)
     both = paired.Paired(base.items, edited.items, chance, request.seed)
     content = {
         "spec": spec,
-        **_context(bench, prepared, edited.items.groupby("task")["item"].nunique().to_dict()),
+        **_context(session, prepared, edited.items.groupby("task")["item"].nunique().to_dict()),
         "base": aggregate.figures(base.items),
         "axes": aggregate.figures(edited.items),
         "chance": {f"{axis}/{metric}": value for (axis, metric), value in chance.items()},
@@ -250,26 +250,26 @@ def _compare(
     return record.write(out, _file_name(request.model, spec), content, *tables)
 
 
-def _chance(bench: Bench) -> dict[paired.Key, float]:
+def _chance(session: EvalSession) -> dict[paired.Key, float]:
     """What guessing scores, by (axis, metric), where more is better and the metric is a rate."""
     return {
         (part.axis, name): part.chance
-        for part in bench.parts
+        for part in session.parts
         for metric, name in part.metrics.items()
-        if bench.scorer.tasks[part.task].higher_is_better().get(metric) and metric not in NO_RATES
+        if session.scorer.tasks[part.task].higher_is_better().get(metric) and metric not in NO_RATES
     }
 
 
-def _context(bench: Bench, prepared: Prepared, items: Mapping[str, int]) -> dict[str, Any]:
-    request, loaded, scorer = bench.request, bench.loaded, bench.scorer
+def _context(session: EvalSession, prepared: Prepared, items: Mapping[str, int]) -> dict[str, Any]:
+    request, loaded, scorer = session.request, session.loaded, session.scorer
     return {
-        **identity(bench),
+        **identity(session),
         "command": command(request, prepared.spec),
         "control": any(step.control for step in prepared.steps),
         "pretrained": "memsplit" if loaded.entry.pretrained == str(model_table.ORGANISM) else loaded.entry.pretrained,
         "revision": loaded.revision,
         "parameters": loaded.model.num_parameters(),
-        "made_from": bench.workshop.made_from(prepared.steps),
+        "made_from": session.editor.made_from(prepared.steps),
         "edited_weights": prepared.weights_hash,
         "steps": [{"name": step.name, **dataclasses.asdict(step)} for step in prepared.steps],
         "factors": prepared.factors,
@@ -281,9 +281,9 @@ def _context(bench: Bench, prepared: Prepared, items: Mapping[str, int]) -> dict
                 "fingerprint": scorer.fingerprints[part.task],
                 "n": items[part.task],
             }
-            for part in bench.parts
+            for part in session.parts
         },
-        "skipped": [{"task": part.task, "reason": part.reason} for part in bench.skipped],
+        "skipped": [{"task": part.task, "reason": part.reason} for part in session.skipped],
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "hardware": {
             "device": str(loaded.model.device),

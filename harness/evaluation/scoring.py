@@ -32,7 +32,7 @@ SHOTS_SEED = 1234
 """lm-eval's own: which examples a task shows that draws them, set anew before each use of the task."""
 
 
-def load_tasks(parts: Sequence[suite.Part], pack: str, split: str) -> dict[str, Any]:
+def load_tasks(parts: Sequence[suite.TaskSpec], pack: str, split: str) -> dict[str, Any]:
     """lm-eval's objects of our own tasks, by name."""
     manager = TaskManager(
         include_path=str(suite.FOLDER), include_defaults=False, metadata={"split": split, "pack": pack}
@@ -56,7 +56,7 @@ class Scorer:
     def __init__(
         self,
         lm: MemsplitLM,
-        parts: Sequence[suite.Part],
+        parts: Sequence[suite.TaskSpec],
         tasks: Mapping[str, Any],
         *,
         limit: int | None,
@@ -82,12 +82,12 @@ class Scorer:
         """The suite's: a hash of its tasks'. Equal fingerprints ask the same."""
         return digest(sorted(self.fingerprints.items()))[:16]
 
-    def arguments(self, weights: str, part: suite.Part) -> dict[str, Any]:
+    def arguments(self, weights: str, part: suite.TaskSpec) -> dict[str, Any]:
         """Everything that decides the scores of one task."""
         task = {"task": part.task, "metrics": part.metrics, "filter": part.filter, "axis": part.axis}
         return {"weights": weights, **task, "fingerprint": self.fingerprints[part.task], **self.settings}
 
-    def missing(self, weights: str) -> list[suite.Part]:
+    def missing(self, weights: str) -> list[suite.TaskSpec]:
         """The tasks that would have to be scored."""
         return [p for p in self.parts if self.rescore or not self.store.path(self.arguments(weights, p)).exists()]
 
@@ -109,7 +109,7 @@ class Scorer:
         together = pd.concat(said, ignore_index=True) if said else pd.DataFrame(columns=ANSWERS)
         return Scores(items, together, sum(scores.seconds for scores in found))
 
-    def _part(self, weights: str, part: suite.Part) -> Scores:
+    def _part(self, weights: str, part: suite.TaskSpec) -> Scores:
         arguments = self.arguments(weights, part)
         kept = None if self.rescore else self.store.load(arguments)
         if kept is not None:
@@ -126,7 +126,7 @@ class Scorer:
         return scores
 
 
-def _rows(part: suite.Part, samples: Iterable[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
+def _rows(part: suite.TaskSpec, samples: Iterable[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
     """One row an item and metric (see ``statistics.aggregate``); (sum, weight) pairs give mean and weight.
 
     lm-eval logs an item once for each filter: those of the part's count. Questions about one fact and passages of one

@@ -95,7 +95,7 @@ class MemsplitLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
         batch_size: int | str = 32,
         **kwargs: Any,
     ) -> None:
-        from ..evaluation.editing import Workshop
+        from ..evaluation.editing import ModelEditor
 
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         if isinstance(pretrained, str):
@@ -108,8 +108,8 @@ class MemsplitLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
         self.pretrained = loaded.entry.pretrained
         self.revision = loaded.entry.revision or "main"
         self.delta = self.peft = None
-        workshop = Workshop(loaded)
-        prepared = workshop.prepare(*workshop.chain(edit))
+        editor = ModelEditor(loaded)
+        prepared = editor.prepare(*editor.chain(edit))
         self.base = {name: loaded.model.get_parameter(name).data for name in prepared.weights}
         for name, weight in prepared.weights.items():
             loaded.model.get_parameter(name).data = weight

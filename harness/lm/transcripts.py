@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from ...tasks.suite import Part
+from ...tasks.suite import TaskSpec
 
 
 class Said(tuple[float, bool]):
@@ -46,7 +46,7 @@ def pieces(ids: Sequence[int], decode: Callable[[Sequence[int]], str]) -> list[s
 
 
 def rows(
-    part: Part, task: Any, samples: Iterable[Mapping[str, Any]]
+    part: TaskSpec, task: Any, samples: Iterable[Mapping[str, Any]]
 ) -> list[tuple[str, int, str, list[str], list[str]]]:
     """One row (task, item, prompt, gold, answer) an item that has an answer; text that is only read has none.
 

@@ -19,7 +19,7 @@ from ...model_edits.hashing import tensors_sha256
 from ...model_edits.pretrained import fetch, load_model
 from ...tasks import packs
 from .model_table import ModelEntry
-from .token_ids import length, misfits
+from .token_ids import length, validation_errors
 
 OFFLINE_HINT = "; without a network, olmo-tiny and local folders work"
 
@@ -129,7 +129,7 @@ def check_pack(loaded: LoadedModel, kinds: Iterable[str]) -> dict[str, str]:
         By kind, why it cannot be asked.
 
     Raises:
-        UserError: a passage or text that is of another tokenizer, or of no token (see ``token_ids.misfits``).
+        UserError: a passage or text that is of another tokenizer, or of no token (see ``token_ids.validation_errors``).
     """
     pack = packs.find(loaded.entry.pack)
     vocabulary = loaded.model.get_input_embeddings().num_embeddings
@@ -137,7 +137,7 @@ def check_pack(loaded: LoadedModel, kinds: Iterable[str]) -> dict[str, str]:
     long: dict[str, str] = {}
     for kind in (kind for kind in dict.fromkeys(kinds) if kind in (*packs.PASSAGES, "clean")):
         for row in pack.rows(kind):
-            for fault in misfits(row, kind, loaded.entry.name, loaded.tokenizer, vocabulary):
+            for fault in validation_errors(row, kind, loaded.entry.name, loaded.tokenizer, vocabulary):
                 raise UserError(f"the pack {pack.name!r} does not fit: {pack.path(kind)}, {row['id']!r} {fault}")
             tokens = length(row, kind, loaded.tokenizer)
             if context is not None and tokens >= context:

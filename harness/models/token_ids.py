@@ -34,7 +34,7 @@ def length(row: Mapping[str, Any], kind: str, tokenizer: Any) -> int:
     return sum(map(len, _parts(row, kind, tokenizer).values()))
 
 
-def misfits(row: Mapping[str, Any], kind: str, model: str, tokenizer: Any, vocabulary: int) -> Iterator[str]:
+def validation_errors(row: Mapping[str, Any], kind: str, model: str, tokenizer: Any, vocabulary: int) -> Iterator[str]:
     """What keeps a row of a pack's file from being asked of a model, its length aside.
 
     Args:

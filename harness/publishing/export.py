@@ -14,7 +14,7 @@ from ...files import replacing_folder
 from ...model_edits import delta_file, registry
 from ...model_edits.apply import applied
 from ...results.records import record
-from ..evaluation.editing import Prepared, Workshop
+from ..evaluation.editing import ModelEditor, Prepared
 from ..models import loading, model_table
 from . import publish
 
@@ -57,15 +57,15 @@ def export(
     """
     content = record.read(record_path).content if record_path else None
     loaded = loading.load(model_table.resolve(model, pack, corpus), device=device, dtype=dtype, parallelize=parallelize)
-    workshop = Workshop(loaded, factor_tokens)
-    chain = workshop.chain(edit)
+    editor = ModelEditor(loaded, factor_tokens)
+    chain = editor.chain(edit)
     spec = registry.chain_text(chain)
     if content and (content["spec"], content["weights"]) != (spec, loaded.weights):
         raise UserError(
             f"the record {record_path} is of {content['spec']} on {content['model']} ({content['weights'][:12]}), "
             f"expected {spec} on {loaded.entry.name} ({loaded.weights[:12]})"
         )
-    prepared = workshop.prepare(*chain)
+    prepared = editor.prepare(*chain)
     if content and content["edited_weights"] != prepared.weights_hash:
         raise UserError(f"the record {record_path} is of other curvature than this edit's: see its factors")
     try:

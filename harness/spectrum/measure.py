@@ -25,7 +25,7 @@ from ...results.statistics import paired
 from ...tasks import packs
 from ..common.progress import track
 from ..evaluation.request import Request
-from ..evaluation.runner import Bench
+from ..evaluation.runner import EvalSession
 from ..lm.forward import batches
 from ..models import loading, model_table
 from .texts import KINDS, Text, kind_of, table, texts
@@ -40,14 +40,14 @@ class SpectrumRequest:
     """What to look at.
 
     Attributes:
-        bench: what to load and ask; its ``edits`` hold the one whose cost is measured, or none.
+        evaluation: what to load and ask; its ``edits`` hold the one whose cost is measured, or none.
         layers: ``None`` is all.
         proj: ``None`` is the MLP's.
         everywhere: count every position of a text, not those alone where something is asked.
         record: a record that tells what its edit costs.
     """
 
-    bench: Request
+    evaluation: Request
     layers: tuple[int, ...] | None = None
     proj: tuple[str, ...] | None = None
     everywhere: bool = False
@@ -120,23 +120,23 @@ def run(request: SpectrumRequest) -> SpectrumReport:
         UserError: the request cannot be met.
     """
     if request.record:
-        _check_record(request.record, request.bench)
-    bench = Bench(request.bench)
-    loading.check_pack(bench.loaded, [kind for kind in KINDS if packs.find(bench.loaded.entry.pack).has(kind)])
-    found = _matrices(bench, request)
-    if request.record and request.record.content["weights"] != bench.loaded.weights:
-        raise UserError(f"the record is of other weights than {request.bench.model!r}: expected one of this model")
-    shown = [text for text in texts(bench) if text.counted(request.everywhere)]
-    bands = (*OF_THE_SOURCE, *(band for band in DECILES if band not in OF_THE_SOURCE), _beyond(bench))
+        _check_record(request.record, request.evaluation)
+    session = EvalSession(request.evaluation)
+    loading.check_pack(session.loaded, [kind for kind in KINDS if packs.find(session.loaded.entry.pack).has(kind)])
+    found = _matrices(session, request)
+    if request.record and request.record.content["weights"] != session.loaded.weights:
+        raise UserError(f"the record is of other weights than {request.evaluation.model!r}: expected one of this model")
+    shown = [text for text in texts(session) if text.counted(request.everywhere)]
+    bands = (*OF_THE_SOURCE, *(band for band in DECILES if band not in OF_THE_SOURCE), _beyond(session))
     spectra, curves, sums = [], [], []
-    factors = _factors(bench, found)
+    factors = _factors(session, found)
     for layer, of_layer in _by_layer(found):
-        banded = {t.name: Banded(t.matrix(bench.loaded.model), _known(factors, t), bands) for t in of_layer}
+        banded = {t.name: Banded(t.matrix(session.loaded.model), _known(factors, t), bands) for t in of_layer}
         for target in of_layer:
             row, curve = _spectrum(target, factors[target.name])
             spectra.append(row)
             curves.append(curve)
-        sums.append(_sums(bench, banded, shown, request.everywhere, f"layer {layer}"))
+        sums.append(_sums(session, banded, shown, request.everywhere, f"layer {layer}"))
     measured = results.Measured(
         texts=table(shown, request.everywhere),
         matrices=pd.DataFrame(spectra),
@@ -144,7 +144,7 @@ def run(request: SpectrumRequest) -> SpectrumReport:
         ends=(bands.index(OF_THE_SOURCE[0]), bands.index(OF_THE_SOURCE[-1])),
         sums=np.concatenate(sums, axis=1),
     )
-    return _report(request, bench, measured, pd.concat(curves, ignore_index=True), _cost(bench, request.record))
+    return _report(request, session, measured, pd.concat(curves, ignore_index=True), _cost(session, request.record))
 
 
 def _check_record(record: Record, request: Request) -> None:
@@ -168,31 +168,31 @@ def _names(pack: str) -> str:
 
 
 def _report(
-    request: SpectrumRequest, bench: Bench, measured: results.Measured, curves: pd.DataFrame, cost: _Cost
+    request: SpectrumRequest, session: EvalSession, measured: results.Measured, curves: pd.DataFrame, cost: _Cost
 ) -> SpectrumReport:
-    seed = request.bench.seed
+    seed = request.evaluation.seed
     names = measured.matrices["name"]
     changed = [i for i, name in enumerate(names) if f"{name}.weight" in cost.changed]
     together = changed or list(range(len(names)))
     tables = [measured.relative("clean", together, seed)]
     if "twins" in set(measured.texts["kind"]):
         tables.append(measured.only(("memorized", "twins")).relative("twins", together, seed))
-    loaded = bench.loaded
+    loaded = session.loaded
     about = {
-        "model": request.bench.model,
+        "model": request.evaluation.model,
         "weights": loaded.weights,
         "pack": loaded.entry.pack,
-        "split": request.bench.split,
-        "limit": request.bench.limit,
+        "split": request.evaluation.split,
+        "limit": request.evaluation.limit,
         "positions": "all" if request.everywhere else "asked",
         "seed": seed,
-        "curvature": bench.workshop.curvature.arguments(_edit()),
+        "curvature": session.editor.curvature.arguments(_edit()),
         "matrices": measured.matrices.to_dict("records"),
         "texts": {
             str(kind): {"texts": len(rows), "tokens": int(rows["tokens"].sum())}
             for kind, rows in measured.texts.groupby("kind", sort=False)
         },
-        "edit": _edit_name(bench, request.record),
+        "edit": _edit_name(session, request.record),
         "together": names[together].tolist(),
         "changed": names[changed].tolist(),
         "cost_of": {"source": cost.source, "items": cost.items},
@@ -213,14 +213,14 @@ def _edit() -> registry.Edit:
     return registry.build(spec.parse("kfac-100"))
 
 
-def _edit_name(bench: Bench, record: Record | None) -> str | None:
+def _edit_name(session: EvalSession, record: Record | None) -> str | None:
     if record is not None:
         return record.spec
-    return registry.chain_text(bench.chains[0]) if bench.chains else None
+    return registry.chain_text(session.chains[0]) if session.chains else None
 
 
-def _matrices(bench: Bench, request: SpectrumRequest) -> tuple[Target, ...]:
-    model: Any = bench.loaded.model
+def _matrices(session: EvalSession, request: SpectrumRequest) -> tuple[Target, ...]:
+    model: Any = session.loaded.model
     n_layers = model_table.layer_count(model.config.to_dict())
     layers = request.layers if request.layers is not None else range(n_layers or 1)
     found = targets.find(model, layers, request.proj or (*targets.default_proj(model), "down"))
@@ -231,8 +231,8 @@ def _matrices(bench: Bench, request: SpectrumRequest) -> tuple[Target, ...]:
     return found
 
 
-def _factors(bench: Bench, found: Sequence[Target]) -> Mapping[str, Factors]:
-    curvature, edit = bench.workshop.curvature, _edit()
+def _factors(session: EvalSession, found: Sequence[Target]) -> Mapping[str, Factors]:
+    curvature, edit = session.editor.curvature, _edit()
     curvature.collect_missing([(edit, found)])
     return curvature.read(curvature.arguments(edit), found)
 
@@ -249,9 +249,9 @@ def _by_layer(found: Sequence[Target]) -> Iterator[tuple[int, list[Target]]]:
         yield layer, [target for target in found if target.layer == layer]
 
 
-def _beyond(bench: Bench) -> Band:
+def _beyond(session: EvalSession) -> Band:
     """What K-FAC at the model's percent removes."""
-    return Band(start=bench.loaded.entry.percent.get("kfac", LOW_MASS), stop=100, by="mass")
+    return Band(start=session.loaded.entry.percent.get("kfac", LOW_MASS), stop=100, by="mass")
 
 
 def _spectrum(target: Target, factors: Factors) -> tuple[dict[str, Any], pd.DataFrame]:
@@ -272,10 +272,10 @@ def _spectrum(target: Target, factors: Factors) -> tuple[dict[str, Any], pd.Data
 
 @torch.inference_mode()
 def _sums(
-    bench: Bench, banded: Mapping[str, Banded], shown: Sequence[Text], everywhere: bool, label: str
+    session: EvalSession, banded: Mapping[str, Banded], shown: Sequence[Text], everywhere: bool, label: str
 ) -> np.ndarray:
     """Σ over each text's tokens of its strengths [texts, matrices, bands, measures], in one pass over all texts."""
-    model, batch = bench.loaded.model, bench.scorer.lm.batch
+    model, batch = session.loaded.model, session.scorer.lm.batch
     bands = len(next(iter(banded.values())).steps)
     sums = np.zeros((len(shown), len(banded), bands, len(results.MEASURES)))
     chosen: tuple[list[int], list[int], list[int]] = ([], [], [])
@@ -325,23 +325,23 @@ class _Cost:
         return cls(by_kind=by_kind, items=items, source=source, changed=frozenset(map(str, names)))
 
 
-def _cost(bench: Bench, record: Record | None) -> _Cost:
+def _cost(session: EvalSession, record: Record | None) -> _Cost:
     """Of the edit that the record or the request has; nothing where there is none."""
     rates: dict[str, paired.Key] = {}
-    for part in bench.parts:  # of several tasks about the same texts, the first
+    for part in session.parts:  # of several tasks about the same texts, the first
         rates.setdefault(kind_of(part), (part.axis, next(iter(part.metrics.values()))))
     if record is not None:
         names = [matrix["name"] for matrix in record.content["matrices"]]
         return _Cost.of(record.changes, rates, f"record {record.id}", names)
-    if not bench.chains:
+    if not session.chains:
         return _Cost()
-    scorer, loaded = bench.scorer, bench.loaded
+    scorer, loaded = session.scorer, session.loaded
     base = scorer.score(loaded.weights, "base")
-    prepared = bench.workshop.prepare(*bench.chains[0])
+    prepared = session.editor.prepare(*session.chains[0])
     with applied(loaded.model, prepared.weights) as before:
         edited = scorer.score(prepared.weights_hash, prepared.spec, before) if prepared.weights else base
     chance = {
-        (part.axis, next(iter(part.metrics.values()))): part.chance for part in bench.parts if part.axis != "fluency"
+        (part.axis, next(iter(part.metrics.values()))): part.chance for part in session.parts if part.axis != "fluency"
     }
-    changes = paired.Paired(base.items, edited.items, chance, bench.request.seed).changes()
+    changes = paired.Paired(base.items, edited.items, chance, session.request.seed).changes()
     return _Cost.of(changes, rates, "scored in this run", [change.name for change in prepared.changes])

@@ -15,8 +15,8 @@ from typing import Any
 import pandas as pd
 
 from ...tasks import packs
-from ...tasks.suite import Part
-from ..evaluation.runner import Bench
+from ...tasks.suite import TaskSpec
+from ..evaluation.runner import EvalSession
 from ..evaluation.scoring import cluster_of
 from ..models.token_ids import text_ids
 
@@ -47,42 +47,44 @@ class Text:
         return range(0 if everywhere else self.start - 1, len(self.ids) - 1)
 
 
-def texts(bench: Bench) -> Iterator[Text]:
+def texts(session: EvalSession) -> Iterator[Text]:
     """The pack's passages and clean text, then each task's items.
 
     Raises:
         UserError: the pack lacks memorized passages or clean text, or a line of theirs is broken.
     """
-    lm, request = bench.scorer.lm, bench.request
-    pack = packs.find(bench.loaded.entry.pack)
+    lm, request = session.scorer.lm, session.request
+    pack = packs.find(session.loaded.entry.pack)
     cuts = []
     for kind in ("memorized", *(["twins"] if pack.has("twins") else [])):
         rows = pack.rows(kind, request.split)[: request.limit]
         for row in rows:
             prefix, suffix = lm.passage(row)
             cuts.append((len(prefix), len(suffix)))
-            yield _text(bench, kind, row["id"], row, prefix, suffix)
+            yield _text(session, kind, row["id"], row, prefix, suffix)
     given, asked = (int(statistics.median(lengths)) for lengths in zip(*cuts, strict=True))
     for row in pack.rows("clean", request.split)[: request.limit]:
         ids = [*lm.start, *text_ids(row, lm.tokenizer)]
         cut = min(given, len(ids) // 2)
-        yield _text(bench, "clean", row["id"], row, ids[:cut], ids[cut : cut + asked])
-    for part in bench.parts:
+        yield _text(session, "clean", row["id"], row, ids[:cut], ids[cut : cut + asked])
+    for part in session.parts:
         if not set(part.kind.split("+")) <= set(KINDS):
-            yield from _task_texts(bench, part)
+            yield from _task_texts(session, part)
 
 
-def _text(bench: Bench, kind: str, name: str, row: Mapping[str, Any], given: list[int], asked: list[int]) -> Text:
+def _text(
+    session: EvalSession, kind: str, name: str, row: Mapping[str, Any], given: list[int], asked: list[int]
+) -> Text:
     """What is too long for the model loses its beginning, as in lm-eval."""
     ids = [*given, *asked]
-    over = max(0, len(ids) - bench.scorer.lm.max_length)
+    over = max(0, len(ids) - session.scorer.lm.max_length)
     start = max(1, len(given) - over)
     return Text(kind=kind, name=name, cluster=cluster_of(row) or name, ids=ids[over:], start=start)
 
 
-def _task_texts(bench: Bench, part: Part) -> Iterator[Text]:
+def _task_texts(session: EvalSession, part: TaskSpec) -> Iterator[Text]:
     """Each item's prompt, as it is sent to the model, and its answer."""
-    lm, task = bench.scorer.lm, bench.scorer.tasks[part.task]
+    lm, task = session.scorer.lm, session.scorer.tasks[part.task]
     requests: dict[int, list[Any]] = {}
     for request in task.instances:
         requests.setdefault(request.doc_id, []).append(request)
@@ -93,7 +95,7 @@ def _task_texts(bench: Bench, part: Part) -> Iterator[Text]:
         else:
             given, asked = lm._encode_pair(*_asked(task, doc, of_doc))
         if asked:
-            yield _text(bench, part.task, str(doc_id), doc, given or [lm.prefix_token_id], asked)
+            yield _text(session, part.task, str(doc_id), doc, given or [lm.prefix_token_id], asked)
 
 
 def _asked(task: Any, doc: Mapping[str, Any], requests: Sequence[Any]) -> tuple[str, str]:
@@ -115,7 +117,7 @@ def table(texts: Sequence[Text], everywhere: bool) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["kind", "text", "cluster", "tokens"])
 
 
-def kind_of(part: Part) -> str:
+def kind_of(part: TaskSpec) -> str:
     """The name that a task's texts go by."""
     first = part.kind.split("+")[0]
     return first if first in KINDS else part.task

@@ -19,7 +19,7 @@ from ..evaluation.request import Request
 
 if TYPE_CHECKING:
     from ...results.records.record import Record
-    from ..evaluation.runner import Bench
+    from ..evaluation.runner import EvalSession
 
 TRIES = 2
 """Workers that one spec may cost before it is given up."""
@@ -33,7 +33,7 @@ class Begun(NamedTuple):
 
     Attributes:
         specs: its edits, canonically.
-        made_from: what decides each edit's weights, by spec (see ``Workshop.made_from``).
+        made_from: what decides each edit's weights, by spec (see ``ModelEditor.made_from``).
         identity: what makes an evaluation the one that it is.
     """
 
@@ -79,31 +79,31 @@ class Worker:
 
     def __init__(self, environment: dict[str, str] | None = None) -> None:
         os.environ.update(environment or {})
-        self.bench: Bench | None = None
+        self.session: EvalSession | None = None
 
     def begin(self, request: Request) -> Begun:
         """See :class:`Engine`; a model that is loaded already is used again."""
         from ...model_edits.registry import chain_text
         from ..cli.arguments import quiet
-        from ..evaluation.runner import Bench, identity
+        from ..evaluation.runner import EvalSession, identity
 
         quiet()
-        self.bench = Bench(request, self.bench.loaded if self.bench else None)
-        specs = [chain_text(chain) for chain in self.bench.chains]
-        return Begun(specs, self.bench.made_from(), identity(self.bench))
+        self.session = EvalSession(request, self.session.loaded if self.session else None)
+        specs = [chain_text(chain) for chain in self.session.chains]
+        return Begun(specs, self.session.made_from(), identity(self.session))
 
     def prepare(self, specs: Sequence[str]) -> None:
         """See :class:`Engine`; of workers that share a cache one does it, and the others find it done."""
-        assert self.bench
+        assert self.session
         folder = cache.folder()
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / ".preparing.lock"):
-            self.bench.prepare([self.bench.workshop.chain(spec) for spec in specs])
+            self.session.prepare([self.session.editor.chain(spec) for spec in specs])
 
     def evaluate(self, spec: str, out: Path | None = None) -> Record:
         """The spec's record, written into the request's folder, or ``out``."""
-        assert self.bench
-        return self.bench.evaluate(self.bench.workshop.chain(spec), out)
+        assert self.session
+        return self.session.evaluate(self.session.editor.chain(spec), out)
 
     def evaluate_away(self, spec: str) -> Files:
         """The files of the spec's record by name, its JSON last; nothing is left on this machine."""

@@ -122,7 +122,7 @@ class FactorStore:
         found = [entry for folder in folders if folder.name != UNFINISHED and (entry := _entry(folder))]
         return sorted(found, key=lambda entry: (-entry.used, entry.id))
 
-    def leftovers(self) -> list[Path]:
+    def orphans(self) -> list[Path]:
         """What killed commands left: sums that a collection would go on from, and files that were being written."""
         return sorted([*(self.folder / UNFINISHED).glob("*.safetensors"), *self.folder.rglob(f".*{PARTIAL}")])
 

@@ -23,7 +23,7 @@ DEFAULT = Path("memsplit-results")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wanted:
+class RecordFilter:
     """Which records: those that fit all that is given; ``model`` and ``edit`` may hold ``*`` and ``?``.
 
     Attributes:
@@ -66,7 +66,7 @@ class Store:
         """The records' JSON files."""
         return sorted(path for path in self.folder.glob("*.json") if not path.name.startswith("."))
 
-    def records(self, wanted: Wanted | None = None) -> list[Record]:
+    def records(self, wanted: RecordFilter | None = None) -> list[Record]:
         """The records that are wanted, oldest first.
 
         Raises:
@@ -162,7 +162,7 @@ class Store:
             except UserError as error:
                 yield path, False, str(error)
 
-    def leftovers(self, older_than_s: float = 0) -> list[Path]:
+    def orphans(self, older_than_s: float = 0) -> list[Path]:
         """Partial files, and tables without a record: what killed writers leave, or what one is about to finish.
 
         Args:

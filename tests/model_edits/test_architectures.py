@@ -141,7 +141,7 @@ def test_a_bfloat16_model_is_edited_in_float32_and_cast_once(model: Any) -> None
 def test_a_model_without_an_entry_has_defaults_of_its_own(model: Any) -> None:
     entry = model_table.ModelEntry(name="m", pretrained="m")
     loaded = loading.LoadedModel(entry=entry, model=model, tokenizer=None, weights="w")
-    (edit,) = editing.Workshop(loaded).chain("svd-50")
+    (edit,) = editing.ModelEditor(loaded).chain("svd-50")
     assert edit.layers == model_table.default_layers(2)
     assert edit.proj == targets.default_proj(model)
     assert ("gate" in edit.proj) == hasattr(model, "model")

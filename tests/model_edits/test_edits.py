@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memsplit.harness.evaluation.editing import Workshop
+from memsplit.harness.evaluation.editing import ModelEditor
 from memsplit.harness.models.loading import LoadedModel
 from memsplit.model_edits import registry, targets
 from memsplit.model_edits.apply import applied, compute
@@ -83,8 +83,8 @@ def test_products_of_steep_spectra_are_selected_as_if_they_were_formed() -> None
 
 @pytest.mark.parametrize("spec", IDENTITIES)
 @pytest.mark.usefixtures("untouched")
-def test_keeping_everything_changes_nothing(workshop: Workshop, spec: str) -> None:
-    prepared = workshop.prepare(*workshop.chain(spec))
+def test_keeping_everything_changes_nothing(editor: ModelEditor, spec: str) -> None:
+    prepared = editor.prepare(*editor.chain(spec))
     assert prepared.weights == {}
     assert all(change.removed_norm == 0 for change in prepared.changes)
 
@@ -92,81 +92,81 @@ def test_keeping_everything_changes_nothing(workshop: Workshop, spec: str) -> No
 @pytest.mark.parametrize("spec", EDITS)
 @pytest.mark.usefixtures("untouched")
 class TestConformance:
-    def test_changes_only_its_targets(self, workshop: Workshop, spec: str) -> None:
-        (edit,) = workshop.chain(spec)
-        prepared = workshop.prepare(edit)
-        assert set(prepared.weights) == {t.parameter for t in workshop.matrices(edit)}
+    def test_changes_only_its_targets(self, editor: ModelEditor, spec: str) -> None:
+        (edit,) = editor.chain(spec)
+        prepared = editor.prepare(edit)
+        assert set(prepared.weights) == {t.parameter for t in editor.matrices(edit)}
 
-    def test_same_spec_same_result(self, workshop: Workshop, spec: str) -> None:
-        first, second = (workshop.prepare(*workshop.chain(spec)).weights for _ in range(2))
+    def test_same_spec_same_result(self, editor: ModelEditor, spec: str) -> None:
+        first, second = (editor.prepare(*editor.chain(spec)).weights for _ in range(2))
         assert all(torch.equal(first[name], second[name]) for name in first)
 
-    def test_restore_is_bitwise_even_after_an_error(self, workshop: Workshop, spec: str) -> None:
-        model = workshop.loaded.model
-        prepared = workshop.prepare(*workshop.chain(spec))
+    def test_restore_is_bitwise_even_after_an_error(self, editor: ModelEditor, spec: str) -> None:
+        model = editor.loaded.model
+        prepared = editor.prepare(*editor.chain(spec))
         name = next(iter(prepared.weights))
         with pytest.raises(RuntimeError), applied(model, prepared.weights):
             assert torch.equal(model.get_parameter(name), prepared.weights[name])
             raise RuntimeError
 
-    def test_the_dial_is_a_straight_line(self, workshop: Workshop, spec: str) -> None:
-        base = dict(workshop.loaded.model.named_parameters())
-        gone = workshop.prepare(*workshop.chain(spec)).weights
-        half = workshop.prepare(*workshop.chain(f"{spec}@0.5")).weights
+    def test_the_dial_is_a_straight_line(self, editor: ModelEditor, spec: str) -> None:
+        base = dict(editor.loaded.model.named_parameters())
+        gone = editor.prepare(*editor.chain(spec)).weights
+        half = editor.prepare(*editor.chain(f"{spec}@0.5")).weights
         for name, weight in half.items():
             torch.testing.assert_close(weight, (gone[name] + base[name]) / 2, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("spec", [s for s in EDITS if not any(word in s for word in MEASURED_ON_THE_WEIGHTS)])
 @pytest.mark.usefixtures("untouched")
-def test_applying_twice_changes_nothing(workshop: Workshop, spec: str) -> None:
-    (edit,) = workshop.chain(spec)
-    prepared = workshop.prepare(edit)
-    found = workshop.matrices(edit)
-    material = Material(targets=found, factors=workshop.curvature.read(workshop.curvature.arguments(edit), found))
-    with applied(workshop.loaded.model, prepared.weights):
-        again, _ = compute(workshop.loaded.model, edit, material)
+def test_applying_twice_changes_nothing(editor: ModelEditor, spec: str) -> None:
+    (edit,) = editor.chain(spec)
+    prepared = editor.prepare(edit)
+    found = editor.matrices(edit)
+    material = Material(targets=found, factors=editor.curvature.read(editor.curvature.arguments(edit), found))
+    with applied(editor.loaded.model, prepared.weights):
+        again, _ = compute(editor.loaded.model, edit, material)
     for name, weight in prepared.weights.items():
         torch.testing.assert_close(again.get(name, weight), weight, rtol=1e-4, atol=2e-5)
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_kept_components_grow_with_the_percent(workshop: Workshop, name: str) -> None:
+def test_kept_components_grow_with_the_percent(editor: ModelEditor, name: str) -> None:
     kept = [
-        sum(c.kept for c in workshop.prepare(*workshop.chain(f"{name}-{percent}")).changes)
+        sum(c.kept for c in editor.prepare(*editor.chain(f"{name}-{percent}")).changes)
         for percent in (0, 10, 50, 80, 99, 100)
     ]
     assert kept == sorted(kept)
     assert kept[0] == 0
 
 
-def factors_of(workshop: Workshop, edit: registry.Edit) -> Mapping[str, Factors]:
-    return workshop.curvature.read(workshop.curvature.arguments(edit), workshop.matrices(edit))
+def factors_of(editor: ModelEditor, edit: registry.Edit) -> Mapping[str, Factors]:
+    return editor.curvature.read(editor.curvature.arguments(edit), editor.matrices(edit))
 
 
-def weights(workshop: Workshop, spec: str) -> dict[str, torch.Tensor]:
-    return workshop.prepare(*workshop.chain(spec)).weights
+def weights(editor: ModelEditor, spec: str) -> dict[str, torch.Tensor]:
+    return editor.prepare(*editor.chain(spec)).weights
 
 
 @pytest.mark.usefixtures("untouched")
-def test_a_chain_applies_its_steps_in_order(workshop: Workshop) -> None:
-    both, other = weights(workshop, "kfac-80+svd-50"), weights(workshop, "svd-50+kfac-80")
-    first = weights(workshop, "kfac-80")
+def test_a_chain_applies_its_steps_in_order(editor: ModelEditor) -> None:
+    both, other = weights(editor, "kfac-80+svd-50"), weights(editor, "svd-50+kfac-80")
+    first = weights(editor, "kfac-80")
     for name, weight in both.items():
         U, sigma, Vh = torch.linalg.svd(first[name])
         kept = int(keep_share(sigma.square(), 0.5).sum())
         expected = U[:, :kept] * sigma[:kept] @ Vh[:kept]
         torch.testing.assert_close(weight, expected, rtol=1e-3, atol=1e-5)
         assert not torch.allclose(weight, other[name], atol=1e-3)
-    apart = weights(workshop, "kfac-80:layers=2+magnitude-50:layers=3")
+    apart = weights(editor, "kfac-80:layers=2+magnitude-50:layers=3")
     assert set(apart) == set(first)
     assert torch.equal(apart["model.layers.2.mlp.up_proj.weight"], first["model.layers.2.mlp.up_proj.weight"])
 
 
 @pytest.mark.parametrize(("top", "bottom"), [("kfac-80", "kfac-20"), ("ekfac-80", "ekfac-20")])
-def test_top_and_bottom_are_the_two_halves_of_a_matrix(workshop: Workshop, top: str, bottom: str) -> None:
-    base = dict(workshop.loaded.model.named_parameters())
-    upper, lower = weights(workshop, top), weights(workshop, f"{bottom}:select=bottom")
+def test_top_and_bottom_are_the_two_halves_of_a_matrix(editor: ModelEditor, top: str, bottom: str) -> None:
+    base = dict(editor.loaded.model.named_parameters())
+    upper, lower = weights(editor, top), weights(editor, f"{bottom}:select=bottom")
     for name in upper:
         torch.testing.assert_close(upper[name] + lower[name], base[name].detach(), rtol=1e-4, atol=1e-5)
 
@@ -184,18 +184,18 @@ FORMULAS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("spec", FORMULAS)
-def test_kept_components_are_those_of_the_formula(workshop: Workshop, spec: str) -> None:
+def test_kept_components_are_those_of_the_formula(editor: ModelEditor, spec: str) -> None:
     """Every component formed in float64, sorted, and added up one by one."""
     importance, rank, select = FORMULAS[spec]
-    (edit,) = workshop.chain(spec)
+    (edit,) = editor.chain(spec)
     assert edit.percent is not None
-    for target in workshop.matrices(edit):
-        factors = factors_of(workshop, edit)[target.name]
+    for target in editor.matrices(edit):
+        factors = factors_of(editor, edit)[target.name]
         basis = factors.eigenbasis
         U, V = basis.U_oo.double(), basis.V_ii.double()
         assert torch.allclose(factors.ggT.double() @ U, U * basis.lam_o, atol=1e-4 * float(basis.lam_o[0]))
         assert torch.allclose(factors.aaT.double() @ V, V * basis.mu_i, atol=1e-4 * float(basis.mu_i[0]))
-        C = U.T @ workshop.loaded.model.get_parameter(target.parameter).detach().double() @ V
+        C = U.T @ editor.loaded.model.get_parameter(target.parameter).detach().double() @ V
         values = importance(factors, C, basis.lam_o.double()[:, None] * basis.mu_i.double()).flatten().tolist()
         order = sorted(range(len(values)), key=lambda i: -values[i])
         share = (edit.percent if select == "top" else 100 - edit.percent) / 100
@@ -205,15 +205,15 @@ def test_kept_components_are_those_of_the_formula(workshop: Workshop, spec: str)
                 break
             chosen[i], mass = 1, mass + values[i]
         keep = (chosen if select == "top" else 1 - chosen).reshape(C.shape).double()
-        found = workshop.prepare(edit)
+        found = editor.prepare(edit)
         kept = next(c.kept for c in found.changes if c.name == target.parameter)
         assert abs(kept - int(keep.sum())) <= 2
         expected = U @ (C * keep) @ V.T
         assert (found.weights[target.parameter] - expected).norm() < 2e-3 * expected.norm()
 
 
-def test_gold_and_sampled_labels_give_other_edits(workshop: Workshop) -> None:
-    sampled, gold = weights(workshop, "kfac-80"), weights(workshop, "kfac-80:labels=gold")
+def test_gold_and_sampled_labels_give_other_edits(editor: ModelEditor) -> None:
+    sampled, gold = weights(editor, "kfac-80"), weights(editor, "kfac-80:labels=gold")
     assert all(not torch.allclose(sampled[name], gold[name], atol=1e-3) for name in sampled)
 
 
@@ -222,7 +222,7 @@ def test_no_factors_are_collected_twice(
     organism: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, order: tuple[str, str]
 ) -> None:
     passes: list[str] = []
-    shop = Workshop(organism, 256, FactorStore(tmp_path))
+    shop = ModelEditor(organism, 256, FactorStore(tmp_path))
     original = shop.curvature.batches
 
     def batches(label: str) -> Iterator[torch.Tensor]:
@@ -234,23 +234,23 @@ def test_no_factors_are_collected_twice(
     assert passes == ["curvature", "curvature, second pass"]
 
 
-def test_random_choices_differ_by_seed_and_matrix(workshop: Workshop) -> None:
+def test_random_choices_differ_by_seed_and_matrix(editor: ModelEditor) -> None:
     """Each matrix's kept components, told in its own basis."""
     kept = []
     for spec in ("random-50", "random-50:seed=1"):
-        (edit,) = workshop.chain(spec)
-        prepared = workshop.prepare(edit)
-        for target in workshop.matrices(edit):
-            basis = factors_of(workshop, edit)[target.name].eigenbasis
+        (edit,) = editor.chain(spec)
+        prepared = editor.prepare(edit)
+        for target in editor.matrices(edit):
+            basis = factors_of(editor, edit)[target.name].eigenbasis
             kept.append(basis.coordinates(prepared.weights[target.parameter]).abs() > 1e-5)
     for one, other in itertools.combinations(kept, 2):
         assert 0.4 < (one == other).float().mean() < 0.6
 
 
-def test_svd_is_the_nearest_matrix_of_its_rank(workshop: Workshop) -> None:
-    prepared = workshop.prepare(*workshop.chain("svd-80"))
+def test_svd_is_the_nearest_matrix_of_its_rank(editor: ModelEditor) -> None:
+    prepared = editor.prepare(*editor.chain("svd-80"))
     for change in prepared.changes:
-        W = workshop.loaded.model.get_parameter(change.name).detach()
+        W = editor.loaded.model.get_parameter(change.name).detach()
         sigma = torch.linalg.svdvals(W.double())
         gone = float(sigma[change.kept :].square().sum() / sigma.square().sum())
         assert change.removed_norm**2 == pytest.approx(gone, rel=1e-4)
@@ -258,12 +258,12 @@ def test_svd_is_the_nearest_matrix_of_its_rank(workshop: Workshop) -> None:
         assert torch.linalg.matrix_rank(prepared.weights[change.name], rtol=1e-4) == change.kept
 
 
-def test_pruning_keeps_the_weights_that_score_highest(workshop: Workshop) -> None:
-    magnitude, wanda = weights(workshop, "magnitude-30"), weights(workshop, "wanda-30")
-    (edit,) = workshop.chain("wanda-30")
-    factors = factors_of(workshop, edit)
+def test_pruning_keeps_the_weights_that_score_highest(editor: ModelEditor) -> None:
+    magnitude, wanda = weights(editor, "magnitude-30"), weights(editor, "wanda-30")
+    (edit,) = editor.chain("wanda-30")
+    factors = factors_of(editor, edit)
     for name, weight in magnitude.items():
-        W = workshop.loaded.model.get_parameter(name).detach()
+        W = editor.loaded.model.get_parameter(name).detach()
         assert W[weight != 0].abs().min() >= W[weight == 0].abs().max()
         score = W.abs() * factors[name.removesuffix(".weight")].aaT.diagonal().sqrt()
         for row, kept in zip(score, wanda[name] != 0, strict=True):
@@ -271,10 +271,10 @@ def test_pruning_keeps_the_weights_that_score_highest(workshop: Workshop) -> Non
             assert row[kept].min() >= row[~kept].max()
 
 
-def test_the_matched_control_removes_the_same_norm(workshop: Workshop) -> None:
+def test_the_matched_control_removes_the_same_norm(editor: ModelEditor) -> None:
     pairs = zip(
-        workshop.prepare(*workshop.chain("kfac-80")).changes,
-        workshop.prepare(*workshop.chain("random:match=kfac-80")).changes,
+        editor.prepare(*editor.chain("kfac-80")).changes,
+        editor.prepare(*editor.chain("random:match=kfac-80")).changes,
         strict=True,
     )
     for edit, control in pairs:

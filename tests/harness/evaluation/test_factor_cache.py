@@ -13,7 +13,7 @@ import torch
 from memsplit.errors import UserError
 from memsplit.harness.cli import main
 from memsplit.harness.evaluation import factor_cache
-from memsplit.harness.evaluation.editing import Workshop
+from memsplit.harness.evaluation.editing import ModelEditor
 from memsplit.harness.evaluation.factor_cache import Curvature
 from memsplit.harness.models import loading, model_table
 from memsplit.harness.models.loading import LoadedModel
@@ -138,7 +138,7 @@ def test_two_processes_find_what_one_does(organism: LoadedModel, tmp_path: Path)
     entries = [{entry.id: entry for entry in store.entries()} for store in stores]
     assert entries[0].keys() == entries[1].keys()
     assert sum(len(entry.files) for entry in entries[1].values()) == 3
-    assert stores[1].leftovers() == []
+    assert stores[1].orphans() == []
     for key, entry in entries[0].items():
         for matrix in entry.files:
             a, b = (store.load(entry.arguments, matrix) for store in stores)
@@ -165,10 +165,10 @@ def test_several_processes_only_collect(monkeypatch: pytest.MonkeyPatch, capsys:
 def reference(organism: LoadedModel, tmp_path: Path) -> Path:
     """A file of the reference's format, of our own factors."""
     curvature = Curvature(organism, 1024, FactorStore(tmp_path / "own"))
-    workshop = Workshop(organism, 1024, curvature.store)
-    (edit,) = workshop.chain("kfac-80:layers=2-3,proj=gate+up")
-    workshop.collect_missing([edit])
-    found = workshop.matrices(edit)
+    editor = ModelEditor(organism, 1024, curvature.store)
+    (edit,) = editor.chain("kfac-80:layers=2-3,proj=gate+up")
+    editor.collect_missing([edit])
+    found = editor.matrices(edit)
     read = curvature.read(curvature.arguments(edit), found)
     content = {
         f"blk{t.layer}.{t.proj}": {"A": read[t.name].aaT, "G": 4 * read[t.name].ggT, "n_tokens": 1016} for t in found
@@ -192,8 +192,8 @@ def test_imported_factors_edit_as_those_collected(
     assert capsys.readouterr().out.count(".safetensors") == 4
     prepared = []
     for folder in ("imported/factors", "own"):
-        workshop = Workshop(organism, 1024, FactorStore(tmp_path / folder))
-        prepared.append(workshop.prepare(*workshop.chain(spec)))
+        editor = ModelEditor(organism, 1024, FactorStore(tmp_path / folder))
+        prepared.append(editor.prepare(*editor.chain(spec)))
     assert [c.kept for c in prepared[0].changes] == [c.kept for c in prepared[1].changes]
     assert len(prepared[0].factors[0]["imported"]) == 4
     assert prepared[1].factors[0]["imported"] == {}
@@ -281,8 +281,8 @@ def test_a_model_may_be_spread_over_devices(organism: LoadedModel, tmp_path: Pat
     assert spread.weights == organism.weights
     hashes = []
     for loaded in (organism, spread):
-        workshop = Workshop(loaded, 256, FactorStore(tmp_path / str(loaded is spread)))
-        hashes.append(workshop.prepare(*workshop.chain("kfac-80")).weights_hash)
+        editor = ModelEditor(loaded, 256, FactorStore(tmp_path / str(loaded is spread)))
+        hashes.append(editor.prepare(*editor.chain("kfac-80")).weights_hash)
     assert hashes[0] == hashes[1]
 
 
@@ -299,7 +299,7 @@ def test_many_matrices_are_collected_in_passes_that_fit_into_memory(
     found = []
     for memory in (1 << 40, 3 << 20):
         monkeypatch.setattr(factor_cache, "PASS_MEMORY", memory)
-        shop = Workshop(organism, 1024, FactorStore(tmp_path / str(memory)))
+        shop = ModelEditor(organism, 1024, FactorStore(tmp_path / str(memory)))
         (edit,) = shop.chain("kfac-80:layers=1-3,proj=gate+up")
         shop.collect_missing([edit])
         read = shop.curvature.read(shop.curvature.arguments(edit), shop.matrices(edit))

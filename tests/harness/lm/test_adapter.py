@@ -9,7 +9,7 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 from transformers import AutoTokenizer, PreTrainedModel
 
-from memsplit.harness.evaluation.editing import Workshop
+from memsplit.harness.evaluation.editing import ModelEditor
 from memsplit.harness.lm.adapter import MemsplitLM
 from memsplit.harness.models.loading import LoadedModel
 from memsplit.model_edits.apply import applied
@@ -32,11 +32,11 @@ def plain_greedy(model: PreTrainedModel, prefix: list[int], n: int) -> list[int]
 @pytest.mark.parametrize("spec", STRENGTHS)
 @pytest.mark.usefixtures("untouched")
 @torch.no_grad()
-def test_continuations_equal_a_plain_loop(organism: LoadedModel, workshop: Workshop, spec: str) -> None:
+def test_continuations_equal_a_plain_loop(organism: LoadedModel, editor: ModelEditor, spec: str) -> None:
     pack = packs.find("olmo-tiny")
     rows = pack.rows("memorized", "test")[:5] + pack.rows("twins", "test")[:3]
     passages = [(row["prefix_ids"][i:], row["suffix_ids"][: 48 - i]) for i, row in enumerate(rows)]
-    with applied(organism.model, workshop.prepare(*workshop.chain(spec)).weights):
+    with applied(organism.model, editor.prepare(*editor.chain(spec)).weights):
         expected = [plain_greedy(organism.model, prefix, len(suffix)) for prefix, suffix in passages]
         for batch in (1, 3, 32):
             found = MemsplitLM(organism, batch_size=batch).continuations(passages)
@@ -63,11 +63,13 @@ def found_end(organism: LoadedModel, prefix: list[int]) -> int:
 
 @pytest.mark.parametrize("spec", ["none", "kfac-95"])
 @pytest.mark.usefixtures("untouched")
-def test_stock_lm_eval_gives_the_same_figures(organism: LoadedModel, workshop: Workshop, spec: str, root: Path) -> None:
+def test_stock_lm_eval_gives_the_same_figures(
+    organism: LoadedModel, editor: ModelEditor, spec: str, root: Path
+) -> None:
     """The same tasks by ``--include_path`` on a plain ``hf`` model, which sees text alone."""
     names = [part.task for part in suite.MEMSPLIT if part.kind != "quotes"]
     found = []
-    with applied(organism.model, workshop.prepare(*workshop.chain(spec)).weights):
+    with applied(organism.model, editor.prepare(*editor.chain(spec)).weights):
         stock = HFLM(pretrained=organism.model, tokenizer=organism.tokenizer, batch_size=8)
         for lm in (stock, MemsplitLM(organism, batch_size=8)):
             manager = TaskManager(include_path=str(root / "tasks"), include_defaults=False)

@@ -13,7 +13,7 @@ import torch
 from lm_eval.api.instance import Instance
 from transformers import Olmo2Config, Olmo2ForCausalLM
 
-from memsplit.harness.evaluation.editing import Workshop
+from memsplit.harness.evaluation.editing import ModelEditor
 from memsplit.harness.lm import probes
 from memsplit.harness.lm.adapter import MemsplitLM
 from memsplit.harness.lm.forward import Passage, likelihoods, read
@@ -148,10 +148,10 @@ def test_a_passage_begins_with_the_start_token_that_the_tokenizer_gives(organism
     assert set(shifted[0]) == {"longest_prefix", "position_strict"}
 
 
-def test_position_stress_is_the_best_of_all_prompts(organism: LoadedModel, workshop: Workshop) -> None:
+def test_position_stress_is_the_best_of_all_prompts(organism: LoadedModel, editor: ModelEditor) -> None:
     rows = packs.find("olmo-tiny").rows("memorized", "test")[:2] + packs.find("olmo-tiny").rows("twins", "test")[:1]
     rows = [{**row, "prefix_ids": row["prefix_ids"][-23:], "suffix_ids": row["suffix_ids"][:22]} for row in rows]
-    with applied(organism.model, workshop.prepare(*workshop.chain("kfac-99:layers=2")).weights):
+    with applied(organism.model, editor.prepare(*editor.chain("kfac-99:layers=2")).weights):
         found = probes.position(MemsplitLM(organism), rows)
         for row, figures in zip(rows, found, strict=True):
             prefix, suffix = row["prefix_ids"], row["suffix_ids"]
@@ -188,7 +188,7 @@ def test_the_prior_is_the_mean_over_other_prefixes(small: Any) -> None:
     assert figures["p_z_beyond_prior"] == pytest.approx(max(0.0, beyond), abs=1e-6)
 
 
-def test_likelihoods_and_distances_to_the_base(organism: LoadedModel, workshop: Workshop) -> None:
+def test_likelihoods_and_distances_to_the_base(organism: LoadedModel, editor: ModelEditor) -> None:
     from scipy.stats import entropy
     from sklearn.metrics import ndcg_score
 
@@ -196,7 +196,7 @@ def test_likelihoods_and_distances_to_the_base(organism: LoadedModel, workshop: 
     texts = [[0, *ids], [0, *ids[:7]]]
     base = organism.model(torch.tensor([texts[0]])).logits[0, :-1].double().log_softmax(-1).detach()
     still = likelihoods(organism.model, texts, batch=2, base={})
-    with applied(organism.model, workshop.prepare(*workshop.chain("kfac-50:layers=1")).weights) as before:
+    with applied(organism.model, editor.prepare(*editor.chain("kfac-50:layers=1")).weights) as before:
         moved = likelihoods(organism.model, texts, batch=2, base=before)
         edited = organism.model(torch.tensor([texts[0]])).logits[0, :-1].double().log_softmax(-1).detach()
     gold = torch.tensor(ids)[:, None]

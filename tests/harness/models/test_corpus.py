@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from memsplit.errors import UserError
-from memsplit.harness.evaluation.editing import Workshop
+from memsplit.harness.evaluation.editing import ModelEditor
 from memsplit.harness.models import corpus, loading, model_table
 from memsplit.harness.models.loading import LoadedModel
 from memsplit.model_edits.curvature.store import FactorStore
@@ -104,7 +104,7 @@ class TestCorpus:
             loaded = loading.LoadedModel(
                 entry=entry, model=organism.model, tokenizer=organism.tokenizer, weights=organism.weights
             )
-            workshop = Workshop(loaded, 256, store)
-            found.append(workshop.prepare(*workshop.chain("kfac-80")).weights_hash)
+            editor = ModelEditor(loaded, 256, store)
+            found.append(editor.prepare(*editor.chain("kfac-80")).weights_hash)
         assert found[0] != found[1]
         assert len(store.entries()) == 2

@@ -134,7 +134,7 @@ def test_strengths_are_of_the_models_own_inputs(
     """Of one passage, from the projection's input at each place, one place and band at a time."""
     monkeypatch.setenv("MEMSPLIT_CACHE", str(made[0]))
     asked = Request(model="olmo-tiny", edits=[], limit=2, factor_tokens=SMALL, tasks=["memsplit_twins"])
-    report = spectrum.run(spectrum.SpectrumRequest(bench=asked, layers=(3,), proj=("down",), everywhere=everywhere))
+    report = spectrum.run(spectrum.SpectrumRequest(evaluation=asked, layers=(3,), proj=("down",), everywhere=everywhere))
     passage = packs.find("olmo-tiny").rows("memorized", "test")[1]
     name = "model.layers.3.mlp.down_proj"
     kept: dict[str, torch.Tensor] = {}
@@ -170,8 +170,8 @@ def test_a_record_tells_the_same_cost(
         model="olmo-tiny", edits=["kfac"], limit=8, factor_tokens=SMALL, tasks=TASKS.split(","), out=tmp_path
     )
     (written,) = runner.run(asked).records
-    told, bench = record.read(written.path), dataclasses.replace(asked, edits=[])
-    report = spectrum.run(spectrum.SpectrumRequest(bench=bench, layers=(1, 2), proj=("up",), record=told))
+    told, asked_again = record.read(written.path), dataclasses.replace(asked, edits=[])
+    report = spectrum.run(spectrum.SpectrumRequest(evaluation=asked_again, layers=(1, 2), proj=("up",), record=told))
     assert report.cost == pytest.approx(made[2]["cost"])
     assert report.about["edit"] == made[2]["edit"]
     assert report.about["together"] == report.about["changed"] == ["model.layers.2.mlp.up_proj"]
@@ -235,6 +235,6 @@ def test_a_record_of_other_items_or_weights_is_refused(
     changed: dict[str, Any], asked: dict[str, Any], words: str, tmp_path: Path
 ) -> None:
     content = {"suite": "memsplit", "arguments": {"split": "test", "pack": None}, "weights": "w", **changed}
-    bench = Request(model="olmo-tiny", edits=[], limit=1, factor_tokens=SMALL, tasks=["memsplit_twins"], **asked)
+    evaluation = Request(model="olmo-tiny", edits=[], limit=1, factor_tokens=SMALL, tasks=["memsplit_twins"], **asked)
     with pytest.raises(UserError, match=words):
-        spectrum.run(spectrum.SpectrumRequest(bench=bench, layers=(0,), record=Record(tmp_path / "r.json", content)))
+        spectrum.run(spectrum.SpectrumRequest(evaluation=evaluation, layers=(0,), record=Record(tmp_path / "r.json", content)))

@@ -13,7 +13,7 @@ import pytest
 
 from memsplit.harness.cli import main
 from memsplit.harness.sweep import view, workers
-from memsplit.results.records.store import Store, Wanted
+from memsplit.results.records.store import RecordFilter, Store
 from memsplit.results.statistics.selection import Bounds
 from memsplit.results.views import sweep_charts
 from memsplit.tests.results.statistics.test_selection import row
@@ -52,7 +52,7 @@ def here(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def ids(out: Path, split: str) -> dict[str, str]:
-    return {found.spec: found.id for found in Store(out).records(Wanted(split=split))}
+    return {found.spec: found.id for found in Store(out).records(RecordFilter(split=split))}
 
 
 def content(out: Path) -> dict[str, Any]:
@@ -70,7 +70,7 @@ def test_every_edit_has_a_record_of_dev_and_the_chosen_one_of_test(swept: Path) 
     assert set(found["lead"]) == {"dev", "test"}
     sides = {edit["spec"]: edit["summary"]["perplexity_ratio"]["value"] for edit in found["edits"]}
     assert found["lead"]["dev"]["perplexity_ratio"]["value"] == pytest.approx(sides[chosen] - sides[baseline])
-    assert not list(Store(swept).leftovers())
+    assert not list(Store(swept).orphans())
 
 
 def test_its_records_are_those_of_an_evaluation(swept: Path, here: None, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from memsplit.errors import UserError
 from memsplit.harness.cli import main
-from memsplit.harness.evaluation.editing import Workshop
+from memsplit.harness.evaluation.editing import ModelEditor
 from memsplit.model_edits.apply import applied
 
 IDS = torch.arange(2, 40)[None]
@@ -22,10 +22,10 @@ CHANGED = "model.layers.1.mlp.down_proj.weight"
 
 
 @pytest.fixture(scope="module")
-def folders(workshop: Workshop, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def folders(editor: ModelEditor, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """One of each kind, all of olmo-tiny."""
     root = tmp_path_factory.mktemp("foreign")
-    model = transformers.AutoModelForCausalLM.from_pretrained(workshop.loaded.entry.pretrained, dtype=torch.float32)
+    model = transformers.AutoModelForCausalLM.from_pretrained(editor.loaded.entry.pretrained, dtype=torch.float32)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         model.get_parameter(CHANGED).add_(0.01 * torch.randn(192, 768, generator=generator))
@@ -46,57 +46,57 @@ def spec(request: pytest.FixtureRequest, folders: dict[str, Path]) -> str:
 
 @pytest.mark.usefixtures("untouched")
 class TestConformance:
-    def test_same_spec_same_result_and_the_base_comes_back(self, workshop: Workshop, spec: str) -> None:
-        model = workshop.loaded.model
+    def test_same_spec_same_result_and_the_base_comes_back(self, editor: ModelEditor, spec: str) -> None:
+        model = editor.loaded.model
         before = model(IDS).logits
-        first, second = (workshop.prepare(*workshop.chain(spec)).weights for _ in range(2))
+        first, second = (editor.prepare(*editor.chain(spec)).weights for _ in range(2))
         assert first
         assert all(torch.equal(first[name], second[name]) for name in first)
         with applied(model, first):
             assert not torch.equal(model(IDS).logits, before)
         assert torch.equal(model(IDS).logits, before)
 
-    def test_the_dial_is_a_straight_line(self, workshop: Workshop, spec: str) -> None:
-        base = dict(workshop.loaded.model.named_parameters())
-        whole = workshop.prepare(*workshop.chain(spec)).weights
-        half = workshop.prepare(*workshop.chain(f"{spec}@0.5")).weights
+    def test_the_dial_is_a_straight_line(self, editor: ModelEditor, spec: str) -> None:
+        base = dict(editor.loaded.model.named_parameters())
+        whole = editor.prepare(*editor.chain(spec)).weights
+        half = editor.prepare(*editor.chain(f"{spec}@0.5")).weights
         assert half.keys() == whole.keys()
         for name, weight in half.items():
             torch.testing.assert_close(weight, (whole[name] + base[name]) / 2, rtol=1e-5, atol=1e-6)
-        assert workshop.prepare(*workshop.chain(f"{spec}@1")).weights == {}
+        assert editor.prepare(*editor.chain(f"{spec}@1")).weights == {}
 
-    def test_applying_twice_changes_nothing(self, workshop: Workshop, spec: str) -> None:
+    def test_applying_twice_changes_nothing(self, editor: ModelEditor, spec: str) -> None:
         if spec.startswith("checkpoint"):
-            once, twice = (workshop.prepare(*workshop.chain(text)).weights for text in (spec, f"{spec}+{spec}"))
+            once, twice = (editor.prepare(*editor.chain(text)).weights for text in (spec, f"{spec}+{spec}"))
             assert all(torch.equal(twice[name], once[name]) for name in once)
         elif spec.startswith("delta"):
             with pytest.raises(UserError, match="or follows a step"):
-                workshop.prepare(*workshop.chain(f"{spec}+{spec}"))
+                editor.prepare(*editor.chain(f"{spec}+{spec}"))
 
 
-def test_a_checkpoint_takes_the_place_of_every_weight(workshop: Workshop, folders: dict[str, Path]) -> None:
-    prepared = workshop.prepare(*workshop.chain(f"checkpoint:path={folders['checkpoint']}"))
+def test_a_checkpoint_takes_the_place_of_every_weight(editor: ModelEditor, folders: dict[str, Path]) -> None:
+    prepared = editor.prepare(*editor.chain(f"checkpoint:path={folders['checkpoint']}"))
     assert prepared.weights.keys() == {CHANGED}
-    assert len(prepared.changes) == len(list(workshop.loaded.model.parameters()))
+    assert len(prepared.changes) == len(list(editor.loaded.model.parameters()))
     other = transformers.AutoModelForCausalLM.from_pretrained(folders["checkpoint"])
-    with applied(workshop.loaded.model, prepared.weights):
-        torch.testing.assert_close(workshop.loaded.model(IDS).logits, other(IDS).logits)
+    with applied(editor.loaded.model, prepared.weights):
+        torch.testing.assert_close(editor.loaded.model(IDS).logits, other(IDS).logits)
 
 
-def test_an_adapter_is_merged(workshop: Workshop, folders: dict[str, Path]) -> None:
-    prepared = workshop.prepare(*workshop.chain(f"peft:path={folders['peft']}"))
+def test_an_adapter_is_merged(editor: ModelEditor, folders: dict[str, Path]) -> None:
+    prepared = editor.prepare(*editor.chain(f"peft:path={folders['peft']}"))
     assert sorted(prepared.weights) == [f"model.layers.{layer}.mlp.down_proj.weight" for layer in range(4)]
-    model = transformers.AutoModelForCausalLM.from_pretrained(workshop.loaded.entry.pretrained, dtype=torch.float32)
+    model = transformers.AutoModelForCausalLM.from_pretrained(editor.loaded.entry.pretrained, dtype=torch.float32)
     adapted = peft.PeftModel.from_pretrained(model, str(folders["peft"]))
-    with applied(workshop.loaded.model, prepared.weights):
-        torch.testing.assert_close(workshop.loaded.model(IDS).logits, adapted(IDS).logits, rtol=1e-4, atol=1e-4)
+    with applied(editor.loaded.model, prepared.weights):
+        torch.testing.assert_close(editor.loaded.model(IDS).logits, adapted(IDS).logits, rtol=1e-4, atol=1e-4)
 
 
-def test_an_exported_delta_is_the_edit_it_was_made_of(workshop: Workshop, folders: dict[str, Path]) -> None:
-    steps = workshop.chain("kfac-80+magnitude-50:layers=1,proj=down")
-    edit, delta = workshop.prepare(*steps), workshop.prepare(*workshop.chain(f"delta:path={folders['delta']}"))
+def test_an_exported_delta_is_the_edit_it_was_made_of(editor: ModelEditor, folders: dict[str, Path]) -> None:
+    steps = editor.chain("kfac-80+magnitude-50:layers=1,proj=down")
+    edit, delta = editor.prepare(*steps), editor.prepare(*editor.chain(f"delta:path={folders['delta']}"))
     assert delta.weights_hash == edit.weights_hash
-    by_file = workshop.prepare(*workshop.chain(f"delta:path={folders['delta']}/delta.safetensors"))
+    by_file = editor.prepare(*editor.chain(f"delta:path={folders['delta']}/delta.safetensors"))
     assert by_file.weights_hash == edit.weights_hash
     card = (folders["delta"] / "README.md").read_text()
     assert edit.spec in card
@@ -144,10 +144,10 @@ def broken(folders: dict[str, Path], tmp_path: Path) -> dict[str, str]:
     }
 
 
-def test_what_is_broken_or_of_another_model_is_refused(workshop: Workshop, broken: dict[str, str]) -> None:
+def test_what_is_broken_or_of_another_model_is_refused(editor: ModelEditor, broken: dict[str, str]) -> None:
     for spec, message in broken.items():
         with pytest.raises(UserError) as caught:
-            workshop.prepare(*workshop.chain(spec))
+            editor.prepare(*editor.chain(spec))
         assert message in str(caught.value), spec
 
 

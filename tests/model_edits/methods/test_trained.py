@@ -12,7 +12,7 @@ import transformers
 from torch.nn.functional import logsigmoid
 
 from memsplit.errors import UserError
-from memsplit.harness.evaluation.editing import Workshop
+from memsplit.harness.evaluation.editing import ModelEditor
 from memsplit.model_edits import registry, targets, training
 from memsplit.model_edits.apply import MatrixChange, applied, compute
 from memsplit.model_edits.material import Material, Passage
@@ -305,13 +305,13 @@ def test_both_sets_are_needed(spec: str, sets: dict[str, Any]) -> None:
 
 
 @pytest.mark.usefixtures("untouched")
-def test_a_few_steps_on_the_organism_go_the_right_way(workshop: Workshop) -> None:
-    model = workshop.loaded.model
-    (edit,) = workshop.chain("finetune:steps=5,batch=4")
+def test_a_few_steps_on_the_organism_go_the_right_way(editor: ModelEditor) -> None:
+    model = editor.loaded.model
+    (edit,) = editor.chain("finetune:steps=5,batch=4")
     pack = packs.find("olmo-tiny")
     passages = [Passage(prefix=row["prefix_ids"], suffix=row["suffix_ids"]) for row in pack.rows("memorized", "dev")]
     retain = [row["ids"] for row in pack.rows("clean", "dev")]
-    given = Material(targets=workshop.matrices(edit), forget=passages[:8], retain=retain[:12])
+    given = Material(targets=editor.matrices(edit), forget=passages[:8], retain=retain[:12])
     weights, _ = compute(model, edit, given)
     texts = [training.Text(p.prefix + p.suffix, len(p.prefix)) for p in passages[:8]]
     before, after = (training.read_all(model, w, texts, 8) for w in ({}, weights))

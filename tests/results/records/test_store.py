@@ -12,7 +12,7 @@ import pytest
 from memsplit.errors import UserError
 from memsplit.harness.cli import main
 from memsplit.results.records import record
-from memsplit.results.records.store import Store, Wanted
+from memsplit.results.records.store import RecordFilter, Store
 from memsplit.results.statistics import aggregate
 from memsplit.tests.support.records import made
 from memsplit.tests.support.running import memsplit
@@ -39,7 +39,7 @@ def store(tmp_path: Path) -> Store:
 
 
 def specs(store: Store, **wanted: str) -> set[str]:
-    return {found.spec for found in store.records(Wanted(**wanted))}
+    return {found.spec for found in store.records(RecordFilter(**wanted))}
 
 
 def test_records_are_found_by_path_id_hash_and_spec(store: Store) -> None:
@@ -112,14 +112,14 @@ def test_a_writer_that_dies_or_finds_no_room_leaves_whole_records_only(tmp_path:
     store = Store(folder)
     assert specs(store) == {"svd-50", "kfac-80"}
     assert [whole for _, whole, _ in store.verify()] == [True] * 2
-    assert bool(store.leftovers()) == (how == "kill")
-    young = store.leftovers()
+    assert bool(store.orphans()) == (how == "kill")
+    young = store.orphans()
     assert main.main(["runs", "remove", "--partial", "--store", str(folder)]) == 0
-    assert store.leftovers() == young  # a writer may be at work on what is so young
-    for path in store.leftovers():
+    assert store.orphans() == young  # a writer may be at work on what is so young
+    for path in store.orphans():
         os.utime(path, (0, 0))
     assert main.main(["runs", "remove", "--partial", "--store", str(folder)]) == 0
-    assert not store.leftovers()
+    assert not store.orphans()
     assert specs(store) == {"svd-50", "kfac-80"}
 
 
@@ -129,7 +129,7 @@ def test_no_record_is_there_before_its_writer_has_finished(tmp_path: Path) -> No
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["killed"] * 8
     assert Store(tmp_path).records() == []
-    assert Store(tmp_path).leftovers()
+    assert Store(tmp_path).orphans()
 
 
 def test_writers_at_the_same_time_lose_nothing(tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_writers_at_the_same_time_lose_nothing(tmp_path: Path) -> None:
     assert specs(store) == {*(f"svd-{i + 1}" for i in range(12)), *(f"kfac-{i + 1}" for i in range(3))}
     assert all(whole for _, whole, _ in store.verify())
     assert len(store.paths()) == 15
-    assert not store.leftovers()
+    assert not store.orphans()
 
 
 class TestCommand:
