@@ -1,5 +1,6 @@
 """Every shell block of the documentation runs, page by page, or says why it does not; the guide's example edit works."""
 
+import json
 import os
 import re
 import shlex
@@ -102,6 +103,22 @@ def test_the_python_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     names: dict[str, Any] = {}
     exec(code[1], names)
     assert names["found"]["results"]["memsplit_logic_chain"]["acc,none"] > 0.5
+
+
+def test_the_notebook_runs_what_its_page_shows() -> None:
+    """Text, code and order of the cells are those of ``docs/python.md``, but for the link to the notebook itself."""
+    page = (ROOT / "docs" / "python.md").read_text()
+    cells = json.loads((ROOT / "docs" / "notebook.ipynb").read_text())["cells"]
+    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    assert code == [
+        text.strip("\n") for _, language, text in blocks(ROOT / "docs" / "python.md") if language == "python"
+    ]
+    assert not any(cell.get("outputs") for cell in cells), "outputs are made where it is run"
+    told = " ".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown").split()
+    shown = BLOCK.sub("", page).replace(
+        "The same code is a [notebook](notebook.ipynb) that you can download and run.", ""
+    )
+    assert told == shown.split()
 
 
 def test_the_errors_of_the_page_are_the_commands_own() -> None:
