@@ -28,7 +28,7 @@ docs: $(VENV)/.installed site  ## the documentation as a site, warnings being er
 site:
 	mkdir -p build/import/memsplit
 	for part in __init__.py errors.py files.py tasks model_edits results harness; do ln -sfn $(CURDIR)/$$part build/import/memsplit/$$part; done
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --site-dir $(abspath $(SITE))
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir $(abspath $(SITE))
 
 gate: $(VENV)/.installed  ## the recommended edit must pass its own gate
 	$(BIN)/memsplit gate --edit kfac --junit gate.xml
