@@ -1,4 +1,4 @@
-"""What the commands' options have in common: how they are declared, and checked before anything is loaded."""
+"""Options that several commands share: their declaration, and checks that need no loaded model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import re
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from ...errors import UserError, unknown
 from ...results.records import record
@@ -22,18 +22,6 @@ DTYPES = ("auto", "float32", "bfloat16", "float16")
 SPEC = "NAME[-PERCENT][:key=value,…][@DIAL], or a chain of them joined by +"
 
 
-class Parser(argparse.ArgumentParser):
-    """An ``ArgumentParser`` whose errors are one line, with the nearest name."""
-
-    def _check_value(self, action: argparse.Action, value: Any) -> None:
-        if action.choices is not None and value not in action.choices:
-            raise unknown(str(action.metavar or action.dest).lower(), str(value), map(str, action.choices))
-
-    def error(self, message: str) -> NoReturn:
-        """Raise instead of leaving."""
-        raise UserError(message)
-
-
 CORPUS = (
     "pack, a file or folder of text, JSON lines or parquet, or OWNER/NAME[@REVISION][:CONFIG[:SPLIT[:COLUMN]]] of the "
     "hub"
@@ -41,7 +29,7 @@ CORPUS = (
 
 
 def add_weights(parser: argparse.ArgumentParser) -> None:
-    """What names a model, and says where it is computed."""
+    """Declare the options that name a model and say where it is computed."""
     add = parser.add_argument
     add(
         "--model",
@@ -55,34 +43,35 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
-    """What names a model and its pack, and decides its curvature."""
+    """Declare the options that name a model, its pack, and the calibration data of its curvature."""
     add_weights(parser)
     add = parser.add_argument
     add("--pack", metavar="NAME", help="probe data: a pack, a folder, or several joined by + (default: the model's)")
     add(
         "--corpus",
         metavar="NAME",
-        help=f"text that curvature is collected from: {CORPUS} (default: the pack's, else the model's)",
+        help=f"calibration data, the text that curvature is collected from: {CORPUS} (default: the pack's, else the "
+        "model's)",
     )
     add(
         "--factor-tokens",
         type=positive,
         metavar="N",
-        help="tokens that curvature is collected from (default: the model's)",
+        help="tokens of calibration data that curvature is collected from (default: the model's)",
     )
 
 
 def add_items(parser: argparse.ArgumentParser) -> None:
-    """What is asked and how, but of which part and how many."""
+    """Declare the options that choose tasks and say how they are scored."""
     add = parser.add_argument
     add("--suite", default="memsplit", metavar="NAME", help=f"one of {', '.join(suite.SUITES)} (default: %(default)s)")
     add("--tasks", metavar="A,B", help="only these tasks of the suite")
     add("--batch-size", type=positive, default=32, metavar="N", help="sequences a forward pass (default: %(default)s)")
-    add("--seed", type=seed, default=0, help="of the intervals' resampling (default: %(default)s)")
+    add("--seed", type=seed, default=0, help="seed of the intervals' bootstrap (default: %(default)s)")
 
 
 def add_scoring(parser: argparse.ArgumentParser) -> None:
-    """What is asked, how, and where records go."""
+    """Declare the options of :func:`add_items`, with the split, the number of items and the folder of records."""
     add_items(parser)
     add = parser.add_argument
     add("--split", default="test", metavar="PART", help="the part of the items: dev or test (default: %(default)s)")
@@ -97,29 +86,43 @@ def add_scoring(parser: argparse.ArgumentParser) -> None:
 
 
 def check_scoring(arguments: argparse.Namespace, edits: Sequence[str], *, write: bool = True) -> Request:
-    """What is to be scored; everything is refused here that can be without loading a model.
+    """The request of an evaluation, once everything is checked that needs no loaded model.
 
     Args:
         arguments: the options of :func:`add_model` and :func:`add_scoring`, and others of ``request.Request``.
-        edits: their specs.
-        write: whether records will be.
+        edits: specs of the edits.
+        write: whether records will be written.
+
+    Raises:
+        UserError: an option does not fit the model, the suite or this machine.
     """
     entry = check_model(arguments, edits)
-    tasks = arguments.tasks.split(",") if arguments.tasks is not None else []
-    choose_parts(arguments.suite, tasks, entry)
+    choose_parts(arguments.suite, task_names(arguments), entry)
     packs.check_split(arguments.split)
     if write:
         record.check_writable(arguments.out)
-    given = {
-        option.name: getattr(arguments, option.name)
-        for option in dataclasses.fields(Request)
-        if hasattr(arguments, option.name)
-    }
-    return Request(**{**given, "edits": edits, "tasks": tasks, "device": device(arguments.device)})
+    return make_request(arguments, edits=edits, device=device(arguments.device))
+
+
+def make_request(arguments: argparse.Namespace, **more: Any) -> Request:
+    """A request of the options that it has fields for, and of ``more``, which comes before them."""
+    names = {field.name for field in dataclasses.fields(Request)} & vars(arguments).keys()
+    given = {name: getattr(arguments, name) for name in names - {"tasks", "device"}}
+    return Request(**{**given, "tasks": task_names(arguments), **more})
+
+
+def task_names(arguments: argparse.Namespace) -> list[str]:
+    """The tasks that ``--tasks`` names; none where it is not given or not an option of the command."""
+    names: str | None = getattr(arguments, "tasks", None)
+    return names.split(",") if names is not None else []
 
 
 def check_model(arguments: argparse.Namespace, edits: Sequence[str]) -> model_table.ModelEntry:
-    """The model, once its options and the edits' texts are found good."""
+    """The model's entry, once its options and the specs of the edits are checked.
+
+    Raises:
+        UserError: an option or a spec does not fit the model.
+    """
     entry = model_table.resolve(arguments.model, arguments.pack, arguments.corpus)
     config = model_table.local_config(entry)
     for text in edits:
@@ -137,28 +140,28 @@ def check_dtype(name: str | None) -> None:
 
 
 def positive(text: str) -> int:
-    """A whole number above 0."""
+    """Parse a whole number above 0."""
     if not re.fullmatch("[0-9]{1,18}", text) or int(text) == 0:
         raise argparse.ArgumentTypeError(f"{text!r} found, expected a whole number above 0")
     return int(text)
 
 
 def seed(text: str) -> int:
-    """A whole number."""
+    """Parse a whole number of at most 18 digits."""
     if not re.fullmatch("[0-9]{1,18}", text):
         raise argparse.ArgumentTypeError(f"{text!r} found, expected a whole number of at most 18 digits")
     return int(text)
 
 
 def share(text: str) -> float:
-    """A number from 0 to 1."""
+    """Parse a number from 0 to 1."""
     if not re.fullmatch(r"0|1|[01]?\.[0-9]{1,9}", text) or float(text) > 1:
         raise argparse.ArgumentTypeError(f"{text!r} found, expected a number from 0 to 1")
     return float(text)
 
 
 def path(text: str) -> Path:
-    """A path."""
+    """Parse a path that is not empty."""
     if not text:
         raise argparse.ArgumentTypeError("'' found, expected a path")
     return Path(text)

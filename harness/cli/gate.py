@@ -1,4 +1,4 @@
-"""``memsplit gate``: whether an edit does what a policy asks of it."""
+"""``memsplit gate``: pass or fail an edit by a policy."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import json
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ...errors import UserError, unknown
 from ...files import replacing
@@ -15,12 +15,12 @@ from ...results.records import record
 from ...results.records.store import Store
 from ..evaluation.request import Request, choose_parts
 from ..models import model_table
+from . import lazy
 from .arguments import SPEC, add_model, add_scoring, check_scoring, path, quiet
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ...results.gate.verdict import Verdict
     from ...results.records.record import Record
 
 
@@ -28,17 +28,15 @@ SCORED = (
     *("model", "pack", "corpus", "factor_tokens", "device", "dtype", "parallelize"),
     *("suite", "tasks", "split", "limit", "batch_size", "seed"),
 )
-"""Options that say what is scored, and how."""
+"""Options that say what is scored, and how; none of them goes with ``--record``, which was scored before."""
 
 
-def add(commands: Any) -> None:
-    """Declare the command."""
-    parser = commands.add_parser(
-        "gate",
-        help="pass or fail an edit by a policy",
-        description="Pass or fail an edit: enough recitation removed, each kept axis not worse than that of the base, "
+def add(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.description = (
+        "Pass or fail an edit: enough recitation removed, each kept axis not worse than that of the base, "
         "or of another edit, by more than a margin, perplexity within its limit. Exit code 0: PASS; 1: FAIL; "
-        "3: INCONCLUSIVE, for too few items; 2: bad input.",
+        "3: INCONCLUSIVE, for too few items; 2: bad input."
     )
     chosen = parser.add_mutually_exclusive_group(required=True)
     chosen.add_argument("--edit", metavar="SPEC", help=f"the edit, which is scored: {SPEC}")
@@ -51,10 +49,12 @@ def add(commands: Any) -> None:
         help="another edit, which kept axes, perplexity and recitation are compared with: a spec, or a record's path "
         "or id in --out; with --record always a record (default: the base)",
     )
-    parser.add_argument("--policy", type=path, metavar="FILE", help="TOML: what is asked (default: see docs/gate.md)")
+    parser.add_argument(
+        "--policy", type=path, metavar="FILE", help="a TOML file of criteria (default: see docs/gate.md)"
+    )
     add_model(parser)
     add_scoring(parser)
-    parser.set_defaults(asked={name: parser.get_default(name) for name in SCORED})
+    parser.set_defaults(run=run, scored_defaults={name: parser.get_default(name) for name in SCORED})
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
     parser.add_argument("--junit", type=path, metavar="FILE", help="write JUnit XML, a test case a criterion")
     parser.add_argument(
@@ -63,21 +63,26 @@ def add(commands: Any) -> None:
         default=os.environ.get("GITHUB_ACTIONS") == "true",
         help="print annotations for GitHub (default: where GITHUB_ACTIONS is true)",
     )
-    parser.set_defaults(command=gate)
 
 
-def gate(arguments: argparse.Namespace) -> int:
-    """``memsplit gate``."""
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command; the exit code is the verdict's.
+
+    Raises:
+        UserError: the policy, a record or an option is bad.
+    """
     policy = given(arguments.policy)
     if arguments.junit:
         if arguments.junit.is_dir():
             raise UserError(f"--junit {str(arguments.junit)!r} is a folder: expected a file")
         record.check_writable(arguments.junit.parent, "--junit")
     if arguments.record:
-        for name, default in arguments.asked.items():
+        for name, default in arguments.scored_defaults.items():
             if getattr(arguments, name) != default:
                 option = f"--{name.replace('_', '-')}"
-                raise UserError(f"{option} is of what is scored, and --record was scored: expected one of the two")
+                raise UserError(
+                    f"{option} says what is scored, and --record was scored before: expected one of the two"
+                )
         store = Store(arguments.out)
         new = store.find(arguments.record)
         old = store.find(arguments.against) if arguments.against else None
@@ -88,11 +93,9 @@ def gate(arguments: argparse.Namespace) -> int:
         check_policy(policy, request)
         quiet()
         new, old = scored(request, old)
-    from ...results.gate.verdict import verdict
-
-    found = verdict(new, old, policy)
-    _report(found, arguments)
-    return found.exit_code
+    verdict = lazy.verdict.verdict(new, old, policy)
+    _report(verdict, arguments)
+    return verdict.exit_code
 
 
 def known_record(against: str | None, folder: Path) -> Record | None:
@@ -134,19 +137,18 @@ def check_policy(policy: Policy, request: Request) -> None:
             raise unknown("axis in the policy's [margins]", name, known)
 
 
-def _report(found: Verdict, arguments: argparse.Namespace) -> None:
-    from ...results.gate import reports
-    from ...results.views import terminal
-
+def _report(verdict: lazy.verdict.Verdict, arguments: argparse.Namespace) -> None:
+    """Write and print the verdict in each form that an option asks for."""
+    reports = lazy.reports
     if arguments.junit:
         with replacing(arguments.junit) as partial:
-            partial.write_text(reports.junit(found), encoding="utf-8")
+            partial.write_text(reports.junit(verdict), encoding="utf-8")
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
         with open(summary, "a", encoding="utf-8") as file:
-            file.write(reports.markdown(found))
+            file.write(reports.markdown(verdict))
     if not arguments.json:
-        reports.show(found, terminal.console())
+        reports.show(verdict, lazy.terminal.console())
     if arguments.github:  # GitHub reads either stream; a JSON object stands alone on its own
-        for line in reports.github(found):
+        for line in reports.github(verdict):
             print(line, file=sys.stderr if arguments.json else sys.stdout)
-    print(json.dumps(reports.to_json(found), allow_nan=False) if arguments.json else reports.headline(found))
+    print(json.dumps(reports.to_json(verdict), allow_nan=False) if arguments.json else reports.headline(verdict))

@@ -160,8 +160,8 @@ def test_passes(memsplit_gate, monkeypatch):
     found = memsplit_gate("kfac", policy={str(folder / "gate.toml")!r}, **SMALL)
     assert found and found.passed
     found.check()
-    from memsplit.harness import gate_command
-    monkeypatch.setattr(gate_command, "scored", None)
+    from memsplit.harness.evaluation import runner
+    monkeypatch.setattr(runner, "run", None)
     other = memsplit_gate("kfac", policy={{"removed": 0.5}}, **SMALL)
     assert other.record == found.record
     assert [criterion.name for criterion in other.criteria] == ["removed"]
@@ -205,7 +205,7 @@ def test_the_example_workflow(tmp_path: Path) -> None:
     workflow = yaml.safe_load((ROOT / "examples/github-action/gate.yml").read_text())
     steps = workflow["jobs"]["gate"]["steps"]
     line = next(step["run"] for step in steps if "memsplit gate" in step.get("run", ""))
-    arguments = main._parser().parse_args(line.split()[1:])
+    arguments = main.parse(line.split()[1:])
     assert (arguments.edit, arguments.policy.name, arguments.junit.name) == ("kfac", "gate.toml", "gate.xml")
     upload = next(step for step in steps if step.get("uses", "").startswith("actions/upload-artifact@"))
     assert arguments.junit.name in upload["with"]["path"]

@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from memsplit.errors import UserError
-from memsplit.harness.cli import spectrum as spectrum_command
 from memsplit.harness.evaluation import runner
 from memsplit.harness.evaluation.request import Request
 from memsplit.harness.models.loading import LoadedModel
 from memsplit.harness.spectrum import measure as spectrum
+from memsplit.harness.spectrum import report as spectrum_report
 from memsplit.model_edits.bands import BOTTOM_HALF
 from memsplit.model_edits.curvature.store import FactorStore
 from memsplit.results.records import record
@@ -134,7 +134,9 @@ def test_strengths_are_of_the_models_own_inputs(
     """Of one passage, from the projection's input at each place, one place and band at a time."""
     monkeypatch.setenv("MEMSPLIT_CACHE", str(made[0]))
     asked = Request(model="olmo-tiny", edits=[], limit=2, factor_tokens=SMALL, tasks=["memsplit_twins"])
-    report = spectrum.run(spectrum.SpectrumRequest(evaluation=asked, layers=(3,), proj=("down",), everywhere=everywhere))
+    report = spectrum.run(
+        spectrum.SpectrumRequest(evaluation=asked, layers=(3,), proj=("down",), everywhere=everywhere)
+    )
     passage = packs.find("olmo-tiny").rows("memorized", "test")[1]
     name = "model.layers.3.mlp.down_proj"
     kept: dict[str, torch.Tensor] = {}
@@ -179,7 +181,7 @@ def test_a_record_tells_the_same_cost(
         "source": f"record {told.id}",
         "items": {task: told.content["tasks"].get(task, {"n": 8})["n"] for task in report.cost},
     }
-    assert all(line.split(":")[0] != "no correlation with it" for line in spectrum_command._of_the_cost(report, "read"))
+    assert all(line.split(":")[0] != "no correlation with it" for line in spectrum_report.cost_lines(report, "read"))
 
 
 def test_an_edit_of_other_matrices_has_no_correlation(made: tuple[Path, Path, dict[str, Any]], tmp_path: Path) -> None:
@@ -237,4 +239,6 @@ def test_a_record_of_other_items_or_weights_is_refused(
     content = {"suite": "memsplit", "arguments": {"split": "test", "pack": None}, "weights": "w", **changed}
     evaluation = Request(model="olmo-tiny", edits=[], limit=1, factor_tokens=SMALL, tasks=["memsplit_twins"], **asked)
     with pytest.raises(UserError, match=words):
-        spectrum.run(spectrum.SpectrumRequest(evaluation=evaluation, layers=(0,), record=Record(tmp_path / "r.json", content)))
+        spectrum.run(
+            spectrum.SpectrumRequest(evaluation=evaluation, layers=(0,), record=Record(tmp_path / "r.json", content))
+        )

@@ -209,7 +209,7 @@ def test_workers_of_ray_write_the_same_records_though_one_is_killed(swept: Path,
 def test_the_live_table_says_what_is_best_and_how_long_it_takes() -> None:
     from rich.console import Console
 
-    shown = view.View(10, Bounds())
+    shown = view.SweepView(10, Bounds())
     shown.add(row("kfac-60", 0.9, 1.2), new=False)
     assert shown.left() == "?"
     shown.add(row("kfac-80", 0.8), new=True)
@@ -248,7 +248,7 @@ def test_mistakes_are_refused_before_anything_is_loaded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(workers.Worker, "begin", lambda *_: pytest.fail("loaded"))
+    monkeypatch.setattr(workers.Worker, "load", lambda *_: pytest.fail("loaded"))
     assert main.main(["sweep", *arguments]) == 2
     told = capsys.readouterr()
     assert told.out == ""
