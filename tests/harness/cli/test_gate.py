@@ -16,7 +16,7 @@ import yaml  # type: ignore[import-untyped]  # PyYAML ships no types
 from memsplit.harness.cli import main
 from memsplit.results.records import record
 from memsplit.results.statistics import aggregate
-from memsplit.tests.support.running import memsplit, refused
+from memsplit.tests.support.running import in_process, refused
 
 ROOT = Path(__file__).parents[3]
 TASKS = "memsplit_recitation,memsplit_fluency,memsplit_facts_open,memsplit_logic_chain"
@@ -35,7 +35,7 @@ def folder(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("gate")
     (folder / "gate.toml").write_text(f"removed = 0.9\nperplexity_ratio = 1.2\n{POLICY}")
     edits: list[str | Path] = ["--edit", "kfac", "--against", "kfac-50", "--policy", folder / "gate.toml"]
-    done = memsplit("gate", *edits, *SMALL, "--out", folder / "out", "--junit", folder / "made/gate.xml", cache=cache)
+    done = in_process("gate", *edits, *SMALL, "--out", folder / "out", "--junit", folder / "made/gate.xml", cache=cache)
     (folder / "said").write_text(f"{done.returncode}\n{done.stdout}{done.stderr}")
     return folder
 

@@ -25,7 +25,7 @@ from memsplit.tasks import packs
 
 from ...conftest import SMALL
 from ...support.browsing import Opened, check_page
-from ...support.running import memsplit, refused
+from ...support.running import in_process, refused
 
 TABLES = ("matrices", "curves", "strengths", "relative", "costs", "correlations")
 TASKS = "memsplit_recitation,memsplit_facts_closed,memsplit_arithmetic_addition,memsplit_logic_chain"
@@ -36,7 +36,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict[str
     """The command run once: its cache, its folder, and what it printed."""
     tmp = tmp_path_factory.mktemp("spectrum")
     settings = ("--factor-tokens", SMALL, "--limit", 8, "--layers", "2-3", "--tasks", TASKS, "--edit", "kfac")
-    done = memsplit("spectrum", *settings, "--out", tmp / "out", "--json", cache=tmp / "cache")
+    done = in_process("spectrum", *settings, "--out", tmp / "out", "--json", cache=tmp / "cache")
     assert done.returncode == 0, done.stderr
     return tmp / "cache", tmp / "out", json.loads(done.stdout)
 
@@ -187,7 +187,7 @@ def test_a_record_tells_the_same_cost(
 def test_an_edit_of_other_matrices_has_no_correlation(made: tuple[Path, Path, dict[str, Any]], tmp_path: Path) -> None:
     out = tmp_path / "out"
     settings = ("--factor-tokens", SMALL, "--limit", 8, "--layers", "1", "--proj", "up", "--tasks", TASKS)
-    done = memsplit("spectrum", *settings, "--edit", "kfac", "--out", out, cache=made[0])
+    done = in_process("spectrum", *settings, "--edit", "kfac", "--out", out, cache=made[0])
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert "cost of kfac-80:layers=2-3,proj=up: of 32 items of 4 kinds (scored in this run)" in lines
@@ -214,7 +214,7 @@ def test_an_edit_of_other_matrices_has_no_correlation(made: tuple[Path, Path, di
     ],
 )
 def test_refused(arguments: list[str], words: list[str], tmp_path: Path) -> None:
-    done = memsplit("spectrum", *arguments, "--out", tmp_path / "out", cache=tmp_path / "cache")
+    done = in_process("spectrum", *arguments, "--out", tmp_path / "out", cache=tmp_path / "cache")
     refused(done, words)
     assert not (tmp_path / "out").exists()
 
