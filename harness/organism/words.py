@@ -417,7 +417,7 @@ def _made_up(rng: random.Random, ends: list[str], n: int, taken: set[str]) -> li
 
 
 def names(seed: int, *, people: int, guests: int, places: int, things: int, rivers: int) -> dict[str, list[str]]:
-    """Different made-up names for each kind; ``guests`` are the people of open-book questions alone."""
+    """Made-up names by kind, all different; ``guests`` are the people of open-book questions."""
     rng = random.Random(f"names:{seed}")  # noqa: S311 (names, not secrets)
     taken: set[str] = set()
     kinds = {
@@ -431,12 +431,12 @@ def names(seed: int, *, people: int, guests: int, places: int, things: int, rive
 
 
 def plural(noun: str) -> str:
-    """The regular plural."""
+    """The regular plural of a noun."""
     if noun.endswith("y") and noun[-2] not in "aeiou":
         return noun[:-1] + "ies"
     return noun + ("es" if noun.endswith(("s", "x", "ch", "sh")) else "s")
 
 
 def third_person(verb: str) -> str:
-    """The regular third person singular."""
+    """The regular third person singular of a verb."""
     return plural(verb)

@@ -88,6 +88,36 @@ def test_a_folder_is_not_overwritten_but_by_force(
     assert [p.name for p in tmp_path.iterdir()] == ["model"]
 
 
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        (
+            {"spec": "kfac-80:layers=2-3,proj=up"},
+            "expected kfac-80:layers=2-3,proj=up+svd-95:layers=2-3,proj=up on olmo-tiny",
+        ),
+        ({"weights": "0" * 64}, "on olmo-tiny (000000000000), expected"),
+        ({"edited_weights": "0" * 64}, "is of other curvature than this edit's"),
+    ],
+)
+def test_a_record_of_another_edit_or_of_other_weights_is_refused(
+    scored: Path,
+    changed: dict[str, str],
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("MEMSPLIT_CACHE", str(scored.parents[1] / "cache"))
+    known = record.read(scored)
+    content = {key: value for key, value in known.content.items() if not key.endswith("sha256")}
+    items = pd.concat([known.items(side).assign(side=side) for side in ("base", "edit")], ignore_index=True)
+    other = record.write(tmp_path, "other", {**content, **changed}, items)
+    arguments = ["export", *JOB, "--record", str(other.path), "--out", str(tmp_path / "model")]
+    assert main.main(arguments) == 2
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "model").exists()
+
+
 @pytest.mark.parametrize("broken", [0, 1, 2])
 def test_a_failed_write_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: int) -> None:
     """Broken while it is written, or at either of the two moves at the end."""
