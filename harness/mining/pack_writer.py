@@ -15,9 +15,8 @@ from rapidfuzz.distance import Levenshtein
 
 from ...tasks import packs
 from ...tasks.neighbours import Groups, Neighbours
-from ...tasks.recitation import LOOSE
+from ...tasks.recitation import LOOSE, Generation
 from ..cli.mine import MADE
-from ..lm.adapter import Continuation
 from .search import Search
 
 FAR = 0.5
@@ -181,11 +180,11 @@ def _twins(windows: Iterable[Window], wanted: int, kept: Kept, search: Search) -
     return twins, itertools.chain(over, _unlike(rest, kept))
 
 
-def _is_far(continuation: Continuation) -> bool:
+def _is_far(continuation: Generation) -> bool:
     """Neither the continuation nor the single choices are near the text."""
-    reading = continuation.reading
+    stats = continuation.stats
     distance = Levenshtein.distance(continuation.ids, continuation.gold) / len(continuation.gold)
-    return distance >= FAR and float((reading.suffix(reading.rank) == 0).mean()) < LOOSE
+    return distance >= FAR and float((stats.suffix(stats.rank) == 0).mean()) < LOOSE
 
 
 def _unlike(windows: Iterable[Window], kept: Kept) -> Iterator[Window]:

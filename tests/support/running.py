@@ -10,7 +10,7 @@ FIGURES = {
     *("token_accuracy", "extraction_strength", "log_prob", "median_rank", "reciprocal_rank", "p_z"),
     *("mia_loss", "mia_zlib", "mia_min_k", "mia_min_k_pp"),
 }
-OF_A_READING = {
+OF_TOKEN_STATS = {
     *("token_accuracy", "extraction_strength", "log_prob", "median_rank", "reciprocal_rank", "p_z", "kl", "ndcg"),
     *("mia_loss", "mia_zlib", "mia_min_k", "mia_min_k_pp"),
 }
