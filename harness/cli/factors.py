@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import UserError, unknown
 from ..common import cache
-from .arguments import SPEC, Parser, add_model, check_model, device, init_distributed, path, positive, quiet
+from ..common.runtime import device, init_distributed, quiet
+from .arguments import SPEC, Parser, add_model, check_model, path, positive
 
 if TYPE_CHECKING:
     from ...model_edits.curvature.factors import Factors

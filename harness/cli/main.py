@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, NoReturn
 
 from ...errors import UserError
 from ...results.records import record
-from ..evaluation.request import describe, not_asked
-from ..models import download, model_table
+from ..common.runtime import device, processes, quiet
+from ..evaluation.request import not_asked
+from ..models import download
 from . import compare, factors, gate, leaderboard, listings, mine, packs, power, runs, spectrum, sweep
 from .arguments import (
     SPEC,
@@ -25,11 +26,8 @@ from .arguments import (
     add_scoring,
     check_model,
     check_scoring,
-    device,
     path,
     positive,
-    processes,
-    quiet,
     seed,
 )
 
@@ -179,11 +177,11 @@ def _eval(arguments: argparse.Namespace) -> int:
         print("\n".join(show(arguments.suite)))
     if asked:
         return 0
-    if arguments.reference is not None:
-        model_table.resolve(arguments.reference)
     request = check_scoring(arguments, arguments.edits or ["kfac"], write=not arguments.dry_run)
     quiet()
     if arguments.dry_run:
+        from ..evaluation.estimate import describe
+
         print("\n".join(describe(request)))
         return 0
     from ..evaluation.runner import run

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from ...errors import UserError
 from ...results.records import record
 from ...tasks import packs
+from ..common.runtime import check_dtype, device, init_distributed, quiet
 from ..models import corpus, model_table
-from .arguments import CORPUS, add_weights, check_dtype, device, init_distributed, path, positive, quiet, seed, share
+from .arguments import CORPUS, add_weights, path, positive, seed, share
 
 if TYPE_CHECKING:
     from ..mining.mine import MiningReport

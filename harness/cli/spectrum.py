@@ -14,9 +14,10 @@ from ...files import replacing
 from ...model_edits import targets
 from ...results.records import record
 from ...tasks import packs, suite
+from ..common.runtime import device, quiet
 from ..evaluation.request import Request, choose_parts
 from ..models import model_table
-from .arguments import SPEC, add_model, check_model, device, path, positive, quiet, seed
+from .arguments import SPEC, add_model, check_model, path, positive, seed
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 from ...errors import UserError, unknown
 from ...model_edits import grid
 from ...results.records import record
-from ..evaluation.request import Request, choose_parts, describe, fill_in
+from ..common.runtime import device, quiet
+from ..evaluation.request import Request, choose_parts, fill_in
 from ..models import model_table
-from .arguments import add_items, add_model, check_model, device, path, positive, quiet, share
+from .arguments import add_items, add_model, check_model, path, positive, share
 
 if TYPE_CHECKING:
     from ..sweep.sweep import Found, Sweep
@@ -86,6 +87,8 @@ def sweep(arguments: argparse.Namespace) -> int:
     asked = _check(arguments)
     quiet()
     if arguments.dry_run:
+        from ..evaluation.estimate import describe
+
         request = dataclasses.replace(asked.request, device=device(arguments.device))
         print("\n".join([*describe(request), *_size(asked)]))
         return 0

@@ -25,7 +25,7 @@ from ...results.statistics import paired
 from ...tasks import packs
 from ..common.progress import track
 from ..evaluation.request import Request
-from ..evaluation.runner import EvalSession
+from ..evaluation.session import EvalSession
 from ..lm.forward import batches
 from ..models import loading, model_table
 from .texts import KINDS, Text, kind_of, table, texts

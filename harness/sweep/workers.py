@@ -15,11 +15,12 @@ from ...errors import UserError
 from ...files import replacing
 from ...results.records import record
 from ..common import cache
+from ..common.runtime import quiet
 from ..evaluation.request import Request
 
 if TYPE_CHECKING:
     from ...results.records.record import Record
-    from ..evaluation.runner import EvalSession
+    from ..evaluation.session import EvalSession
 
 TRIES = 2
 """Workers that one spec may cost before it is given up."""
@@ -84,8 +85,8 @@ class Worker:
     def begin(self, request: Request) -> Begun:
         """See :class:`Engine`; a model that is loaded already is used again."""
         from ...model_edits.registry import chain_text
-        from ..cli.arguments import quiet
-        from ..evaluation.runner import EvalSession, identity
+        from ..evaluation.runner import identity
+        from ..evaluation.session import EvalSession
 
         quiet()
         self.session = EvalSession(request, self.session.loaded if self.session else None)
@@ -102,8 +103,10 @@ class Worker:
 
     def evaluate(self, spec: str, out: Path | None = None) -> Record:
         """The spec's record, written into the request's folder, or ``out``."""
+        from ..evaluation.runner import evaluate
+
         assert self.session
-        return self.session.evaluate(self.session.editor.chain(spec), out)
+        return evaluate(self.session, self.session.editor.chain(spec), out)
 
     def evaluate_away(self, spec: str) -> Files:
         """The files of the spec's record by name, its JSON last; nothing is left on this machine."""

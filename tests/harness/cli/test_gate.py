@@ -160,8 +160,8 @@ def test_passes(memsplit_gate, monkeypatch):
     found = memsplit_gate("kfac", policy={str(folder / "gate.toml")!r}, **SMALL)
     assert found and found.passed
     found.check()
-    from memsplit.harness import gate_command
-    monkeypatch.setattr(gate_command, "scored", None)
+    from memsplit.harness.evaluation import runner
+    monkeypatch.setattr(runner, "run", None)
     other = memsplit_gate("kfac", policy={{"removed": 0.5}}, **SMALL)
     assert other.record == found.record
     assert [criterion.name for criterion in other.criteria] == ["removed"]
