@@ -30,6 +30,7 @@ from ..cli.mine import WORK
 from ..common.progress import track
 from ..lm.adapter import MemsplitLM
 from ..models import corpus, loading, model_table
+from ..models.documents import located
 from .pack_writer import Kept, Part, Window, write_pack
 from .search import Rule, Search
 
@@ -131,7 +132,7 @@ def mine(request: MiningRequest) -> MiningReport | None:
 def shards(source: corpus.Corpus, limit: int | None) -> Iterator[Shard]:
     """The corpus's documents, ``limit`` at most, in shards; what is in a shard depends on the corpus alone."""
     number, first, documents, characters = 0, 0, [], 0
-    for where, text in itertools.islice(source.located(), limit):
+    for where, text in itertools.islice(located(source), limit):
         documents.append((where, text))
         characters += len(text)
         if len(documents) == SHARD_DOCUMENTS or characters >= SHARD_CHARACTERS:
@@ -303,7 +304,7 @@ def _arguments(
 
 
 def _count(source: corpus.Corpus, limit: int | None) -> int:
-    return sum(1 for _ in itertools.islice(source.documents(), limit))
+    return sum(1 for _ in itertools.islice(located(source), limit))
 
 
 def _wait_for_all() -> None:
