@@ -18,7 +18,7 @@ import torch
 
 from memsplit.harness.evaluation.editing import ModelEditor
 from memsplit.harness.lm.adapter import MemsplitLM
-from memsplit.harness.lm.forward import Passage, chunks
+from memsplit.harness.lm.forward import PrefixSuffix, chunks
 from memsplit.harness.models import loading, model_table
 from memsplit.model_edits.apply import applied
 from memsplit.tasks import packs
@@ -44,7 +44,7 @@ def counted(model: Any) -> Iterator[list[int]]:
 
 
 @torch.inference_mode()
-def generated(lm: MemsplitLM, passages: Sequence[Passage], *, cache: bool) -> list[list[int]]:
+def generated(lm: MemsplitLM, passages: Sequence[PrefixSuffix], *, cache: bool) -> list[list[int]]:
     """Greedy continuations by ``generate`` of transformers, in batches of prefixes of one length."""
     continuations: list[list[int]] = []
     for chunk in chunks(range(len(passages)), lm.batch):

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import logging
-import os
 import re
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ...errors import UserError, unknown
 from ...results.records import record
-from ...tasks import packs, suite
-from ..evaluation.request import Request, choose_parts, fill_in
+from ...tasks import suite
+from ..common.runtime import DTYPES, check_dtype, device
+from ..evaluation import request
+from ..evaluation.request import Request, resolve
 from ..models import model_table
 
-DTYPES = ("auto", "float32", "bfloat16", "float16")
 SPEC = "NAME[-PERCENT][:key=value,…][@DIAL], or a chain of them joined by +"
 
 
@@ -96,18 +93,17 @@ def check_scoring(arguments: argparse.Namespace, edits: Sequence[str], *, write:
     Raises:
         UserError: an option does not fit the model, the suite or this machine.
     """
-    entry = check_model(arguments, edits)
-    choose_parts(arguments.suite, task_names(arguments), entry)
-    packs.check_split(arguments.split)
+    evaluation = make_request(arguments, edits=edits)
+    resolve(evaluation)
     if write:
         record.check_writable(arguments.out)
-    return make_request(arguments, edits=edits, device=device(arguments.device))
+    return dataclasses.replace(evaluation, device=device(arguments.device))
 
 
 def make_request(arguments: argparse.Namespace, **more: Any) -> Request:
     """A request of the options that it has fields for, and of ``more``, which comes before them."""
     names = {field.name for field in dataclasses.fields(Request)} & vars(arguments).keys()
-    given = {name: getattr(arguments, name) for name in names - {"tasks", "device"}}
+    given = {name: getattr(arguments, name) for name in names}
     return Request(**{**given, "tasks": task_names(arguments), **more})
 
 
@@ -123,20 +119,8 @@ def check_model(arguments: argparse.Namespace, edits: Sequence[str]) -> model_ta
     Raises:
         UserError: an option or a spec does not fit the model.
     """
-    entry = model_table.resolve(arguments.model, arguments.pack, arguments.corpus)
-    config = model_table.local_config(entry)
-    for text in edits:
-        fill_in(text, entry, model_table.layer_count(config) if config else None)
     check_dtype(arguments.dtype)
-    if arguments.factor_tokens is not None and arguments.factor_tokens < entry.factor_length:
-        raise UserError(f"bad --factor-tokens {arguments.factor_tokens}: expected at least {entry.factor_length}")
-    return entry
-
-
-def check_dtype(name: str | None) -> None:
-    """Refuse a type that is none of :data:`DTYPES`."""
-    if name not in (None, *DTYPES):
-        raise unknown("dtype", str(name), DTYPES)
+    return request.check_model(arguments.model, edits, arguments.pack, arguments.corpus, arguments.factor_tokens)
 
 
 def positive(text: str) -> int:
@@ -165,58 +149,3 @@ def path(text: str) -> Path:
     if not text:
         raise argparse.ArgumentTypeError("'' found, expected a path")
     return Path(text)
-
-
-def device(name: str | None) -> str:
-    """The device to compute on.
-
-    Raises:
-        UserError: there is none of that name.
-    """
-    import torch
-
-    here = ["cpu", *(["mps"] if torch.backends.mps.is_available() else [])]
-    if torch.cuda.is_available():
-        here += ["cuda", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
-    chosen = name or ("cuda" if "cuda" in here else "cpu")
-    if chosen not in here:
-        raise unknown("device", chosen, here)
-    return chosen
-
-
-def processes() -> int:
-    """How many processes a launcher (``accelerate launch``, ``torchrun``) has started for this command."""
-    text = os.environ.get("WORLD_SIZE", "")
-    return int(text) if text.isdecimal() and "RANK" in os.environ else 1
-
-
-def init_distributed(chosen: str, *, parallelize: bool) -> str:
-    """Meet the other processes of a launcher, where there are any; the device of this one.
-
-    Args:
-        chosen: the device that was asked for.
-        parallelize: whether the model was to be spread over all devices.
-
-    Raises:
-        UserError: both at once.
-    """
-    if processes() == 1:
-        return chosen
-    if parallelize:
-        raise UserError("--parallelize spreads one process over all devices: expected one process, or no such option")
-    from datetime import timedelta
-
-    from accelerate import PartialState
-
-    return str(PartialState(cpu=chosen == "cpu", timeout=timedelta(days=30)).device)
-
-
-def quiet() -> None:
-    """Leave the terminal to our own progress and errors."""
-    warnings.filterwarnings("ignore")
-    import transformers
-
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
-    logging.getLogger("datasets").setLevel(logging.CRITICAL)

@@ -7,10 +7,10 @@ import json
 import sys
 
 from ...results.records import record
-from ..evaluation.request import describe, not_asked
-from ..models import model_table
+from ..common.runtime import quiet
+from ..evaluation.request import not_asked
 from . import lazy, listings
-from .arguments import SPEC, add_model, add_scoring, check_scoring, quiet
+from .arguments import SPEC, add_model, add_scoring, check_scoring
 
 LISTINGS = {"list_models": listings.models, "list_edits": listings.edits, "list_tasks": listings.tasks}
 
@@ -52,12 +52,10 @@ def run(arguments: argparse.Namespace) -> int:
         print("\n".join(listing(arguments.suite)))
     if chosen:
         return 0
-    if arguments.reference is not None:
-        model_table.resolve(arguments.reference)
     request = check_scoring(arguments, arguments.edits or ["kfac"], write=not arguments.dry_run)
     quiet()
     if arguments.dry_run:
-        print("\n".join(describe(request)))
+        print("\n".join(lazy.estimate.describe(request)))
         return 0
     report = lazy.runner.run(request)
     if arguments.json:

@@ -6,8 +6,9 @@ import argparse
 
 from ...errors import UserError
 from ...results.records import record
+from ..common.runtime import device, quiet
 from . import lazy
-from .arguments import SPEC, add_model, check_model, device, make_request, path, quiet
+from .arguments import SPEC, add_model, check_model, make_request, path
 
 
 def add(parser: argparse.ArgumentParser) -> None:

@@ -10,9 +10,10 @@ from typing import Any
 
 from ...errors import UserError, unknown
 from ..common import cache
+from ..common.runtime import device, init_distributed, quiet
 from ..models import model_table
 from . import lazy
-from .arguments import SPEC, add_model, check_model, device, init_distributed, path, positive, quiet
+from .arguments import SPEC, add_model, check_model, path, positive
 from .parser import Parser
 
 DAY_S = 86400

@@ -6,29 +6,16 @@ import argparse
 import json
 import os
 import sys
-from typing import TYPE_CHECKING
 
-from ...errors import UserError, unknown
+from ...errors import UserError
 from ...files import replacing
-from ...results.gate.policy import FORGOTTEN, Policy, given
+from ...results.gate.policy import given
 from ...results.records import record
 from ...results.records.store import Store
-from ..evaluation.request import Request, choose_parts
-from ..models import model_table
+from ..common.runtime import quiet
+from ..evaluation import gating
 from . import lazy
-from .arguments import SPEC, add_model, add_scoring, check_scoring, path, quiet
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from ...results.records.record import Record
-
-
-SCORED = (
-    *("model", "pack", "corpus", "factor_tokens", "device", "dtype", "parallelize"),
-    *("suite", "tasks", "split", "limit", "batch_size", "seed"),
-)
-"""Options that say what is scored, and how; none of them goes with ``--record``, which was scored before."""
+from .arguments import SPEC, add_model, add_scoring, check_scoring, path
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -54,7 +41,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     add_model(parser)
     add_scoring(parser)
-    parser.set_defaults(run=run, scored_defaults={name: parser.get_default(name) for name in SCORED})
+    parser.set_defaults(run=run, scored_defaults={name: parser.get_default(name) for name in gating.SCORED})
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
     parser.add_argument("--junit", type=path, metavar="FILE", help="write JUnit XML, a test case a criterion")
     parser.add_argument(
@@ -87,54 +74,15 @@ def run(arguments: argparse.Namespace) -> int:
         new = store.find(arguments.record)
         old = store.find(arguments.against) if arguments.against else None
     else:
-        old = known_record(arguments.against, arguments.out)
+        old = gating.known_record(arguments.against, arguments.out)
         specs = [arguments.against] if arguments.against and old is None else []
         request = check_scoring(arguments, [arguments.edit, *specs])
-        check_policy(policy, request)
+        gating.check_policy(policy, request)
         quiet()
-        new, old = scored(request, old)
+        new, old = gating.sides(lazy.runner.run(request).records, old)
     verdict = lazy.verdict.verdict(new, old, policy)
     _report(verdict, arguments)
     return verdict.exit_code
-
-
-def known_record(against: str | None, folder: Path) -> Record | None:
-    """The record that is meant, or ``None`` where the text is an edit's spec (or nothing).
-
-    Args:
-        against: a JSON file, a record's id or the hash that it ends in; or a spec.
-        folder: of the records.
-
-    Raises:
-        UserError: the record cannot be read.
-    """
-    if against is None:
-        return None
-    store = Store(folder)
-    is_id = any(against in (path.stem, path.stem.rpartition("-")[2]) for path in store.paths())
-    return store.find(against) if is_id or against.endswith(".json") else None
-
-
-def scored(request: Request, old: Record | None) -> tuple[Record, Record | None]:
-    """Score the edits of a request: the new one and, where there is no record of it, the old one.
-
-    Raises:
-        UserError: the request cannot be met.
-    """
-    from ..evaluation.runner import run
-
-    new, *others = run(request).records
-    return new, others[0] if others else old
-
-
-def check_policy(policy: Policy, request: Request) -> None:
-    """Refuse margins of what will not be scored, before anything is."""
-    entry = model_table.resolve(request.model, request.pack, request.corpus)
-    parts, _ = choose_parts(request.suite, request.tasks, entry)
-    known = {part.axis for part in parts} | {f"{part.axis}/{name}" for part in parts for name in part.metrics.values()}
-    for name in policy.margins:
-        if name not in known | {FORGOTTEN[0]}:
-            raise unknown("axis in the policy's [margins]", name, known)
 
 
 def _report(verdict: lazy.verdict.Verdict, arguments: argparse.Namespace) -> None:

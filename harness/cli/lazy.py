@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ...results.statistics import selection as selection
     from ...results.views import terminal as terminal
     from ..evaluation import editing as editing
+    from ..evaluation import estimate as estimate
     from ..evaluation import runner as runner
     from ..mining import mine as mine
     from ..models import loading as loading
@@ -59,6 +60,7 @@ else:
         "selection": "...results.statistics.selection",
         "terminal": "...results.views.terminal",
         "editing": "..evaluation.editing",
+        "estimate": "..evaluation.estimate",
         "runner": "..evaluation.runner",
         "mine": "..mining.mine",
         "loading": "..models.loading",

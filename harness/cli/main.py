@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from ...errors import UserError
+from ..common.runtime import processes
 from ..models import download
-from .arguments import processes
 from .parser import Parser, add_version
 
 COMMANDS = {

@@ -9,10 +9,11 @@ import sys
 
 from ...errors import UserError
 from ...results.records import record
+from ..common.runtime import check_dtype, device, init_distributed, quiet
 from ..mining.request import MiningRequest, check_out
 from ..models import corpus, model_table
 from . import lazy
-from .arguments import CORPUS, add_weights, check_dtype, device, init_distributed, path, positive, quiet, seed, share
+from .arguments import CORPUS, add_weights, path, positive, seed, share
 
 
 def add(parser: argparse.ArgumentParser) -> None:

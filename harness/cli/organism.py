@@ -6,8 +6,9 @@ import argparse
 from pathlib import Path
 
 from ...results.records import record
+from ..common.runtime import device
 from . import lazy
-from .arguments import device, path, positive, seed
+from .arguments import path, positive, seed
 from .parser import Parser
 
 

@@ -12,10 +12,10 @@ from typing import Any
 
 from ...tasks import pack_check, packs
 from ...tasks.pack_check import Problem, Rows
+from ..common.runtime import quiet
 from ..models import model_table
 from ..models.token_ids import length, validation_errors
 from . import lazy
-from .arguments import quiet
 from .parser import Parser
 
 _IDS = ("prefix_ids", "suffix_ids", "ids")

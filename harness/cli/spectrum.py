@@ -10,10 +10,11 @@ from ...errors import UserError, unknown
 from ...model_edits import targets
 from ...results.records import record
 from ...tasks import packs, suite
+from ..common.runtime import device, quiet
 from ..evaluation.request import choose_parts
 from ..models import model_table
 from . import lazy
-from .arguments import SPEC, add_model, check_model, device, make_request, path, positive, quiet, seed, task_names
+from .arguments import SPEC, add_model, check_model, make_request, path, positive, seed, task_names
 
 
 def add(parser: argparse.ArgumentParser) -> None:

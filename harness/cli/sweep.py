@@ -12,21 +12,11 @@ from pathlib import Path
 from ...errors import UserError, unknown
 from ...model_edits import grid
 from ...results.records import record
-from ..evaluation.request import choose_parts, describe, fill_in
+from ..common.runtime import device, quiet
+from ..evaluation.request import choose_parts, fill_in
 from ..models import model_table
 from . import lazy
-from .arguments import (
-    add_items,
-    add_model,
-    check_model,
-    device,
-    make_request,
-    path,
-    positive,
-    quiet,
-    share,
-    task_names,
-)
+from .arguments import add_items, add_model, check_model, make_request, path, positive, share, task_names
 
 LAUNCHERS = ("none", "ray")
 NEEDED = ("recitation", "logic", "fluency")
@@ -102,7 +92,7 @@ def run(arguments: argparse.Namespace) -> int:
     request = _request(arguments, grids)
     if arguments.dry_run:
         evaluation = dataclasses.replace(request.request, device=device(arguments.device))
-        print("\n".join([*describe(evaluation), *_size(request)]))
+        print("\n".join([*lazy.estimate.describe(evaluation), *_size(request)]))
         return 0
     engine: lazy.workers.Engine
     if arguments.launcher == "ray":

@@ -26,6 +26,7 @@ from ...tasks.windows import apart
 from ..common.progress import track
 from ..lm.adapter import MemsplitLM
 from ..models import corpus, loading, model_table
+from ..models.documents import located
 from .pack_writer import KeptPassages, write_pack
 from .request import MiningRequest
 from .search import PassageSearch, WindowRule
@@ -112,7 +113,7 @@ def mine(request: MiningRequest) -> MiningReport | None:
 def shards(source: corpus.Corpus, limit: int | None) -> Iterator[Shard]:
     """The first ``limit`` documents of the corpus, in shards; the cuts depend on the corpus alone."""
     number, first, documents, characters = 0, 0, [], 0
-    for where, text in itertools.islice(source.located(), limit):
+    for where, text in itertools.islice(located(source), limit):
         documents.append((where, text))
         characters += len(text)
         if len(documents) == SHARD_DOCUMENTS or characters >= SHARD_CHARACTERS:
@@ -222,7 +223,7 @@ def _arguments(
 
 
 def _count(source: corpus.Corpus, limit: int | None) -> int:
-    return sum(1 for _ in itertools.islice(source.documents(), limit))
+    return sum(1 for _ in itertools.islice(located(source), limit))
 
 
 def _wait_for_all() -> None:

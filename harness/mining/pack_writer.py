@@ -13,8 +13,7 @@ from rapidfuzz.distance import Levenshtein
 
 from ...tasks import packs
 from ...tasks.neighbours import Groups, Neighbours
-from ...tasks.recitation import LOOSE
-from ..lm.adapter import Continuation
+from ...tasks.recitation import LOOSE, Generation
 from .request import MADE_BY
 from .search import PassageSearch
 from .unfinished import ShardResult, UnfinishedWork, Window
@@ -156,11 +155,11 @@ def _twins(
     return twins, itertools.chain(over, _unlike(rest, kept))
 
 
-def _is_far(continuation: Continuation) -> bool:
+def _is_far(continuation: Generation) -> bool:
     """Whether neither the decoded text nor the model's first choices, token by token, are near the text."""
-    reading = continuation.reading
+    stats = continuation.stats
     distance = Levenshtein.distance(continuation.ids, continuation.gold) / len(continuation.gold)
-    return distance >= FAR and float((reading.suffix(reading.rank) == 0).mean()) < LOOSE
+    return distance >= FAR and float((stats.suffix(stats.rank) == 0).mean()) < LOOSE
 
 
 def _unlike(windows: Iterable[Window], kept: KeptPassages) -> Iterator[Window]:

@@ -17,7 +17,7 @@ import torch
 
 from ...tasks.windows import apart, varied
 from ..lm.adapter import MemsplitLM
-from ..lm.forward import Passage, batches, chunks, read
+from ..lm.forward import PrefixSuffix, batches, chunks, teacher_forced
 
 SLACK = 0.25
 """Share of the suffix that the model may miss in the cheap pass, where tokens stand before the window."""
@@ -134,16 +134,16 @@ class PassageSearch:
             ]
             passages = [self.passage(documents[number], offset) for number, offset in tried]
             self._count(passages)
-            for (number, offset), reading in zip(
-                tried, read(self.lm.model, passages, batch=self.lm.batch), strict=True
+            for (number, offset), stats in zip(
+                tried, teacher_forced(self.lm.model, passages, batch=self.lm.batch), strict=True
             ):
                 del pending[number][offset]
-                if not reading.suffix(reading.rank).any():
+                if not stats.suffix(stats.rank).any():
                     recited[number].append(offset)
                     pending[number] = {o: m for o, m in pending[number].items() if abs(o - offset) >= length}
         return self._decoded(documents, recited)
 
-    def passage(self, ids: Ids, offset: int) -> Passage:
+    def passage(self, ids: Ids, offset: int) -> PrefixSuffix:
         """A window as prefix, with the start token, and suffix."""
         cut = offset + self.rule.prefix
         return self.begin + ids[offset:cut], ids[cut : cut + self.rule.suffix]
@@ -177,7 +177,7 @@ class PassageSearch:
                 missed_of.update((some[i], missed[k, first - 1 : len(rows[i]) - 1]) for k, i in enumerate(chunk))
         return [(at, missed_of[at]) for at in blocks]
 
-    def _count(self, passages: Sequence[Passage]) -> None:
+    def _count(self, passages: Sequence[PrefixSuffix]) -> None:
         self.counts["forward_tokens"] += sum(len(prefix) + len(suffix) for prefix, suffix in passages)
 
 

@@ -11,7 +11,7 @@ from ...model_edits.apply import applied
 from ...results.records.record import Record
 from ...results.statistics import band_strength, paired
 from ..evaluation.request import Request
-from ..evaluation.runner import EvalSession
+from ..evaluation.session import EvalSession
 from ..models import model_table
 from .texts import kind_of
 

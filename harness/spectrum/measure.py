@@ -21,7 +21,7 @@ from ...results.statistics import band_strength
 from ...tasks import packs
 from ..common.progress import track
 from ..evaluation.request import Request
-from ..evaluation.runner import EvalSession
+from ..evaluation.session import EvalSession
 from ..lm.forward import batches
 from ..models import loading, model_table
 from .cost import EditCost, check_record, edit_cost

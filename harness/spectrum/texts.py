@@ -15,8 +15,8 @@ import pandas as pd
 
 from ...tasks import packs
 from ...tasks.suite import TaskSpec
-from ..evaluation.runner import EvalSession
 from ..evaluation.scoring import cluster_of
+from ..evaluation.session import EvalSession
 from ..models.token_ids import text_ids
 
 KINDS = ("memorized", "twins", "clean")

@@ -13,10 +13,11 @@ from filelock import FileLock
 
 from ...model_edits.registry import chain_text
 from ...results.records.record import Record
-from ..cli.arguments import quiet
 from ..common import cache
+from ..common.runtime import quiet
 from ..evaluation.request import Request
-from ..evaluation.runner import EvalSession, identity
+from ..evaluation.runner import evaluate, identity
+from ..evaluation.session import EvalSession
 
 RecordFiles = list[tuple[str, bytes]]
 """Names and contents of a record's files, its JSON last."""
@@ -93,7 +94,7 @@ class Worker:
     def evaluate(self, spec: str, out: Path | None = None) -> Record:
         """Evaluate a spec, and write its record into ``out`` or else the request's folder."""
         assert self.session
-        return self.session.evaluate(self.session.editor.chain(spec), out)
+        return evaluate(self.session, self.session.editor.chain(spec), out)
 
     def evaluate_remotely(self, spec: str) -> RecordFiles:
         """Evaluate a spec, and return the files of its record; none of them stays on this machine."""

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from unittest import mock
 
-from tqdm import tqdm  # type: ignore[import-untyped]  # ships no types
+from tqdm import tqdm
 
 from memsplit.harness.cli import main
 
@@ -18,7 +18,7 @@ FIGURES = {
     *("token_accuracy", "extraction_strength", "log_prob", "median_rank", "reciprocal_rank", "p_z"),
     *("mia_loss", "mia_zlib", "mia_min_k", "mia_min_k_pp"),
 }
-OF_A_READING = {
+OF_TOKEN_STATS = {
     *("token_accuracy", "extraction_strength", "log_prob", "median_rank", "reciprocal_rank", "p_z", "kl", "ndcg"),
     *("mia_loss", "mia_zlib", "mia_min_k", "mia_min_k_pp"),
 }
@@ -47,7 +47,7 @@ def in_process(*arguments: str | int | Path, cache: Path) -> subprocess.Complete
             code = main.main([*map(str, arguments)])
         except SystemExit as error:
             code = int(error.code or 0)
-    return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
+    return subprocess.CompletedProcess([*map(str, arguments)], code, out.getvalue(), err.getvalue())
 
 
 def refused(done: subprocess.CompletedProcess[str], words: list[str]) -> None:

@@ -96,7 +96,16 @@ def test_a_record_says_what_changed_and_whether_it_could_be_chance(report: dict[
 def test_batch_size_and_repetition_change_nothing(report: dict[str, Any], cache: Path, tmp_path: Path) -> None:
     """Repeated in another process, to the last bit; with another batch size, but for rounding."""
     for run, batch in ((memsplit, 32), (in_process, 1)):
-        arguments = ["--edit", "kfac-50", "--batch-size", batch, "--rescore", "--json", "--out", tmp_path]
+        arguments: list[str | int | Path] = [
+            "--edit",
+            "kfac-50",
+            "--batch-size",
+            batch,
+            "--rescore",
+            "--json",
+            "--out",
+            tmp_path,
+        ]
         done = run("eval", *arguments, *SMALL, cache=cache)
         assert done.returncode == 0, done.stderr
         again = figures(json.loads(done.stdout))

@@ -14,7 +14,7 @@ from memsplit.files import replacing_folder
 from memsplit.harness.cli import main
 from memsplit.results.records import record
 from memsplit.tasks import suite
-from memsplit.tests.support.running import OF_A_READING
+from memsplit.tests.support.running import OF_TOKEN_STATS
 
 LIMIT = 10
 JOB = ["--edit", "kfac-80+svd-95", "--factor-tokens", "1024"]
@@ -47,12 +47,12 @@ def test_stock_lm_eval_scores_every_item_the_same(scored: Path, root: Path) -> N
     for part in (part for part in suite.MEMSPLIT if part.task in found):
         for sample in found[part.task]:
             for metric, name in part.metrics.items():
-                if metric in OF_A_READING:
+                if metric in OF_TOKEN_STATS:
                     continue
                 value = sample[metric][0] / sample[metric][1] if isinstance(sample[metric], tuple) else sample[metric]
                 assert value == pytest.approx(items[part.task, name, sample["doc_id"]], rel=1e-5)
                 compared += 1
-    assert compared == sum(name not in OF_A_READING for _, name, _ in items.index)
+    assert compared == sum(name not in OF_TOKEN_STATS for _, name, _ in items.index)
 
 
 def test_the_card_names_the_edit_and_its_figures(scored: Path) -> None:
