@@ -68,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
             if getattr(arguments, name) != default:
                 option = f"--{name.replace('_', '-')}"
                 raise UserError(
-                    f"{option} says what is scored, and --record was scored before: expected one of the two"
+                    f"{option} is of what is scored, and --record was scored: expected one of the two"
                 )
         store = Store(arguments.out)
         new = store.find(arguments.record)
