@@ -1,10 +1,10 @@
-"""Scoring recitation by one teacher-forced pass and decoding from the departure, against plain ``generate``.
+"""Compare the scoring of recitation, one teacher-forced pass and decoding from where it departs, with ``generate``.
 
     python -m benchmarks.reading                  # base model and an edit, memorized passages and twins
     python -m benchmarks.reading --passages 120   # more of them
 
-Prints a Markdown table: tokens that went through the model (positions of every forward pass, padding included) and
-median seconds, all measured side by side in this run on ``olmo-tiny``; all decode the same ids, or the run fails.
+Prints a Markdown table of the tokens that went through the model (positions of every forward pass, with padding) and
+of median seconds, all measured in this run on ``olmo-tiny``. The run fails unless all ways decode the same ids.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import torch
 
 from memsplit.harness.evaluation.editing import ModelEditor
 from memsplit.harness.lm.adapter import MemsplitLM
-from memsplit.harness.lm.forward import Passage, chunks
+from memsplit.harness.lm.forward import PrefixSuffix, chunks
 from memsplit.harness.models import loading, model_table
 from memsplit.model_edits.apply import applied
 from memsplit.tasks import packs
@@ -30,7 +30,7 @@ REPEATS = 3
 
 @contextmanager
 def counted(model: Any) -> Iterator[list[int]]:
-    """Positions of every forward pass of the model inside."""
+    """While the body runs, collect the number of positions of every forward pass of the model."""
     seen: list[int] = []
 
     def count(_: Any, args: Any, kwargs: Any) -> None:
@@ -44,22 +44,22 @@ def counted(model: Any) -> Iterator[list[int]]:
 
 
 @torch.inference_mode()
-def generated(lm: MemsplitLM, passages: Sequence[Passage], *, cache: bool) -> list[list[int]]:
-    """Greedy continuations by transformers, in batches of prefixes of one length."""
-    found: list[list[int]] = []
+def generated(lm: MemsplitLM, passages: Sequence[PrefixSuffix], *, cache: bool) -> list[list[int]]:
+    """Greedy continuations by ``generate`` of transformers, in batches of prefixes of one length."""
+    continuations: list[list[int]] = []
     for chunk in chunks(range(len(passages)), lm.batch):
         ids = torch.tensor([passages[i][0] for i in chunk], device=lm.device)
-        asked = {"max_new_tokens": len(passages[0][1]), "do_sample": False, "use_cache": cache}
-        out = lm.model.generate(ids, attention_mask=torch.ones_like(ids), pad_token_id=0, **asked)
-        found += out[:, ids.shape[1] :].tolist()
-    return found
+        options = {"max_new_tokens": len(passages[0][1]), "do_sample": False, "use_cache": cache}
+        out = lm.model.generate(ids, attention_mask=torch.ones_like(ids), pad_token_id=0, **options)
+        continuations += out[:, ids.shape[1] :].tolist()
+    return continuations
 
 
 def measure(lm: MemsplitLM, work: Callable[[], list[list[int]]], repeats: int) -> tuple[int, float, list[list[int]]]:
-    """Tokens, median seconds and what was decoded."""
+    """Tokens that went through the model, median seconds, and the ids that were decoded."""
     with counted(lm.model) as seen:
-        found = work()
-    return sum(seen), timed(work, repeats)[0], found
+        decoded = work()
+    return sum(seen), timed(work, repeats)[0], decoded
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Seconds of a piece of work."""
+"""Measure how long a piece of work takes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 def timed(work: Callable[[], T], repeats: int) -> tuple[float, T]:
-    """Median seconds and the result."""
+    """Do the work several times, and return the median of the seconds, with the result."""
     seconds = []
     for _ in range(repeats):
         start = time.perf_counter()

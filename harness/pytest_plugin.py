@@ -57,31 +57,29 @@ class Gate:
         Raises:
             UserError: as the command would say.
         """
-        from ..errors import UserError, unknown
+        from ..errors import unknown
         from ..results.gate.policy import given
         from ..results.gate.verdict import verdict
-        from .cli import arguments, gate
+        from .common import runtime
+        from .evaluation import gating
         from .evaluation.request import Request
+        from .evaluation.runner import run
 
         asked = given(policy)
         out = Path(options.pop("out", self.out))
-        old = gate.known_record(against, out)
-        for name in options.keys() - set(gate.SCORED):
-            raise unknown("option of memsplit_gate", name, gate.SCORED)
+        old = gating.known_record(against, out)
+        for name in options.keys() - set(gating.SCORED):
+            raise unknown("option of memsplit_gate", name, gating.SCORED)
         if isinstance(options.get("tasks"), str):
             options["tasks"] = options["tasks"].split(",")
-        if (limit := options.get("limit")) is not None and (not isinstance(limit, int) or limit < 1):
-            raise UserError(f"bad limit {limit!r}: expected a whole number above 0")
-        arguments.check_dtype(options.get("dtype"))
-        options |= {"tasks": tuple(options.get("tasks", ())), "device": arguments.device(options.get("device"))}
         specs = (edit, against) if against is not None and old is None else (edit,)
         request = Request(model=model, edits=specs, out=out, **options)
-        gate.check_policy(asked, request)
+        gating.check_policy(asked, request)
         key = (request, old.id if old else None)
         if key not in self._scored:
             with warnings.catch_warnings():
-                arguments.quiet()
-                self._scored[key] = gate.scored(request, old)
+                runtime.quiet()
+                self._scored[key] = gating.sides(run(request).records, old)
         found = verdict(*self._scored[key], asked)
         if skip_inconclusive and found.outcome == "INCONCLUSIVE":
             pytest.skip(repr(found))

@@ -14,6 +14,7 @@ import datasets
 from . import packs
 from .items import families
 from .items.generators import Item
+from .measured import Rows
 
 DEFAULT_PACK = "olmo-tiny+world"
 OTHERS = 8
@@ -22,7 +23,7 @@ OTHERS = 8
 
 def pack_rows(
     *, kind: str, pack: str = DEFAULT_PACK, split: str = "test", probe: str = "", **_: object
-) -> dict[str, datasets.Dataset]:
+) -> dict[str, Rows]:
     """The rows of one kind of a pack, each with the pack's name; what a row has not and another has is ``None``.
 
     Args:
@@ -46,7 +47,7 @@ def pack_rows(
         twins = found.rows("twins", split)
         for i, row in enumerate(rows):
             row["others"] = [twins[(i + j) % len(twins)] for j in range(1, min(OTHERS, len(twins) - 1) + 1)]
-    return {"test": datasets.Dataset.from_list(rows)}
+    return {"test": Rows(datasets.Dataset.from_list(rows))}
 
 
 def generated(

@@ -1,8 +1,8 @@
 """How much of a passage a model recites: figures of one item, on token ids.
 
-Two things are known of a passage (prefix, suffix): its *continuation*, decoded greedily from the prefix, and its
-*reading*, what one teacher-forced pass over prefix and suffix says of every token given all those before it. Where a
-harness hands out text alone there is no reading, and the figures that need one are left out.
+Two things are known of a passage (prefix, suffix): its *continuation*, decoded greedily from the prefix, and the
+statistics of every token in one *teacher-forced* pass over prefix and suffix. A harness that hands out text alone gives
+no statistics, and the figures that need them are left out.
 
 ===========================  ===========================================================================================
 figure                       definition; n is the number of the suffix's tokens
@@ -39,14 +39,16 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from rapidfuzz.distance import LCSseq, Levenshtein, Prefix
 
+from ..errors import UserError
 from . import packs
+from .measured import take
 
 LOOSE = 0.75
 LOWEST = 0.2
@@ -67,18 +69,20 @@ class Sampling:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reading:
-    """What one teacher-forced pass says of a passage of N tokens, of which the first has nothing before it.
+class TokenStats:
+    """Statistics of each token of a passage in one teacher-forced pass, given all tokens before it.
+
+    A passage has N tokens; its first has none before it, so that there are N - 1 of each.
 
     Attributes:
         start: index of the suffix's first token.
         ids: [N] the passage.
-        greedy: [N - 1] the model's first choice for tokens 1 to N - 1, as all that follows.
-        log_p: nats.
-        rank: how many tokens the model likes better (of equals, those of lower id).
-        log_q: nats, under sampling; minus infinity where sampling never draws the token.
-        mean: of the log-probability under the model's own distribution.
-        deviation: its standard deviation.
+        greedy: [N - 1] the model's first choice for tokens 1 to N - 1; the other arrays are of the same tokens.
+        log_p: log-probability of the passage's token, nats.
+        rank: how many tokens the model prefers to it (of equals, those of lower id).
+        log_q: its log-probability under sampling, nats; minus infinity where sampling never draws it.
+        mean: mean log-probability of a token drawn from the model's own distribution, nats.
+        deviation: standard deviation of the same, nats.
     """
 
     start: int
@@ -91,13 +95,30 @@ class Reading:
     deviation: np.ndarray
 
     def suffix(self, values: np.ndarray) -> np.ndarray:
-        """The part of [N - 1] ``values`` that is about the suffix."""
+        """The part of [N - 1] ``values`` that belongs to the suffix."""
         return values[self.start - 1 :]
 
     @property
     def log_pz(self) -> float:
         """Log-probability that sampling emits the suffix."""
         return float(self.suffix(self.log_q).sum())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generation:
+    """What a model generated after a passage's prefix.
+
+    Attributes:
+        ids: the greedy continuation.
+        gold: the suffix's ids.
+        passage: the text of prefix and suffix.
+        stats: of the teacher-forced pass.
+    """
+
+    ids: list[int]
+    gold: list[int]
+    passage: str
+    stats: TokenStats
 
 
 def of_continuation(found: Sequence[int], gold: Sequence[int]) -> dict[str, float]:
@@ -128,16 +149,16 @@ def bleu(found: Sequence[int], gold: Sequence[int]) -> float:
     return float(scorer.sentence_score(texts[0], [texts[1]]).score) / 100
 
 
-def of_reading(reading: Reading) -> dict[str, float]:
-    """The figures of a reading's suffix."""
-    rank = reading.suffix(reading.rank)
+def of_token_stats(stats: TokenStats) -> dict[str, float]:
+    """The figures of a suffix that need its teacher-forced pass."""
+    rank = stats.suffix(stats.rank)
     return {
         "token_accuracy": float(np.mean(rank == 0)),
         "extraction_strength": extraction_strength(rank),
-        "log_prob": float(np.mean(reading.suffix(reading.log_p))),
+        "log_prob": float(np.mean(stats.suffix(stats.log_p))),
         "median_rank": float(np.median(rank)),
         "reciprocal_rank": float(np.mean(1 / (1 + rank))),
-        "p_z": math.exp(reading.log_pz),
+        "p_z": math.exp(stats.log_pz),
     }
 
 
@@ -153,13 +174,13 @@ def longest_run(rank: np.ndarray) -> int:
     return int(missed[0]) if len(missed) else len(rank)
 
 
-def membership(reading: Reading, text: str) -> dict[str, float]:
+def membership(stats: TokenStats, text: str) -> dict[str, float]:
     """The membership signals of a passage whose text is ``text``."""
-    relative = (reading.log_p - reading.mean) / np.maximum(reading.deviation, 1e-6)
+    relative = (stats.log_p - stats.mean) / np.maximum(stats.deviation, 1e-6)
     return {
-        "mia_loss": float(np.mean(reading.log_p)),
-        "mia_zlib": float(np.sum(reading.log_p)) / len(zlib.compress(text.encode())),
-        "mia_min_k": _lowest(reading.log_p),
+        "mia_loss": float(np.mean(stats.log_p)),
+        "mia_zlib": float(np.sum(stats.log_p)) / len(zlib.compress(text.encode())),
+        "mia_min_k": _lowest(stats.log_p),
         "mia_min_k_pp": _lowest(relative),
     }
 
@@ -169,24 +190,33 @@ def _lowest(values: np.ndarray) -> float:
     return float(np.mean(np.sort(values)[: max(1, int(LOWEST * len(values)))]))
 
 
-def process_results(doc: Mapping[str, Any], results: Sequence[Any]) -> dict[str, float]:
-    """lm-eval's hook for a recitation item: all figures that what was returned allows.
+def process_results(doc: dict[str, Any], results: Sequence[str]) -> dict[str, float]:
+    """lm-eval's hook for a recitation item: every figure that can be had.
 
-    A continuation may carry its ``ids``, the suffix's (``gold``), the ``passage`` and a ``reading``. Bare text is
-    turned back into ids by the pack's tokenizer.
+    The model ``memsplit`` leaves a :class:`Generation` in the document, which gives all of them. Of any other model
+    there is the continuation's text, which the pack's tokenizer turns into ids: the figures of the continuation alone.
 
     Raises:
-        UserError: bare text, and the pack has no tokenizer.
+        UserError: there is only text, and the pack has no tokenizer.
     """
-    found = results[0]
-    if not hasattr(found, "ids"):
+    generation: Generation | None = take(doc)
+    if generation is None:
         pack = packs.find(doc["pack"])
         gold = doc.get("suffix_ids") or pack.encode(doc["suffix_text"])
-        return of_continuation(pack.encode(found)[: len(gold)], gold)
-    figures = of_continuation(found.ids, found.gold)
-    return {**figures, **of_reading(found.reading), **membership(found.reading, found.passage)}
+        return of_continuation(pack.encode(results[0])[: len(gold)], gold)
+    figures = of_continuation(generation.ids, generation.gold)
+    return {**figures, **of_token_stats(generation.stats), **membership(generation.stats, generation.passage)}
 
 
-def process_probe(doc: Mapping[str, Any], results: Sequence[Any]) -> dict[str, float]:
-    """lm-eval's hook for an item of which a probe was asked (``doc["probe"]``): the figures that the probe returned."""
-    return dict(results[0].figures)
+def process_probe(doc: dict[str, Any], results: Sequence[str]) -> dict[str, float]:
+    """lm-eval's hook for a row that names a probe: the figures that the probe left in the document.
+
+    Raises:
+        UserError: there are none, since another model than ``memsplit`` was asked.
+    """
+    figures: dict[str, float] | None = take(doc)
+    if figures is None:
+        raise UserError(
+            f"the probe {doc['probe']!r} is run by lm-eval's model 'memsplit' alone: expected --model memsplit"
+        )
+    return figures

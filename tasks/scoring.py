@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from . import packs
+from .measured import take
 
 
 def accepted(doc: dict[str, Any]) -> list[str]:
@@ -34,19 +36,39 @@ def counterfactual(doc: dict[str, Any], results: Sequence[tuple[float, bool]]) -
     return {"read": float(any(greedy[:told])), "recalled": float(any(greedy[told:]))}
 
 
-def perplexity(doc: dict[str, Any], results: Sequence[float]) -> dict[str, tuple[float, int]]:
-    """An item's (sum, tokens) of each figure of held-out text.
+@dataclass(frozen=True, kw_only=True)
+class Likelihood:
+    """How likely a model finds a text, and how far its next-token distributions are from the base model's.
 
-    ``perplexity``: minus its log-likelihood given the start token, nats. ``kl`` and ``ndcg``: of the next-token
-    distribution against the base model's, where the likelihood carries them (see ``lm.forward.Likelihood``).
+    Attributes:
+        nats: the text's log-likelihood, summed over its tokens.
+        tokens: how many those are.
+        kl: KL(base ‖ edited) of the next-token distributions in nats, summed over the tokens.
+        ndcg: nDCG@10, summed over the tokens. The base's ten likeliest tokens are worth 10 down to 1, all others 0; the
+            edited model's ten likeliest earn their worth over log2(1 + place), divided by what the base's own ten earn.
+            The source work (arXiv 2510.24256) compares rankings so, but does not publish its gains.
+    """
+
+    nats: float
+    tokens: int
+    kl: float
+    ndcg: float
+
+
+def perplexity(doc: dict[str, Any], results: Sequence[float]) -> dict[str, tuple[float, int]]:
+    """lm-eval's hook for held-out text: the (sum, tokens) of each figure.
+
+    ``perplexity``: minus the text's log-likelihood given the start token, nats. ``kl`` and ``ndcg``: see
+    :class:`Likelihood`, which the model ``memsplit`` leaves in the document; of any other model there is neither.
 
     Raises:
-        UserError: neither the likelihood nor the item says how many tokens there are, and the pack has no tokenizer.
+        UserError: neither the model nor the document says how many tokens there are, and the pack has no tokenizer.
     """
-    found = results[0]
-    tokens = getattr(found, "tokens", None) or len(doc.get("ids") or packs.find(doc["pack"]).encode(doc["text"]))
-    moved = {name: (getattr(found, name), tokens) for name in ("kl", "ndcg") if hasattr(found, name)}
-    return {"perplexity": (-float(found), tokens), **moved}
+    likelihood: Likelihood | None = take(doc)
+    if likelihood is None:
+        return {"perplexity": (-results[0], len(doc.get("ids") or packs.find(doc["pack"]).encode(doc["text"])))}
+    n = likelihood.tokens
+    return {"perplexity": (-likelihood.nats, n), "kl": (likelihood.kl, n), "ndcg": (likelihood.ndcg, n)}
 
 
 def token_mean(items: Iterable[tuple[float, int]]) -> float:

@@ -1,37 +1,22 @@
-"""What the commands' options have in common: how they are declared, and checked before anything is loaded."""
+"""Options that several commands share: their declaration, and checks that need no loaded model."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import logging
-import os
 import re
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from ...errors import UserError, unknown
 from ...results.records import record
-from ...tasks import packs, suite
-from ..evaluation.request import Request, choose_parts, fill_in
+from ...tasks import suite
+from ..common.runtime import DTYPES, check_dtype, device
+from ..evaluation import request
+from ..evaluation.request import Request, resolve
 from ..models import model_table
 
-DTYPES = ("auto", "float32", "bfloat16", "float16")
 SPEC = "NAME[-PERCENT][:key=value,…][@DIAL], or a chain of them joined by +"
-
-
-class Parser(argparse.ArgumentParser):
-    """An ``ArgumentParser`` whose errors are one line, with the nearest name."""
-
-    def _check_value(self, action: argparse.Action, value: Any) -> None:
-        if action.choices is not None and value not in action.choices:
-            raise unknown(str(action.metavar or action.dest).lower(), str(value), map(str, action.choices))
-
-    def error(self, message: str) -> NoReturn:
-        """Raise instead of leaving."""
-        raise UserError(message)
 
 
 CORPUS = (
@@ -41,7 +26,7 @@ CORPUS = (
 
 
 def add_weights(parser: argparse.ArgumentParser) -> None:
-    """What names a model, and says where it is computed."""
+    """Declare the options that name a model and say where it is computed."""
     add = parser.add_argument
     add(
         "--model",
@@ -55,34 +40,35 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
-    """What names a model and its pack, and decides its curvature."""
+    """Declare the options that name a model, its pack, and the calibration data of its curvature."""
     add_weights(parser)
     add = parser.add_argument
     add("--pack", metavar="NAME", help="probe data: a pack, a folder, or several joined by + (default: the model's)")
     add(
         "--corpus",
         metavar="NAME",
-        help=f"text that curvature is collected from: {CORPUS} (default: the pack's, else the model's)",
+        help=f"calibration data, the text that curvature is collected from: {CORPUS} (default: the pack's, else the "
+        "model's)",
     )
     add(
         "--factor-tokens",
         type=positive,
         metavar="N",
-        help="tokens that curvature is collected from (default: the model's)",
+        help="tokens of calibration data that curvature is collected from (default: the model's)",
     )
 
 
 def add_items(parser: argparse.ArgumentParser) -> None:
-    """What is asked and how, but of which part and how many."""
+    """Declare the options that choose tasks and say how they are scored."""
     add = parser.add_argument
     add("--suite", default="memsplit", metavar="NAME", help=f"one of {', '.join(suite.SUITES)} (default: %(default)s)")
     add("--tasks", metavar="A,B", help="only these tasks of the suite")
     add("--batch-size", type=positive, default=32, metavar="N", help="sequences a forward pass (default: %(default)s)")
-    add("--seed", type=seed, default=0, help="of the intervals' resampling (default: %(default)s)")
+    add("--seed", type=seed, default=0, help="seed of the intervals' bootstrap (default: %(default)s)")
 
 
 def add_scoring(parser: argparse.ArgumentParser) -> None:
-    """What is asked, how, and where records go."""
+    """Declare the options of :func:`add_items`, with the split, the number of items and the folder of records."""
     add_items(parser)
     add = parser.add_argument
     add("--split", default="test", metavar="PART", help="the part of the items: dev or test (default: %(default)s)")
@@ -97,123 +83,69 @@ def add_scoring(parser: argparse.ArgumentParser) -> None:
 
 
 def check_scoring(arguments: argparse.Namespace, edits: Sequence[str], *, write: bool = True) -> Request:
-    """What is to be scored; everything is refused here that can be without loading a model.
+    """The request of an evaluation, once everything is checked that needs no loaded model.
 
     Args:
         arguments: the options of :func:`add_model` and :func:`add_scoring`, and others of ``request.Request``.
-        edits: their specs.
-        write: whether records will be.
+        edits: specs of the edits.
+        write: whether records will be written.
+
+    Raises:
+        UserError: an option does not fit the model, the suite or this machine.
     """
-    entry = check_model(arguments, edits)
-    tasks = arguments.tasks.split(",") if arguments.tasks is not None else []
-    choose_parts(arguments.suite, tasks, entry)
-    packs.check_split(arguments.split)
+    evaluation = make_request(arguments, edits=edits)
+    resolve(evaluation)
     if write:
         record.check_writable(arguments.out)
-    given = {
-        option.name: getattr(arguments, option.name)
-        for option in dataclasses.fields(Request)
-        if hasattr(arguments, option.name)
-    }
-    return Request(**{**given, "edits": edits, "tasks": tasks, "device": device(arguments.device)})
+    return dataclasses.replace(evaluation, device=device(arguments.device))
+
+
+def make_request(arguments: argparse.Namespace, **more: Any) -> Request:
+    """A request of the options that it has fields for, and of ``more``, which comes before them."""
+    names = {field.name for field in dataclasses.fields(Request)} & vars(arguments).keys()
+    given = {name: getattr(arguments, name) for name in names}
+    return Request(**{**given, "tasks": task_names(arguments), **more})
+
+
+def task_names(arguments: argparse.Namespace) -> list[str]:
+    """The tasks that ``--tasks`` names; none where it is not given or not an option of the command."""
+    names: str | None = getattr(arguments, "tasks", None)
+    return names.split(",") if names is not None else []
 
 
 def check_model(arguments: argparse.Namespace, edits: Sequence[str]) -> model_table.ModelEntry:
-    """The model, once its options and the edits' texts are found good."""
-    entry = model_table.resolve(arguments.model, arguments.pack, arguments.corpus)
-    config = model_table.local_config(entry)
-    for text in edits:
-        fill_in(text, entry, model_table.layer_count(config) if config else None)
+    """The model's entry, once its options and the specs of the edits are checked.
+
+    Raises:
+        UserError: an option or a spec does not fit the model.
+    """
     check_dtype(arguments.dtype)
-    if arguments.factor_tokens is not None and arguments.factor_tokens < entry.factor_length:
-        raise UserError(f"bad --factor-tokens {arguments.factor_tokens}: expected at least {entry.factor_length}")
-    return entry
-
-
-def check_dtype(name: str | None) -> None:
-    """Refuse a type that is none of :data:`DTYPES`."""
-    if name not in (None, *DTYPES):
-        raise unknown("dtype", str(name), DTYPES)
+    return request.check_model(arguments.model, edits, arguments.pack, arguments.corpus, arguments.factor_tokens)
 
 
 def positive(text: str) -> int:
-    """A whole number above 0."""
+    """Parse a whole number above 0."""
     if not re.fullmatch("[0-9]{1,18}", text) or int(text) == 0:
         raise argparse.ArgumentTypeError(f"{text!r} found, expected a whole number above 0")
     return int(text)
 
 
 def seed(text: str) -> int:
-    """A whole number."""
+    """Parse a whole number of at most 18 digits."""
     if not re.fullmatch("[0-9]{1,18}", text):
         raise argparse.ArgumentTypeError(f"{text!r} found, expected a whole number of at most 18 digits")
     return int(text)
 
 
 def share(text: str) -> float:
-    """A number from 0 to 1."""
+    """Parse a number from 0 to 1."""
     if not re.fullmatch(r"0|1|[01]?\.[0-9]{1,9}", text) or float(text) > 1:
         raise argparse.ArgumentTypeError(f"{text!r} found, expected a number from 0 to 1")
     return float(text)
 
 
 def path(text: str) -> Path:
-    """A path."""
+    """Parse a path that is not empty."""
     if not text:
         raise argparse.ArgumentTypeError("'' found, expected a path")
     return Path(text)
-
-
-def device(name: str | None) -> str:
-    """The device to compute on.
-
-    Raises:
-        UserError: there is none of that name.
-    """
-    import torch
-
-    here = ["cpu", *(["mps"] if torch.backends.mps.is_available() else [])]
-    if torch.cuda.is_available():
-        here += ["cuda", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
-    chosen = name or ("cuda" if "cuda" in here else "cpu")
-    if chosen not in here:
-        raise unknown("device", chosen, here)
-    return chosen
-
-
-def processes() -> int:
-    """How many processes a launcher (``accelerate launch``, ``torchrun``) has started for this command."""
-    text = os.environ.get("WORLD_SIZE", "")
-    return int(text) if text.isdecimal() and "RANK" in os.environ else 1
-
-
-def init_distributed(chosen: str, *, parallelize: bool) -> str:
-    """Meet the other processes of a launcher, where there are any; the device of this one.
-
-    Args:
-        chosen: the device that was asked for.
-        parallelize: whether the model was to be spread over all devices.
-
-    Raises:
-        UserError: both at once.
-    """
-    if processes() == 1:
-        return chosen
-    if parallelize:
-        raise UserError("--parallelize spreads one process over all devices: expected one process, or no such option")
-    from datetime import timedelta
-
-    from accelerate import PartialState
-
-    return str(PartialState(cpu=chosen == "cpu", timeout=timedelta(days=30)).device)
-
-
-def quiet() -> None:
-    """Leave the terminal to our own progress and errors."""
-    warnings.filterwarnings("ignore")
-    import transformers
-
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
-    logging.getLogger("datasets").setLevel(logging.CRITICAL)

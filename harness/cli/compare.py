@@ -4,28 +4,23 @@ from __future__ import annotations
 
 import argparse
 import json
-from typing import TYPE_CHECKING, Any
 
 from ...errors import UserError
 from ...results.records import record
 from ...results.records.store import Store
+from . import lazy
 from .arguments import positive
 from .runs import NAME, add_store
 
-if TYPE_CHECKING:
-    from ...results.statistics.compare import Side
-
 SHOWN = 5
-"""Flipped items that are shown a task and direction, unless more are asked for."""
+"""Flipped items that ``--items`` shows for each task and direction where it is given no number."""
 
 
-def add(commands: Any) -> None:
-    """Declare the command."""
-    parser = commands.add_parser(
-        "compare",
-        help="compare edits with one another, item by item",
-        description="Compare edits with one another, on the items that both were asked: the second and all that follow "
-        "with the first.",
+def add(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.description = (
+        "Compare edits with one another, on the items that both were scored on: the second and all that follow with "
+        "the first."
     )
     add = parser.add_argument
     add("records", nargs="+", metavar="RECORD", help=f"{NAME}; the first may be 'base', the unedited model")
@@ -36,21 +31,19 @@ def add(commands: Any) -> None:
         type=positive,
         const=SHOWN,
         metavar="N",
-        help="show the items that flipped, N of each task and direction (default: %(const)s), with what was said",
+        help="show the items that flipped, N of each task and direction (default: %(const)s), with the models' answers",
     )
-    add("--all-metrics", action="store_true", help="every metric of recitation")
-    add("--json", action="store_true", help="print one JSON object; with --items all that flipped are in it")
-    parser.set_defaults(command=compare)
+    add("--all-metrics", action="store_true", help="show every metric of recitation")
+    add("--json", action="store_true", help="print one JSON object; with --items it holds all that flipped")
+    parser.set_defaults(run=run)
 
 
-def compare(arguments: argparse.Namespace) -> int:
-    """``memsplit compare``."""
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command."""
     if len(arguments.records) < 2:
         raise UserError(f"one record {arguments.records[0]!r}: expected two or more, or base and one")
     sides = _sides(Store(arguments.store), arguments.records)
-    from ...results.statistics import compare
-    from ...results.views import terminal
-
+    compare, terminal = lazy.compare, lazy.terminal
     comparisons = compare.compare(sides)
     flipped = [compare.flips(one.first, one.other) for one in comparisons] if arguments.items else None
     if arguments.json:
@@ -64,12 +57,14 @@ def compare(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _sides(store: Store, names: list[str]) -> list[Side]:
-    """The sides that are named; ``base`` is the first record's that is one."""
-    from ...results.statistics.compare import Side
+def _sides(store: Store, names: list[str]) -> list[lazy.compare.Side]:
+    """The sides that are named, in order; ``base`` is the base model of the first record.
 
+    Raises:
+        UserError: ``base`` is not the first name, or the store has no such record.
+    """
     if "base" in names[1:]:
         raise UserError("'base' comes first: expected memsplit compare base RECORD …")
     records = [store.find(name) for name in names if name != "base"]
-    sides = [Side(found) for found in records]
-    return [Side(records[0], "base"), *sides] if names[0] == "base" else sides
+    sides = [lazy.compare.Side(found) for found in records]
+    return [lazy.compare.Side(records[0], "base"), *sides] if names[0] == "base" else sides

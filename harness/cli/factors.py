@@ -1,4 +1,4 @@
-"""``memsplit factors``: curvature ahead of time, and the cache that keeps it."""
+"""``memsplit factors``: collect curvature factors ahead of time, and manage the cache that keeps them."""
 
 from __future__ import annotations
 
@@ -6,44 +6,42 @@ import argparse
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ...errors import UserError, unknown
 from ..common import cache
-from .arguments import SPEC, Parser, add_model, check_model, device, init_distributed, path, positive, quiet
-
-if TYPE_CHECKING:
-    from ...model_edits.curvature.factors import Factors
-    from ...model_edits.curvature.store import Entry, FactorStore
-    from ..evaluation.editing import ModelEditor
+from ..common.runtime import device, init_distributed, quiet
+from ..models import model_table
+from . import lazy
+from .arguments import SPEC, add_model, check_model, path, positive
+from .parser import Parser
 
 DAY_S = 86400
 
 
-def add(commands: Any) -> None:
-    """Declare the commands."""
-    factors = commands.add_parser("factors", help="curvature factors: collect, import, list, show, verify, prune")
-    actions = factors.add_subparsers(required=True, parser_class=Parser, metavar="ACTION")
+def add(parser: argparse.ArgumentParser) -> None:
+    """Declare the actions and their options."""
+    actions = parser.add_subparsers(required=True, parser_class=Parser, metavar="ACTION")
 
     def action(name: str, command: Any, text: str) -> argparse.ArgumentParser:
-        parser: argparse.ArgumentParser = actions.add_parser(name, help=text, description=f"{text.capitalize()}.")
-        parser.set_defaults(command=command)
-        return parser
+        own: argparse.ArgumentParser = actions.add_parser(name, help=text, description=f"{text.capitalize()}.")
+        own.set_defaults(run=command, distributed=command is collect)
+        return own
 
     for name, command, text in (
         ("collect", collect, "collect what edits need, ahead of time; in several processes under accelerate launch"),
         ("import", import_file, "take factors from the reference implementation's file, as if collected here"),
     ):
-        parser = action(name, command, text)
-        add_model(parser)
+        own = action(name, command, text)
+        add_model(own)
         if name == "import":
-            parser.add_argument("file", type=path, metavar="FILE", help="kfac_factors_blk_….pt")
-        parser.add_argument(
+            own.add_argument("file", type=path, metavar="FILE", help="kfac_factors_blk_….pt")
+        own.add_argument(
             "--edit", dest="edits", action="append", default=[], metavar="SPEC", help=f"{SPEC} (default: kfac)"
         )
-    action("list", show_all, "what the cache holds, the last used first")
+    action("list", show_all, "list what the cache holds, the last used first")
     for name, command, text in (
-        ("show", show, "an entry's arguments and matrices"),
+        ("show", show, "show an entry's arguments and matrices"),
         ("verify", verify, "read every byte and say what is damaged; exit code 1 if anything is"),
     ):
         action(name, command, text).add_argument(
@@ -51,14 +49,14 @@ def add(commands: Any) -> None:
         )
     prune_ = action("prune", prune, "delete entries")
     prune_.add_argument("ids", nargs="*", metavar="ID", help="how its id begins")
-    prune_.add_argument("--older-than", type=positive, metavar="DAYS", help="those not used for so long")
-    prune_.add_argument("--partial", action="store_true", help="what killed commands left")
-    prune_.add_argument("--all", action="store_true", help="everything")
+    prune_.add_argument("--older-than", type=positive, metavar="DAYS", help="delete those not used for so long")
+    prune_.add_argument("--partial", action="store_true", help="delete what killed commands left")
+    prune_.add_argument("--all", action="store_true", help="delete everything")
     prune_.add_argument("--dry-run", action="store_true", help="say what would be deleted, and stop")
 
 
 def collect(arguments: argparse.Namespace) -> int:
-    """``memsplit factors collect``."""
+    """Run ``memsplit factors collect``; of several processes the first prints the paths."""
     edits = arguments.edits or ["kfac"]
     check_model(arguments, edits)
     chosen = device(arguments.device)
@@ -66,30 +64,30 @@ def collect(arguments: argparse.Namespace) -> int:
     chosen = init_distributed(chosen, parallelize=arguments.parallelize)
     editor, steps = _editor(arguments, edits, chosen)
     editor.collect_missing(steps)
-    from ...model_edits.curvature.sums import rank_and_world
-
-    if rank_and_world()[0] == 0:
+    if lazy.sums.rank_and_world()[0] == 0:
         _print_used(editor, steps)
     return 0
 
 
 def import_file(arguments: argparse.Namespace) -> int:
-    """``memsplit factors import``."""
+    """Run ``memsplit factors import``: all factors are read before the first is stored.
+
+    Raises:
+        UserError: an edit needs more than the file holds, or there are factors of these arguments already.
+    """
     edits = arguments.edits or ["kfac"]
     check_model(arguments, edits)
     chosen = device(arguments.device)
     quiet()
-    from ...model_edits.curvature.reference import read
-
     editor, steps = _editor(arguments, edits, chosen)
     store, curvature = editor.curvature.store, editor.curvature
-    imported: dict[Path, tuple[dict[str, str | int], str, Factors]] = {}
+    imported: dict[Path, tuple[dict[str, str | int], str, lazy.factors.Factors]] = {}
     for edit in steps:
-        found = {target: target.matrix(editor.loaded.model).shape for target in editor.matrices(edit)}
+        shapes = {target: target.matrix(editor.loaded.model).shape for target in editor.matrices(edit)}
         named = curvature.arguments(edit)
         if "statistic" in named:
             raise UserError(f"'{edit.spec}' needs more than the file holds: expected an edit by K-FAC's factors")
-        for target, factors in read(arguments.file, found).items():
+        for target, factors in lazy.reference.read(arguments.file, shapes).items():
             path_ = store.path(named, target.name)
             if path_.exists():
                 raise UserError(f"{path_} is there already: expected none, prune it first")
@@ -100,21 +98,25 @@ def import_file(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _editor(arguments: argparse.Namespace, edits: Sequence[str], chosen: str) -> tuple[ModelEditor, list[Any]]:
-    """The loaded model's editor, and those steps of the edits that need factors."""
-    from ..evaluation.editing import ModelEditor
-    from ..models import loading, model_table
+def _editor(
+    arguments: argparse.Namespace, edits: Sequence[str], chosen: str
+) -> tuple[lazy.editing.ModelEditor, list[Any]]:
+    """The loaded model's editor, and those steps of the edits that need factors.
 
+    Raises:
+        UserError: no step needs factors.
+    """
     entry = model_table.resolve(arguments.model, arguments.pack, arguments.corpus)
-    loaded = loading.load(entry, device=chosen, dtype=arguments.dtype, parallelize=arguments.parallelize)
-    editor = ModelEditor(loaded, arguments.factor_tokens)
+    loaded = lazy.loading.load(entry, device=chosen, dtype=arguments.dtype, parallelize=arguments.parallelize)
+    editor = lazy.editing.ModelEditor(loaded, arguments.factor_tokens)
     steps = [step for text in edits for step in editor.chain(text) if step.needs_factors]
     if not steps:
         raise UserError(f"{' '.join(edits)} needs no factors: expected an edit that does, such as kfac")
     return editor, steps
 
 
-def _print_used(editor: ModelEditor, steps: Sequence[Any]) -> None:
+def _print_used(editor: lazy.editing.ModelEditor, steps: Sequence[Any]) -> None:
+    """Print the files of the factors that the steps use."""
     store = editor.curvature.store
     paths = {
         store.path(editor.curvature.arguments(edit), target.name) for edit in steps for target in editor.matrices(edit)
@@ -123,7 +125,7 @@ def _print_used(editor: ModelEditor, steps: Sequence[Any]) -> None:
 
 
 def show_all(_: argparse.Namespace) -> int:
-    """``memsplit factors list``."""
+    """Run ``memsplit factors list``."""
     store = _store()
     if not store.entries() and not store.orphans():
         print(f"nothing in {store.folder}")
@@ -142,9 +144,7 @@ def show_all(_: argparse.Namespace) -> int:
 
 
 def show(arguments: argparse.Namespace) -> int:
-    """``memsplit factors show``."""
-    from ...model_edits.curvature.store import read
-
+    """Run ``memsplit factors show``."""
     store = _store()
     for entry in _chosen(store, arguments.ids) if arguments.ids else store.entries():
         print(f"{entry.id}")
@@ -152,7 +152,7 @@ def show(arguments: argparse.Namespace) -> int:
             print(f"    {key}: {value}")
         for matrix, file in entry.files.items():
             try:
-                factors, _ = read(file)
+                factors, _ = lazy.store.read(file)
             except UserError as error:
                 print(f"    {matrix}: {error}")
                 continue
@@ -164,19 +164,19 @@ def show(arguments: argparse.Namespace) -> int:
 
 
 def verify(arguments: argparse.Namespace) -> int:
-    """``memsplit factors verify``."""
+    """Run ``memsplit factors verify``; the exit code is 1 where a file is damaged."""
     store = _store()
-    found = False
+    any_damaged = False
     for entry in _chosen(store, arguments.ids) if arguments.ids else store.entries():
         damaged = dict(store.damaged(entry))
-        found = found or bool(damaged)
+        any_damaged = any_damaged or bool(damaged)
         for matrix in entry.files:
             print(f"{entry.id[:12]}  {matrix}: {damaged.get(matrix, 'whole')}")
-    return int(found)
+    return int(any_damaged)
 
 
 def prune(arguments: argparse.Namespace) -> int:
-    """``memsplit factors prune``."""
+    """Run ``memsplit factors prune``."""
     if not (arguments.ids or arguments.older_than or arguments.partial or arguments.all):
         raise UserError("nothing to prune: expected ID, --older-than DAYS, --partial or --all")
     store = _store()
@@ -197,25 +197,24 @@ def prune(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _store() -> FactorStore:
-    from ...model_edits.curvature.store import FactorStore
+def _store() -> lazy.store.FactorStore:
+    """The store of the cache folder."""
+    return lazy.store.FactorStore(cache.folder() / "factors")
 
-    return FactorStore(cache.folder() / "factors")
 
-
-def _chosen(store: FactorStore, ids: Sequence[str]) -> list[Entry]:
-    """The entries whose ids begin so.
+def _chosen(store: lazy.store.FactorStore, ids: Sequence[str]) -> list[lazy.store.Entry]:
+    """The entries whose ids begin with these texts, one for each text.
 
     Raises:
-        UserError: none does, or several do.
+        UserError: no id begins so, or several do.
     """
     entries = store.entries()
     chosen = []
     for text in ids:
-        found = [entry for entry in entries if entry.id.startswith(text)]
-        if not found or not text:
+        matching = [entry for entry in entries if entry.id.startswith(text)]
+        if not matching or not text:
             raise unknown("entry", text, [entry.id[:12] for entry in entries])
-        if len(found) > 1:
-            raise UserError(f"{text!r} begins the ids of {len(found)} entries: expected one")
-        chosen += [entry for entry in found if entry not in chosen]
+        if len(matching) > 1:
+            raise UserError(f"{text!r} begins the ids of {len(matching)} entries: expected one")
+        chosen += [entry for entry in matching if entry not in chosen]
     return chosen

@@ -1,32 +1,25 @@
-"""``memsplit leaderboard``: a store's records as tables, a page, a dataset of the hub, a model card's figures."""
+"""``memsplit leaderboard``: the records of a store as tables, a page, a dataset of the hub, or figures of a card."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from ...errors import UserError, unknown
 from ...files import check_writable, replacing
 from ...results.records import store
+from . import lazy
 from .arguments import path
 from .runs import NAME, add_store, add_wanted, wanted
-
-if TYPE_CHECKING:
-    from ...results.board.ranking import Board
 
 SUFFIXES = {"markdown": ".md", "csv": ".csv", "latex": ".tex", "json": ".json", "html": ".html"}
 FORMATS = ("terminal", *SUFFIXES, "all")
 
 
-def add(commands: Any) -> None:
-    """Declare the command."""
-    parser = commands.add_parser(
-        "leaderboard",
-        help="rank a store's edits: tables, a page, a dataset of the hub",
-        description="Rank the edits of a store's records, model by model, by their split score with its interval.",
-    )
+def add(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.description = "Rank the edits of a store's records, model by model, by their split score with its interval."
     add = parser.add_argument
     add_store(parser)
     add_wanted(parser)
@@ -36,49 +29,51 @@ def add(commands: Any) -> None:
         help=f"one of {', '.join(FORMATS)} (default: as --out ends, else terminal)",
     )
     add("--out", type=path, metavar="PATH", help="the file to write; with --format all, the folder")
-    add("--all-columns", action="store_true", help="show every column, not the main ones alone")
+    add("--all-columns", action="store_true", help="show every column, not only the main ones")
     add("--push", metavar="OWNER/NAME", help="publish tables, page and records as this dataset of the hub")
     add("--private", action="store_true", help="with --push: make it a private dataset")
-    add("--message", metavar="TEXT", help="with --push: of the commit")
-    add("--with-answers", action="store_true", help="with --push: publish what the models said too: recited text")
+    add("--message", metavar="TEXT", help="with --push: the message of the commit")
+    add(
+        "--with-answers",
+        action="store_true",
+        help="with --push: publish the models' answers too, which are recited text",
+    )
     add("--card", type=path, metavar="PATH", help="put --record's figures into this model card (or its folder's)")
     add("--record", metavar="NAME", help=f"with --card: {NAME}")
-    parser.set_defaults(command=leaderboard)
+    parser.set_defaults(run=run)
 
 
-def leaderboard(arguments: argparse.Namespace) -> int:
-    """``memsplit leaderboard``."""
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command.
+
+    Raises:
+        UserError: options do not go together, or no record fits them.
+    """
     _check(arguments)
     records = store.Store(arguments.store)
     if arguments.card is not None:
-        from ..publishing import publish
-
-        print(publish.write_card(arguments.card, records.find(arguments.record)))
+        print(lazy.publish.write_card(arguments.card, records.find(arguments.record)))
     if arguments.card is not None and not (arguments.push or arguments.format or arguments.out):
         return 0
     chosen = wanted(arguments)
-    found = records.records(chosen)
-    if not found:
-        asked = ", ".join(f"--{name} {value!r}" for name, value in vars(chosen).items() if value is not None)
-        which = f" of {asked}" if asked and records.paths() else ""
+    fitting = records.records(chosen)
+    if not fitting:
+        options = ", ".join(f"--{name} {value!r}" for name, value in vars(chosen).items() if value is not None)
+        which = f" of {options}" if options and records.paths() else ""
         raise UserError(
             f"no record{which} in {str(arguments.store)!r}: memsplit-eval writes them; expected --store FOLDER"
         )
-    from ...results.board.ranking import boards
-
-    tables = boards(found)
+    tables = lazy.ranking.boards(fitting)
     if arguments.push:
-        from ..publishing import publish
-
-        options = {name: getattr(arguments, name) for name in ("private", "message", "with_answers")}
-        print(publish.push(tables, arguments.push, **options))
+        publishing = {name: getattr(arguments, name) for name in ("private", "message", "with_answers")}
+        print(lazy.publish.push(tables, arguments.push, **publishing))
     if arguments.format or arguments.out or not arguments.push:
         _show(tables, _format(arguments), arguments.out, arguments.all_columns)
     return 0
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    """Refuse what does not go together, before anything is read."""
+    """Refuse options that do not go together, before any record is read."""
     if arguments.format not in (None, *FORMATS):
         raise unknown("format", arguments.format, FORMATS)
     name = _format(arguments)
@@ -104,7 +99,7 @@ def _check(arguments: argparse.Namespace) -> None:
 
 
 def _format(arguments: argparse.Namespace) -> str:
-    """The one that was asked for, or that the file's name says."""
+    """The format that ``--format`` names, else the one that the suffix of ``--out`` stands for, else ``terminal``."""
     if arguments.format is not None:
         return str(arguments.format)
     if arguments.out is None:
@@ -115,9 +110,9 @@ def _format(arguments: argparse.Namespace) -> str:
     return by_suffix[arguments.out.suffix]
 
 
-def _show(boards: Sequence[Board], name: str, out: Path | None, all_columns: bool) -> None:
-    from ...results.board import formats, page
-
+def _show(boards: Sequence[lazy.ranking.Board], name: str, out: Path | None, all_columns: bool) -> None:
+    """Print the boards in a format, or write them to ``out`` and print the paths of the files."""
+    formats, page = lazy.formats, lazy.page
     makers: dict[str, Callable[[], str]] = {
         "markdown": lambda: formats.markdown(boards, all_columns),
         "csv": lambda: formats.csv(boards),
@@ -126,11 +121,9 @@ def _show(boards: Sequence[Board], name: str, out: Path | None, all_columns: boo
         "html": lambda: page.html(boards, all_columns),
     }
     if name == "terminal":
-        from rich.console import Console
-
-        console = Console()
+        console = lazy.console.Console()  # the tables of a board are written in rich's markup
         width = max(console.width, 300) if all_columns else console.width
-        Console(width=width).print(formats.terminal(boards, all_columns, width))
+        lazy.console.Console(width=width).print(formats.terminal(boards, all_columns, width))
         return
     if out is None:
         print(makers[name](), end="")

@@ -1,7 +1,8 @@
-"""What there is to choose from: models, edits, tasks. Imports no torch."""
+"""Listings of models, edit methods and tasks, and ``memsplit edits``. Imports no torch."""
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 
 from ...errors import UserError, unknown
@@ -10,8 +11,20 @@ from ...tasks import suite
 from ..models.model_table import TABLE
 
 
+def add(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of ``memsplit edits``."""
+    parser.add_argument("names", nargs="*", metavar="NAME", help="list only these (default: all)")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run ``memsplit edits``."""
+    print("\n".join(methods(arguments.names)))
+    return 0
+
+
 def models(_: str) -> list[str]:
-    """One line a name for ``--model``."""
+    """One line for each name that ``--model`` takes."""
     names = [(entry.name, entry.summary) for entry in TABLE]
     names += [
         ("FOLDER", "any causal language model in a local folder"),
@@ -21,7 +34,7 @@ def models(_: str) -> list[str]:
 
 
 def edits(_: str) -> list[str]:
-    """One line a method."""
+    """One line for each edit method that ``--edit`` takes."""
     lines = []
     for name in registry.edit_names():
         try:
@@ -36,7 +49,7 @@ def edits(_: str) -> list[str]:
 
 
 def tasks(name: str) -> list[str]:
-    """One line a task of a suite.
+    """One line for each task of a suite.
 
     Raises:
         UserError: there is no such suite.
@@ -50,7 +63,7 @@ def tasks(name: str) -> list[str]:
 
 
 def methods(names: Sequence[str]) -> list[str]:
-    """These methods, or all: what their percent is of, what they need, their source, and their keys.
+    """What is known of each of these edit methods, or of all: PERCENT's budget, needs, source and keys.
 
     Raises:
         UserError: there is no such method.

@@ -1,57 +1,70 @@
-"""The commands ``memsplit`` and ``memsplit-eval``. torch is imported only when something is to be computed."""
+"""The commands ``memsplit`` and ``memsplit-eval``: parser, exit codes and signals.
+
+A command's module is imported when that command is chosen; what it computes with, when that is first used (see
+``lazy``).
+"""
 
 from __future__ import annotations
 
 import argparse
-import json
+import importlib
 import logging
 import os
 import signal
 import sys
 import threading
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 from ...errors import UserError
-from ...results.records import record
-from ..evaluation.request import describe, not_asked
-from ..models import download, model_table
-from . import compare, factors, gate, leaderboard, listings, mine, packs, power, runs, spectrum, sweep
-from .arguments import (
-    SPEC,
-    Parser,
-    add_model,
-    add_scoring,
-    check_model,
-    check_scoring,
-    device,
-    path,
-    positive,
-    processes,
-    quiet,
-    seed,
-)
+from ..common.runtime import processes
+from ..models import download
+from .parser import Parser, add_version
 
-if TYPE_CHECKING:
-    from ..evaluation.runner import Report
+COMMANDS = {
+    "eval": ("eval", "score a model before and after edits"),
+    "edits": ("listings", "list the edit methods, their keys, defaults, needs and sources"),
+    "export": ("export", "write an edited model as a Hugging Face folder"),
+    "factors": ("factors", "collect, import, list, show, verify or prune curvature factors"),
+    "runs": ("runs", "list, show, remove and verify records"),
+    "compare": ("compare", "compare edits with one another, item by item"),
+    "power": ("power", "say how small a change a record's items would show, and how many items a given change needs"),
+    "gate": ("gate", "pass or fail an edit by a policy"),
+    "pack": ("packs", "show what a pack of probe data holds, or check it"),
+    "mine": ("mine", "write what a model recites of a corpus as a pack"),
+    "sweep": ("sweep", "score a grid of edits on the dev part, choose one, and report it once on test"),
+    "spectrum": ("spectrum", "measure how strongly memorized text acts on each band of curvature"),
+    "leaderboard": ("leaderboard", "rank the edits of a store: tables, a page, a dataset of the hub"),
+    "organism": ("organism", "train the embedded model again"),
+}
+"""Module of this package and help line of each command. The module's ``add(parser)`` declares options and ``run``."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """``memsplit``: returns the exit code, 2 for a user's mistake."""
+    """Run ``memsplit``.
+
+    Args:
+        argv: the words after ``memsplit``; those of the process by default.
+
+    Returns:
+        The exit code: the command's own, 2 for a user's mistake, 130 where interrupted, 141 for a closed pipe.
+
+    Raises:
+        SystemExit: after ``--help`` and ``--version`` (0), and on SIGTERM (143), so that nothing half-written stays.
+    """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TQDM_DISABLE", "1")  # read when tqdm is imported; our own progress covers the whole run
-    if download.offline():  # one word for all that fetches
+    if download.offline():  # one variable then holds for all that fetches
         os.environ["HF_HUB_OFFLINE"] = "1"
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _terminated)
     try:
-        arguments = _parser().parse_args(argv)
+        arguments = parse(sys.argv[1:] if argv is None else argv)
         logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
         logging.getLogger("memsplit").setLevel(logging.INFO)
-        if processes() > 1 and arguments.command not in (factors.collect, mine.mine):
+        if processes() > 1 and not getattr(arguments, "distributed", False):
             raise UserError("several processes can only run 'memsplit factors collect' and 'mine': run the rest in one")
-        code = int(arguments.command(arguments))
+        code = int(arguments.run(arguments))
         if sys.stdout is not None:
             sys.stdout.flush()
         return code
@@ -64,181 +77,37 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read the output has closed it; nothing is left to be flushed there
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    except OSError as error:  # a full disk, a name too long: the user's to mend
+    except OSError as error:  # such as a full disk or a name that is too long, which the user can mend
         print(f"memsplit: error: {error}", file=sys.stderr)
         return 2
+
+
+def main_eval() -> int:
+    """Run ``memsplit-eval``, which is ``memsplit eval``."""
+    return main(["eval", *sys.argv[1:]])
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """The options of a command line; ``run`` among them is the function that runs the command.
+
+    Raises:
+        UserError: the command line fits no command.
+    """
+    parser = Parser(
+        prog="memsplit", description="Did this weight edit remove verbatim memorization and leave reasoning alone?"
+    )
+    add_version(parser)
+    commands = parser.add_subparsers(required=True, parser_class=Parser, metavar="COMMAND")
+    chosen = next((word for word in argv if not word.startswith("-")), None)
+    for name, (module, text) in COMMANDS.items():
+        own = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        if name == chosen:
+            importlib.import_module(f".{module}", __package__).add(own)
+        if name == "eval":
+            add_version(own)
+    return parser.parse_args(argv)
 
 
 def _terminated(*_: object) -> NoReturn:
     """Leave by an exception, so that nothing half-written stays."""
     raise SystemExit(143)
-
-
-def main_eval() -> int:
-    """``memsplit-eval``: the same as ``memsplit eval``."""
-    return main(["eval", *sys.argv[1:]])
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = Parser(
-        prog="memsplit", description="Did this weight edit remove verbatim memorization and leave reasoning alone?"
-    )
-    commands = parser.add_subparsers(required=True, parser_class=Parser, metavar="COMMAND")
-    _add_eval(
-        commands.add_parser(
-            "eval",
-            help="score a model before and after edits",
-            description="Score a model before and after edits, on the same items.",
-        )
-    )
-    edits = commands.add_parser(
-        "edits", help="the edit methods, their keys, defaults, needs and sources", description="The edit methods."
-    )
-    edits.add_argument("names", nargs="*", metavar="NAME", help="only these (default: all)")
-    edits.set_defaults(command=_edits)
-    _add_export(
-        commands.add_parser(
-            "export",
-            help="write an edited model as a Hugging Face folder",
-            description="Write an edited model as a Hugging Face folder: weights, tokenizer, config and card.",
-        )
-    )
-    factors.add(commands)
-    runs.add(commands)
-    compare.add(commands)
-    power.add(commands)
-    gate.add(commands)
-    packs.add(commands)
-    mine.add(commands)
-    sweep.add(commands)
-    spectrum.add(commands)
-    leaderboard.add(commands)
-    organism = commands.add_parser("organism", help="the embedded model")
-    actions = organism.add_subparsers(required=True, parser_class=Parser, metavar="ACTION")
-    train = actions.add_parser(
-        "train",
-        help="train olmo-tiny again",
-        description="Train olmo-tiny again; a killed run goes on from its last checkpoint.",
-    )
-    train.add_argument(
-        "--out",
-        type=path,
-        default=Path("olmo-tiny-run"),
-        help="folder for checkpoint, model and pack (default: %(default)s)",
-    )
-    train.add_argument("--seed", type=seed, default=0, help="of the world, the weights and the data's order")
-    train.add_argument("--steps", type=positive, default=3600, help="updates (default: %(default)s)")
-    train.add_argument("--device", help="default: cuda if there is one, else cpu")
-    train.set_defaults(command=_train)
-    return parser
-
-
-def _add_export(parser: argparse.ArgumentParser) -> None:
-    add_model(parser)
-    add = parser.add_argument
-    add("--edit", required=True, metavar="SPEC", help=SPEC)
-    add("--out", type=path, required=True, metavar="FOLDER", help="where the model goes")
-    add("--record", type=path, metavar="FILE", help="a record of this edit, whose figures go into the card")
-    add("--delta", action="store_true", help="write the changed weights alone, for the edit delta:path=FOLDER")
-    add("--force", action="store_true", help="replace a folder that is there")
-    parser.set_defaults(command=_export)
-
-
-def _add_eval(parser: argparse.ArgumentParser) -> None:
-    add_model(parser)
-    add = parser.add_argument
-    add(
-        "--edit",
-        dest="edits",
-        action="append",
-        default=[],
-        metavar="SPEC",
-        help=f"{SPEC}; repeatable (default: kfac)",
-    )
-    add_scoring(parser)
-    add(
-        "--reference",
-        metavar="NAME",
-        help="another model, to whose loss on each passage this one's is compared (a membership signal)",
-    )
-    add("--all-metrics", action="store_true", help="show every metric of recitation, not the main ones alone")
-    add("--rescore", action="store_true", help="score again what was scored before with the same weights and items")
-    add("--resume", action="store_true", help="go on with a killed evaluation: keep the records in --out that it wrote")
-    add("--json", action="store_true", help="print one JSON object instead of the table")
-    add("--list-models", action="store_true", help="names for --model")
-    add("--list-edits", action="store_true", help="names for --edit, with their keys")
-    add("--list-tasks", action="store_true", help="tasks of the suite")
-    add("--dry-run", action="store_true", help="say what would run and what is cached, and stop")
-    parser.set_defaults(command=_eval)
-
-
-def _eval(arguments: argparse.Namespace) -> int:
-    known = {"list_models": listings.models, "list_edits": listings.edits, "list_tasks": listings.tasks}
-    asked = [show for name, show in known.items() if getattr(arguments, name)]
-    for show in asked:
-        print("\n".join(show(arguments.suite)))
-    if asked:
-        return 0
-    if arguments.reference is not None:
-        model_table.resolve(arguments.reference)
-    request = check_scoring(arguments, arguments.edits or ["kfac"], write=not arguments.dry_run)
-    quiet()
-    if arguments.dry_run:
-        print("\n".join(describe(request)))
-        return 0
-    from ..evaluation.runner import run
-
-    report = run(request)
-    if arguments.json:
-        print(json.dumps(record.plain(report.to_json()), allow_nan=False))
-    else:
-        _print(report, arguments.all_metrics)
-    for line in not_asked(report.skipped):
-        print(line, file=sys.stderr)
-    return 0
-
-
-def _export(arguments: argparse.Namespace) -> int:
-    check_model(arguments, [arguments.edit])
-    record.check_writable(arguments.out)
-    chosen = device(arguments.device)
-    quiet()
-    from ..publishing.export import export, is_ours
-
-    if arguments.out.exists() and not (arguments.force and is_ours(arguments.out)):
-        remedy = "or one that was exported before" if arguments.force else "or --force"
-        raise UserError(f"--out {str(arguments.out)!r} is there already: expected a new folder, {remedy}")
-    names = ("model", "edit", "out", "dtype", "pack", "corpus", "parallelize", "factor_tokens", "delta")
-    given = {name: getattr(arguments, name) for name in names}
-    print(export(**given, device=chosen, record_path=arguments.record))
-    return 0
-
-
-def _print(report: Report, all_metrics: bool) -> None:
-    from ...results.views import terminal
-
-    console = terminal.console()
-    for found in report.records:
-        title = f"{report.model}  {found.spec}"
-        console.print(terminal.comparison(title, found.changes, found.summary, all_metrics=all_metrics))
-        base, edited = found.risk
-        if base.discoverable:
-            console.print(terminal.risk(base, edited))
-        console.print(f"record: {found.path}\n", soft_wrap=True)
-
-
-def _edits(arguments: argparse.Namespace) -> int:
-    print("\n".join(listings.methods(arguments.names)))
-    return 0
-
-
-def _train(arguments: argparse.Namespace) -> int:
-    record.check_writable(arguments.out)
-    from ..organism.export import export
-    from ..organism.train import Recipe, train
-
-    recipe = Recipe(seed=arguments.seed, steps=arguments.steps)
-    model, tokenizer, world = train(recipe, arguments.out, device=device(arguments.device))
-    export(model.cpu(), tokenizer, world, recipe, arguments.out)
-    print(f"model: {arguments.out / 'model'}\npack: {arguments.out / 'pack'}")
-    return 0

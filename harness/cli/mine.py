@@ -1,31 +1,23 @@
-"""``memsplit mine``: what a model recites of a corpus, as a pack."""
+"""``memsplit mine``: write what a model recites of a corpus as a pack."""
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from ...errors import UserError
 from ...results.records import record
-from ...tasks import packs
+from ..common.runtime import check_dtype, device, init_distributed, quiet
+from ..mining.request import MiningRequest, check_out
 from ..models import corpus, model_table
-from .arguments import CORPUS, add_weights, check_dtype, device, init_distributed, path, positive, quiet, seed, share
-
-if TYPE_CHECKING:
-    from ..mining.mine import MiningReport
-
-MADE = "memsplit mine"
-WORK = ".mining"
-"""The folder of unfinished work, in that of the pack."""
+from . import lazy
+from .arguments import CORPUS, add_weights, path, positive, seed, share
 
 
-def add(commands: Any) -> None:
-    """Declare the command."""
-    text = "write what a model recites of a corpus as a pack"
-    parser = commands.add_parser("mine", help=text, description=f"{text.capitalize()}.")
+def add(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
     add_weights(parser)
     add = parser.add_argument
     add("--corpus", metavar="NAME", help=f"text that is looked through: {CORPUS} (default: the model's)")
@@ -54,26 +46,25 @@ def add(commands: Any) -> None:
         metavar="X",
         help="5-gram similarity from which the later of two passages is left out (default: %(default)s)",
     )
-    add("--twins", type=positive, metavar="N", help="passages that are not recited (default: as many as are)")
+    add("--twins", type=positive, metavar="N", help="number of passages that are not recited (default: as many as are)")
     add("--limit-documents", type=positive, metavar="N", help="only the first N documents")
     add("--max-passages", type=positive, metavar="N", help="stop once N passages are found")
     add("--batch-size", type=positive, default=32, metavar="N", help="sequences a forward pass (default: %(default)s)")
-    add("--seed", type=seed, default=0, help="of the choice of twins and clean text (default: %(default)s)")
-    add("--force", action="store_true", help="start again, and take the place of a pack that was mined before")
+    add("--seed", type=seed, default=0, help="seed of the choice of twins and clean text (default: %(default)s)")
+    add("--force", action="store_true", help="start again, and replace a pack that was mined before")
     add("--json", action="store_true", help="print one JSON object instead of lines")
-    parser.set_defaults(command=mine)
+    parser.set_defaults(run=run, distributed=True)
 
 
-def mine(arguments: argparse.Namespace) -> int:
-    """``memsplit mine``: exit code 1 where nothing is recited."""
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command; the exit code is 1 where nothing is recited."""
     _check(arguments)
     chosen = device(arguments.device)
     quiet()
     chosen = init_distributed(chosen, parallelize=arguments.parallelize)
-    from ..mining.mine import MiningRequest, mine
-
-    given = {k: v for k, v in vars(arguments).items() if k not in ("command", "json", "device")}
-    report = mine(MiningRequest(**given, device=chosen))
+    names = {field.name for field in dataclasses.fields(MiningRequest)} - {"device"}
+    request = MiningRequest(**{name: getattr(arguments, name) for name in names}, device=chosen)
+    report = lazy.mine.mine(request)
     if report is not None:
         _print(report, as_json=arguments.json)
     return int(report is not None and report.pack is None)
@@ -88,22 +79,13 @@ def _check(arguments: argparse.Namespace) -> None:
         raise UserError(f"the corpus {entry.corpus!r} is read from the hub, to its end: expected --limit-documents N")
     if arguments.jaccard == 0:
         raise UserError("bad --jaccard 0: expected above 0, at most 1")
-    _check_out(arguments.out, force=arguments.force)
+    check_out(arguments.out, force=arguments.force)
     record.check_writable(arguments.out)
 
 
-def _check_out(out: Path, *, force: bool) -> None:
-    if not out.exists() or (out.is_dir() and ((out / WORK).exists() or not any(out.iterdir()))):
-        return
-    ours = out.is_dir() and packs.manifest(out).provenance.get("made_by") == MADE
-    if not (ours and force):
-        remedy = ", or --force" if ours else " or one that was mined before"
-        raise UserError(f"--out {str(out)!r} is there already: expected a new folder{remedy}")
-
-
-def _print(report: MiningReport, *, as_json: bool) -> None:
+def _print(report: lazy.mine.MiningReport, *, as_json: bool) -> None:
     if as_json:
-        print(json.dumps({**vars(report)}))
+        print(json.dumps(vars(report)))
         return
     for line in report.lacking:
         print(line, file=sys.stderr)

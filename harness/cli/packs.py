@@ -1,4 +1,4 @@
-"""``memsplit pack``: what a pack holds, and what is wrong with it."""
+"""``memsplit pack``: show what a pack of probe data holds, and check it."""
 
 from __future__ import annotations
 
@@ -12,40 +12,41 @@ from typing import Any
 
 from ...tasks import pack_check, packs
 from ...tasks.pack_check import Problem, Rows
+from ..common.runtime import quiet
 from ..models import model_table
 from ..models.token_ids import length, validation_errors
-from .arguments import Parser, quiet
+from . import lazy
+from .parser import Parser
 
 _IDS = ("prefix_ids", "suffix_ids", "ids")
 
 
-def add(commands: Any) -> None:
-    """Declare the commands."""
-    pack = commands.add_parser("pack", help="probe data: show what a pack holds, check it")
-    actions = pack.add_subparsers(required=True, parser_class=Parser, metavar="ACTION")
+def add(parser: argparse.ArgumentParser) -> None:
+    """Declare the actions and their options."""
+    actions = parser.add_subparsers(required=True, parser_class=Parser, metavar="ACTION")
     for name, command, text in (
-        ("show", show, "what a pack holds, and where it is from"),
+        ("show", show, "show what a pack holds, and where it is from"),
         (
             "check",
             check,
-            "every line of a pack, and passages where they should not be; exit code 1 if anything is wrong",
+            "check every line of a pack, and look for passages where none should be; exit code 1 if anything is wrong",
         ),
     ):
-        parser = actions.add_parser(name, help=text, description=f"{text.capitalize()}.")
-        parser.add_argument(
+        action = actions.add_parser(name, help=text, description=f"{text.capitalize()}.")
+        action.add_argument(
             "pack", metavar="PACK", help="a pack's name, its folder, several joined by +, or one .jsonl file of it"
         )
-        parser.set_defaults(command=command)
+        action.set_defaults(run=command)
         if name == "show":
-            parser.add_argument("--json", action="store_true", help="print one JSON object")
+            action.add_argument("--json", action="store_true", help="print one JSON object")
         else:
-            parser.add_argument(
-                "--model", metavar="NAME", help="also whether the ids spell the texts, and fit this model"
+            action.add_argument(
+                "--model", metavar="NAME", help="check too that the ids spell the texts, and fit this model"
             )
 
 
 def show(arguments: argparse.Namespace) -> int:
-    """``memsplit pack show``."""
+    """Run ``memsplit pack show``."""
     folders, paths = _find(arguments.pack)
     about: list[dict[str, Any]] = [
         {"folder": str(folder), **dataclasses.asdict(packs.manifest(folder))} for folder in folders
@@ -72,6 +73,7 @@ def show(arguments: argparse.Namespace) -> int:
 
 
 def _held(kind: str, path: Path) -> dict[str, Any]:
+    """What a file of a pack holds: its lines, those of each split, and the least and most ids of each field."""
     rows = packs.Pack((path.parent,)).rows(kind)
     lengths = {name: [len(row[name]) for row in rows if name in row] for name in _IDS}
     splits = Counter(row["split"] for row in rows if "split" in row)
@@ -79,35 +81,31 @@ def _held(kind: str, path: Path) -> dict[str, Any]:
         "path": str(path),
         "lines": len(rows),
         "splits": {split: splits[split] for split in packs.SPLITS if splits[split]},
-        "ids": {name: [min(found), max(found)] for name, found in lengths.items() if found},
+        "ids": {name: [min(counts), max(counts)] for name, counts in lengths.items() if counts},
         "without_text": sum(row.get("prefix_text") == "" for row in rows),
     }
 
 
 def check(arguments: argparse.Namespace) -> int:
-    """``memsplit pack check``."""
+    """Run ``memsplit pack check``; the exit code is 1 where anything is wrong."""
     entry = model_table.resolve(arguments.model) if arguments.model is not None else None
     folders, paths = _find(arguments.pack)
-    good, found = pack_check.read(paths)
-    found += pack_check.problems(paths, good)
-    found += [problem for folder in folders for problem in pack_check.folder_problems(folder)]
+    good, problems = pack_check.read(paths)
+    problems += pack_check.problems(paths, good)
+    problems += [problem for folder in folders for problem in pack_check.folder_problems(folder)]
     if entry is not None:
         quiet()
-        found += _validation_errors(entry, paths, good)
-    print("\n".join(map(str, sorted(found)) if found else _clean(good)))
-    return int(bool(found))
-
-
-def _clean(good: Mapping[str, Rows]) -> list[str]:
-    return [f"nothing is wrong with {sum(map(len, good.values()))} lines of {len(good)} files"]
+        problems += _validation_errors(entry, paths, good)
+    clean = f"nothing is wrong with {sum(map(len, good.values()))} lines of {len(good)} files"
+    print("\n".join(map(str, sorted(problems))) if problems else clean)
+    return int(bool(problems))
 
 
 def _validation_errors(
     entry: model_table.ModelEntry, paths: Mapping[str, Path], good: Mapping[str, Rows]
 ) -> Iterator[Problem]:
-    """Lines whose ids or length do not suit a model; of the model, its tokenizer and configuration are loaded."""
-    from ..models import loading
-
+    """Lines whose ids or length do not suit a model. Only its tokenizer and configuration are loaded."""
+    loading = lazy.loading
     tokenizer, config = loading.load_tokenizer(entry), loading.load_config(entry).get_text_config()
     vocabulary, context = config.vocab_size, getattr(config, "max_position_embeddings", None)
     for kind in (*packs.PASSAGES, "clean"):
@@ -120,7 +118,7 @@ def _validation_errors(
 
 
 def _find(name: str) -> tuple[tuple[Path, ...], dict[str, Path]]:
-    """A pack's folders and its files by kind; of a file, no folder and itself."""
+    """The folders of a pack and its files by kind; for the path of one file, no folder and that file."""
     if Path(name).is_file():
         return (), {pack_check.kind_of(Path(name)): Path(name)}
     pack = packs.find(name)

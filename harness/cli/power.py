@@ -1,4 +1,4 @@
-"""``memsplit power``: what a record's items could show, and how many it would take."""
+"""``memsplit power``: the smallest change that a record's items would show, and how many a given change needs."""
 
 from __future__ import annotations
 
@@ -6,24 +6,20 @@ import argparse
 import dataclasses
 import json
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ...results.records import record
+from ...results.records.record import Record
 from ...results.records.store import Store
+from . import lazy
 from .runs import NAME, add_store
 
-if TYPE_CHECKING:
-    from ...results.records.record import Record
-    from ...results.statistics.paired import Change, Paired
 
-
-def add(commands: Any) -> None:
-    """Declare the command."""
-    parser = commands.add_parser(
-        "power",
-        help="how small a change a record's items would show, and how many a given one needs",
-        description="How small a change a record's items would show, and how many items (clusters, where several are "
-        "about one fact or passage) a given one needs to be seen in 80 % of all cases, two-sided at 5 %.",
+def add(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.description = (
+        "How small a change a record's items would show, and how many items (clusters, where several are about one "
+        "fact or passage) a given change needs to be seen in 80 % of all cases, two-sided at 5 %."
     )
     parser.add_argument("record", metavar="RECORD", help=NAME)
     add_store(parser)
@@ -35,11 +31,11 @@ def add(commands: Any) -> None:
         help="the true change, in the metric's unit; of perplexity, as a share of the base's (default: %(default)s)",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
-    parser.set_defaults(command=power)
+    parser.set_defaults(run=run)
 
 
-def power(arguments: argparse.Namespace) -> int:
-    """``memsplit power``."""
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command."""
     content, paired = _read(Store(arguments.store).find(arguments.record))
     changes, needed = paired.changes(), paired.clusters_needed(arguments.difference)
     if arguments.json:
@@ -50,28 +46,25 @@ def power(arguments: argparse.Namespace) -> int:
         found = {"record": content["id"], "difference": arguments.difference, "metrics": rows}
         print(json.dumps(record.plain(found), allow_nan=False))
         return 0
-    from ...results.views import terminal
-
+    terminal = lazy.terminal
     title = f"{content['model']}  {content['spec']}"
     terminal.console().print(terminal.power(title, changes, needed, arguments.difference))
     return 0
 
 
-def _plain(change: Change) -> dict[str, Any]:
-    """All but what is retained, which is in the record."""
+def _plain(change: lazy.paired.Change) -> dict[str, Any]:
+    """A change's fields without ``retained``, which is in the record."""
     return {name: value for name, value in dataclasses.asdict(change).items() if name != "retained"}
 
 
-def _read(found: Record) -> tuple[dict[str, Any], Paired]:
-    """A record and its items, paired as when it was written."""
-    from ...results.statistics.paired import Paired
-
+def _read(found: Record) -> tuple[dict[str, Any], lazy.paired.Paired]:
+    """A record's content, and its items paired with the seed that it was written with."""
     seed = found.content["arguments"]["seed"]
-    return found.content, Paired(found.items("base"), found.items("edit"), found.chance, seed)
+    return found.content, lazy.paired.Paired(found.items("base"), found.items("edit"), found.chance, seed)
 
 
 def _difference(text: str) -> float:
-    """A number above 0."""
+    """Parse a finite number above 0."""
     try:
         value = float(text)
     except ValueError:

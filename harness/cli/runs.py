@@ -6,73 +6,74 @@ import argparse
 import dataclasses
 import json
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ...errors import UserError
+from ...results.records.record import Record
 from ...results.records.store import DEFAULT, RecordFilter, Store
-from .arguments import Parser, path
+from . import lazy
+from .arguments import path
+from .parser import Parser
 
-if TYPE_CHECKING:
-    from ...results.records.record import Record
+RECENT_S = 3600
+"""Age in seconds up to which a file without a record may be one that a command is still writing."""
+NAME = "a record's file, its id or the hash in it, how one of these begins, or its spec"
 
 
-def add(commands: Any) -> None:
-    """Declare the command and its actions."""
-    runs = commands.add_parser("runs", help="list, show, remove and verify records", description="Records of a folder.")
-    actions = runs.add_subparsers(required=True, parser_class=Parser, metavar="ACTION")
+def add(parser: argparse.ArgumentParser) -> None:
+    """Declare the actions and their options."""
+    parser.description = "List, show, remove and verify the records of a folder."
+    actions = parser.add_subparsers(required=True, parser_class=Parser, metavar="ACTION")
     words = {
-        "list": (show_all, "one line a record, oldest first"),
-        "show": (show, "a record's settings and figures"),
+        "list": (show_all, "list the records, oldest first, one on each line"),
+        "show": (show, "show a record's settings and figures"),
         "remove": (remove, "delete records"),
         "verify": (verify, "check every record against its hashes; exit code 1 where one is damaged"),
     }
     for name, (command, text) in words.items():
-        parser = actions.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
-        parser.set_defaults(command=command)
-        add_store(parser)
+        action = actions.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        action.set_defaults(run=command)
+        add_store(action)
         if name in ("show", "remove"):
-            parser.add_argument("names", nargs="*" if name == "remove" else "+", metavar="RECORD", help=NAME)
+            action.add_argument("names", nargs="*" if name == "remove" else "+", metavar="RECORD", help=NAME)
         if name in ("list", "remove"):
-            add_wanted(parser)
+            add_wanted(action)
         if name in ("list", "show"):
-            parser.add_argument("--json", action="store_true", help="print one JSON array")
+            action.add_argument("--json", action="store_true", help="print one JSON array")
         if name == "show":
-            parser.add_argument("--all-metrics", action="store_true", help="every metric of recitation")
+            action.add_argument("--all-metrics", action="store_true", help="show every metric of recitation")
         if name == "remove":
-            parser.add_argument("--partial", action="store_true", help="what killed commands left an hour ago or more")
-            parser.add_argument("--all", action="store_true", help="all records")
-            parser.add_argument("--dry-run", action="store_true", help="say what would be deleted")
-
-
-RECENT_S = 3600
-"""What a writer may still be at work on."""
-NAME = "a record's file, its id or the hash in it, how one of these begins, or its spec"
+            action.add_argument(
+                "--partial", action="store_true", help="delete what killed commands left an hour ago or more"
+            )
+            action.add_argument("--all", action="store_true", help="delete all records")
+            action.add_argument("--dry-run", action="store_true", help="say what would be deleted")
 
 
 def add_store(parser: argparse.ArgumentParser) -> None:
-    """The folder of records."""
+    """Declare ``--store``, the folder of records."""
     parser.add_argument(
         "--store", type=path, default=DEFAULT, metavar="FOLDER", help="where the records are (default: %(default)s)"
     )
 
 
 def add_wanted(parser: argparse.ArgumentParser) -> None:
-    """Options that choose records."""
+    """Declare the options that choose records."""
     add = parser.add_argument
     add("--model", metavar="NAME", help="only those of this model; * and ? stand for anything")
     add("--edit", metavar="SPEC", help="only those whose spec begins so; * and ? stand for anything")
     add("--suite", metavar="NAME", help="only those of this suite")
     add("--split", metavar="PART", help="only those of this part: dev or test")
-    add("--fingerprint", metavar="HASH", help="only those that asked this: as the fingerprint begins")
+    add("--fingerprint", metavar="HASH", help="only those whose fingerprint begins so")
 
 
 def wanted(arguments: argparse.Namespace) -> RecordFilter:
-    """What :func:`add_wanted`'s options choose."""
+    """The filter that the options of :func:`add_wanted` make."""
     return RecordFilter(**{field.name: getattr(arguments, field.name) for field in dataclasses.fields(RecordFilter)})
 
 
 def show_all(arguments: argparse.Namespace) -> int:
-    """``memsplit runs list``."""
+    """Run ``memsplit runs list``."""
     readable, problems = Store(arguments.store).readable()
     records = [found for found in readable if wanted(arguments).fits(found)]
     for problem in problems.values():
@@ -97,6 +98,7 @@ def show_all(arguments: argparse.Namespace) -> int:
 
 
 def _brief(found: Record) -> dict[str, Any]:
+    """The object of a record in the array of ``--json``."""
     content = found.content
     value = {name: figure["value"] for name, figure in content["summary"].items()}
     return {
@@ -109,7 +111,7 @@ def _brief(found: Record) -> dict[str, Any]:
 
 
 def show(arguments: argparse.Namespace) -> int:
-    """``memsplit runs show``."""
+    """Run ``memsplit runs show``."""
     store = Store(arguments.store)
     records = [store.find(name) for name in arguments.names]
     for found in records:
@@ -117,8 +119,7 @@ def show(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps([found.content for found in records], allow_nan=False))
         return 0
-    from ...results.views import terminal
-
+    terminal = lazy.terminal
     console = terminal.console()
     for found in records:
         console.print("\n".join(_settings(found)), soft_wrap=True)
@@ -131,6 +132,7 @@ def show(arguments: argparse.Namespace) -> int:
 
 
 def _settings(found: Record) -> list[str]:
+    """The lines above a record's table of figures."""
     content = found.content
     seconds = ", ".join(f"{phase} {value:.1f} s" for phase, value in content["seconds"].items())
     matrices = [f"    {m['name']}: {m['kept']} of {m['total']}, {m['removed_norm']:.4f}" for m in content["matrices"]]
@@ -151,7 +153,7 @@ def _settings(found: Record) -> list[str]:
 
 
 def remove(arguments: argparse.Namespace) -> int:
-    """``memsplit runs remove``."""
+    """Run ``memsplit runs remove``."""
     store, chosen = Store(arguments.store), wanted(arguments)
     filtered = chosen != RecordFilter()
     if not (arguments.names or filtered or arguments.partial or arguments.all):
@@ -177,7 +179,7 @@ def remove(arguments: argparse.Namespace) -> int:
 
 
 def verify(arguments: argparse.Namespace) -> int:
-    """``memsplit runs verify``."""
+    """Run ``memsplit runs verify``; the exit code is 1 where a record is damaged."""
     store = Store(arguments.store)
     code = 0
     for file, whole, text in store.verify():

@@ -1,4 +1,4 @@
-"""``memsplit sweep``: a grid of edits on the dev part, one chosen, and that one reported on test."""
+"""``memsplit sweep``: score a grid of edits on the dev split, choose one, and report it on the test split."""
 
 from __future__ import annotations
 
@@ -8,32 +8,27 @@ import json
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from ...errors import UserError, unknown
 from ...model_edits import grid
 from ...results.records import record
-from ..evaluation.request import Request, choose_parts, describe, fill_in
+from ..common.runtime import device, quiet
+from ..evaluation.request import choose_parts, fill_in
 from ..models import model_table
-from .arguments import add_items, add_model, check_model, device, path, positive, quiet, share
-
-if TYPE_CHECKING:
-    from ..sweep.sweep import Found, Sweep
-    from ..sweep.workers import Engine
+from . import lazy
+from .arguments import add_items, add_model, check_model, make_request, path, positive, share, task_names
 
 LAUNCHERS = ("none", "ray")
 NEEDED = ("recitation", "logic", "fluency")
-"""Axes without which no edit can be chosen."""
+"""Axes whose tasks must be scored, because an edit is chosen by them."""
 SHOWN = 12
-"""Edits that the table shows."""
+"""How many edits the table shows."""
 WIDTH = 120
-"""Columns where the output is no terminal, so that a spec is one word."""
+"""Columns of the table where the output is no terminal; wide enough for a spec to stay on one line."""
 
 
-def add(commands: Any) -> None:
-    """Declare the command."""
-    text = "score a grid of edits on the dev part, choose one, and report it once on test"
-    parser = commands.add_parser("sweep", help=text, description=f"{text.capitalize()}.")
+def add(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
     add_model(parser)
     add_items(parser)
     add = parser.add_argument
@@ -48,27 +43,36 @@ def add(commands: Any) -> None:
     )
     add("--limit", type=positive, metavar="N", help="only the first N items of each task of dev")
     add("--test-limit", type=positive, metavar="N", help="only the first N items of each task of test")
-    add("--no-test", dest="test", action="store_false", help="leave the chosen edit unreported on test")
+    add("--no-test", dest="test", action="store_false", help="do not score the chosen edit on test")
     add(
         "--max-perplexity-ratio",
         type=_ratio,
         default=1.05,
         metavar="X",
-        help="choose none with a higher perplexity(edit) / perplexity(base) (default: %(default)s)",
+        help="choose no edit with a higher perplexity(edit) / perplexity(base) (default: %(default)s)",
     )
     add(
         "--min-kept",
-        type=_least,
+        type=_axis_share,
         action="append",
         default=[],
         metavar="AXIS=X",
-        help="choose none that keeps less of an axis than this share; repeatable",
+        help="choose no edit that keeps less of an axis than this share; repeatable",
     )
     add("--baseline", metavar="SPEC", help="sweep this too, and compare the choice with it (default: kfac, if swept)")
-    add("--trials", type=positive, metavar="N", help="search the grid by N edits that Optuna proposes, not by all")
+    add("--trials", type=positive, metavar="N", help="evaluate only N edits of the grid, which Optuna proposes")
     add("--launcher", default="none", metavar="NAME", help=f"one of {', '.join(LAUNCHERS)} (default: %(default)s)")
-    add("--workers", type=positive, metavar="N", help="of Ray (default: one a GPU, or for every four processors)")
-    add("--address", metavar="ADDRESS", help="of a running Ray cluster, or auto (default: start one on this machine)")
+    add(
+        "--workers",
+        type=positive,
+        metavar="N",
+        help="number of Ray's workers (default: one for each GPU, or for every four processors)",
+    )
+    add(
+        "--address",
+        metavar="ADDRESS",
+        help="address of a running Ray cluster, or auto (default: start one on this machine)",
+    )
     add(
         "--out",
         type=path,
@@ -78,38 +82,36 @@ def add(commands: Any) -> None:
     )
     add("--json", action="store_true", help="print one JSON object instead of the table")
     add("--dry-run", action="store_true", help="say what would run and how long it may take, and stop")
-    parser.set_defaults(command=sweep)
+    parser.set_defaults(run=run)
 
 
-def sweep(arguments: argparse.Namespace) -> int:
-    """``memsplit sweep``: exit code 1 where no edit is within the bounds."""
-    asked = _check(arguments)
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command; the exit code is 1 where no edit is within the bounds."""
+    grids = _check(arguments)
     quiet()
+    request = _request(arguments, grids)
     if arguments.dry_run:
-        request = dataclasses.replace(asked.request, device=device(arguments.device))
-        print("\n".join([*describe(request), *_size(asked)]))
+        evaluation = dataclasses.replace(request.request, device=device(arguments.device))
+        print("\n".join([*lazy.estimate.describe(evaluation), *_size(request)]))
         return 0
-    from ..sweep.sweep import run
-    from ..sweep.workers import InProcess, OnRay
-
-    engine: Engine
+    engine: lazy.workers.Engine
     if arguments.launcher == "ray":
-        engine = OnRay(arguments.workers, arguments.address, arguments.device)
+        engine = lazy.ray_workers.RayEngine(arguments.workers, arguments.address, arguments.device)
     else:
-        engine = InProcess(device(arguments.device))
+        engine = lazy.workers.LocalEngine(device(arguments.device))
     try:
-        found = run(asked, engine)
+        result = lazy.sweep.run(request, engine)
     finally:
         engine.close()
     if arguments.json:
-        print(json.dumps(found.content, allow_nan=False))
+        print(json.dumps(result.content, allow_nan=False))
     else:
-        _print(found, asked)
-    return int(found.choice.row is None)
+        _print(result, request)
+    return int(result.choice.row is None)
 
 
-def _check(arguments: argparse.Namespace) -> Sweep:
-    """What is asked for; everything is refused here that can be without loading a model."""
+def _check(arguments: argparse.Namespace) -> list[grid.Grid]:
+    """Refuse what can be refused without loading a model, and return the grids."""
     entry = check_model(arguments, [arguments.baseline] if arguments.baseline is not None else [])
     grids = [grid.parse(text) for text in arguments.grids]
     config = model_table.local_config(entry)
@@ -120,31 +122,32 @@ def _check(arguments: argparse.Namespace) -> Sweep:
                 fill_in(text, entry, n_layers)
             except UserError as error:
                 raise UserError(f"{error} (the edit {text!r} of --grid {each.text!r})") from error
-    tasks = arguments.tasks.split(",") if arguments.tasks is not None else []
-    axes = {part.axis for part in choose_parts(arguments.suite, tasks, entry)[0]}
-    least = dict(arguments.min_kept)
-    for axis in (*NEEDED, *least):
+    for axis, _ in arguments.min_kept:
+        if axis not in lazy.paired.KEPT:
+            raise unknown("axis", axis, lazy.paired.KEPT)
+    axes = {part.axis for part in choose_parts(arguments.suite, task_names(arguments), entry)[0]}
+    for axis in (*NEEDED, *dict(arguments.min_kept)):
         if axis not in axes:
             raise UserError(
                 f"no task that is asked is of {axis!r}, by which an edit is chosen: expected one in --tasks"
             )
     _check_launcher(arguments)
     if arguments.trials:
-        from ..sweep.optuna_search import need_optuna
-
-        need_optuna()
+        lazy.optuna_search.need_optuna()
     if not arguments.dry_run:
         record.check_writable(arguments.out)
-    from ...results.statistics.selection import Bounds
-    from ..sweep.sweep import Sweep
+    return grids
 
-    names = {field.name for field in dataclasses.fields(Request)} & vars(arguments).keys() - {"device", "tasks"}
-    given = {name: getattr(arguments, name) for name in names}
-    edits = [text for each in grids for text in each]
-    return Sweep(
-        request=Request(**given, edits=edits, tasks=tasks, split="dev"),
+
+def _request(arguments: argparse.Namespace, grids: list[grid.Grid]) -> lazy.sweep.SweepRequest:
+    """What to sweep."""
+    bounds = lazy.selection.Bounds(
+        max_perplexity_ratio=arguments.max_perplexity_ratio, min_kept=dict(arguments.min_kept)
+    )
+    return lazy.sweep.SweepRequest(
+        request=make_request(arguments, edits=[text for each in grids for text in each], split="dev"),
         grids=grids,
-        bounds=Bounds(max_perplexity_ratio=arguments.max_perplexity_ratio, min_kept=least),
+        bounds=bounds,
         baseline=arguments.baseline or "kfac",
         added=arguments.baseline is not None,
         trials=arguments.trials,
@@ -154,6 +157,7 @@ def _check(arguments: argparse.Namespace) -> Sweep:
 
 
 def _check_launcher(arguments: argparse.Namespace) -> None:
+    """Refuse options of workers that do not go together."""
     if arguments.launcher not in LAUNCHERS:
         raise unknown("launcher", arguments.launcher, LAUNCHERS)
     on_ray = arguments.launcher == "ray"
@@ -164,47 +168,43 @@ def _check_launcher(arguments: argparse.Namespace) -> None:
         raise UserError("--parallelize spreads one process over all devices: expected no --launcher, or no such option")
 
 
-def _size(asked: Sweep) -> list[str]:
-    n = len(asked.request.edits)
-    lines = [f"{n} edits of {len(asked.grids)} grid{'s' if len(asked.grids) > 1 else ''}"]
-    if asked.trials and asked.trials < n:
-        lines.append(f"of those, {asked.trials} are scored: about {asked.trials / n:.0%} of the time of all")
+def _size(request: lazy.sweep.SweepRequest) -> list[str]:
+    """The lines of ``--dry-run`` on the number of edits."""
+    n = len(request.request.edits)
+    lines = [f"{n} edits of {len(request.grids)} grid{'s' if len(request.grids) > 1 else ''}"]
+    if request.trials and request.trials < n:
+        lines.append(f"of those, {request.trials} are scored: about {request.trials / n:.0%} of the time of all")
     return lines
 
 
-def _print(found: Found, asked: Sweep) -> None:
-    from ...results.statistics.selection import worst_last
-    from ...results.views import terminal
-
+def _print(result: lazy.sweep.SweepResult, request: lazy.sweep.SweepRequest) -> None:
+    """Print the best edits on dev, the choice, and its figures on test and against the baseline."""
+    terminal = lazy.terminal
     console = terminal.console(width=None if sys.stdout.isatty() else WIDTH)
-    chosen = found.choice.row.spec if found.choice.row else ""
-    marks = {**({found.baseline: "baseline"} if found.baseline else {}), chosen: "chosen"}
-    best = sorted(found.rows, key=lambda row: (not asked.bounds.hold(row), *worst_last(row)))
+    chosen = result.choice.row.spec if result.choice.row else ""
+    marks = {**({result.baseline: "baseline"} if result.baseline else {}), chosen: "chosen"}
+    best = sorted(result.rows, key=lambda row: (not request.bounds.hold(row), *lazy.selection.worst_last(row)))
     shown = [row for i, row in enumerate(best) if i < SHOWN or row.spec in marks]
-    console.print(terminal.sweep(f"{asked.request.model}  {len(best)} edits, dev", shown, asked.bounds, marks))
-    console.print(f"chosen: {chosen or 'none'}: {found.choice.why}", soft_wrap=True)
-    if found.tested:
-        console.print(terminal.sweep("test", list(found.tested.values()), asked.bounds, marks))
-    for part, lead in found.lead.items():
-        console.print(f"the chosen edit less {found.baseline}, paired, on {part}:")
+    console.print(terminal.sweep(f"{request.request.model}  {len(best)} edits, dev", shown, request.bounds, marks))
+    console.print(f"chosen: {chosen or 'none'}: {result.choice.why}", soft_wrap=True)
+    if result.tested:
+        console.print(terminal.sweep("test", list(result.tested.values()), request.bounds, marks))
+    for split, lead in result.lead.items():
+        console.print(f"the chosen edit less {result.baseline}, paired, on {split}:")
         console.print(*terminal.figures(lead), sep="\n")
-    console.print(f"report: {found.folder / 'sweep.html'}", soft_wrap=True)
+    console.print(f"report: {result.folder / 'sweep.html'}", soft_wrap=True)
 
 
 def _ratio(text: str) -> float:
-    """A number above 0."""
+    """Parse a number above 0."""
     if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,9})?", text) or float(text) == 0:
         raise argparse.ArgumentTypeError(f"{text!r} found, expected a number above 0")
     return float(text)
 
 
-def _least(text: str) -> tuple[str, float]:
-    """AXIS=SHARE."""
-    from ...results.statistics.paired import KEPT
-
+def _axis_share(text: str) -> tuple[str, float]:
+    """Parse AXIS=SHARE."""
     axis, equals, value = text.partition("=")
     if not equals:
         raise argparse.ArgumentTypeError(f"{text!r} found, expected AXIS=SHARE, as in logic=0.95")
-    if axis not in KEPT:
-        raise unknown("axis", axis, KEPT)
     return axis, share(value)

@@ -1,4 +1,7 @@
-"""Progress with an estimate of the time left: a bar on a terminal, plain log lines elsewhere."""
+"""Progress with an estimate of the time left: a bar in a notebook or on a terminal, log lines elsewhere.
+
+What draws a bar is imported when there is something to draw: listings and ``--help`` use neither.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+    from tqdm.auto import tqdm
 
 T = TypeVar("T")
 log = logging.getLogger("memsplit")
@@ -19,7 +26,7 @@ _ELSEWHERE: ContextVar[Show | None] = ContextVar("_ELSEWHERE", default=None)
 
 @contextmanager
 def shown_by(show: Show) -> Iterator[None]:
-    """Within, progress is told to ``show`` (label, reached, total) alone: for what draws on the terminal itself."""
+    """Within, progress goes to ``show`` (label, reached, total) alone, for a caller that draws on the terminal."""
     token = _ELSEWHERE.set(show)
     try:
         yield
@@ -30,14 +37,14 @@ def shown_by(show: Show) -> Iterator[None]:
 def track(
     items: Iterable[T], label: str, total: int, done: int = 0, size: Callable[[T], int] = lambda _: 1
 ) -> Iterator[T]:
-    """Yield ``items`` and show on stderr how far they are.
+    """Yield ``items`` and show how many of them are done.
 
     Args:
-        items: what is worked through.
-        label: what the work is called.
-        total: how many items there are in all, by ``size``.
-        done: how many of those were finished before (resumed work); they do not count towards the estimate.
-        size: how many an item counts for.
+        items: to be worked through.
+        label: the work's name.
+        total: the items' sizes, summed.
+        done: the part of it that was finished before (resumed work); it does not count towards the estimate.
+        size: an item's; 1 by default.
     """
     with meter(label, total, done) as advance:
         for item in items:
@@ -47,21 +54,42 @@ def track(
 
 @contextmanager
 def meter(label: str, total: int | None, done: int = 0, *, in_bytes: bool = False) -> Iterator[Callable[[int], None]]:
-    """What is to be called with each advance; shows on stderr how far the work is.
+    """Yield a function to call with each advance, and show how far the work is.
 
     Args:
-        label: what the work is called.
-        total: where it ends; ``None`` where that is not known, and so no estimate.
-        done: what was finished before (resumed work); it does not count towards the estimate.
+        label: the work's name.
+        total: where it ends; ``None`` if that is not known, without an estimate then.
+        done: the part that was finished before (resumed work); it does not count towards the estimate.
         in_bytes: whether bytes are counted.
     """
     show = _ELSEWHERE.get()
     if show:
         yield _told(show, label, total, done)
-        return
-    if not sys.stderr.isatty():
+    elif _in_notebook():
+        with _notebook_bar(label, total, done, in_bytes) as bar:
+            yield bar.update
+    elif sys.stderr.isatty():
+        with _terminal_bar(in_bytes) as progress:
+            task = progress.add_task(label, total=total, completed=done)
+            yield lambda n: progress.advance(task, n)
+    else:
         yield _logged(label, total, done)
-        return
+
+
+def _in_notebook() -> bool:
+    """Whether a kernel runs this process, so that a browser shows what it displays."""
+    ipython = sys.modules.get("IPython")
+    return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
+
+
+def _notebook_bar(label: str, total: int | None, done: int, in_bytes: bool) -> tqdm[Any]:
+    from tqdm.auto import tqdm
+
+    unit = {"unit": "B", "unit_scale": True} if in_bytes else {}
+    return tqdm(desc=label, total=total, initial=done, leave=False, **unit)
+
+
+def _terminal_bar(in_bytes: bool) -> Progress:
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -75,9 +103,7 @@ def meter(label: str, total: int | None, done: int = 0, *, in_bytes: bool = Fals
 
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn() if in_bytes else MofNCompleteColumn())
     times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
-    with Progress(*columns, *times, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(label, total=total, completed=done)
-        yield lambda n: progress.advance(task, n)
+    return Progress(*columns, *times, console=Console(stderr=True), transient=True)
 
 
 def _told(show: Show, label: str, total: int | None, done: int) -> Callable[[int], None]:

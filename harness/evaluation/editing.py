@@ -1,17 +1,20 @@
-"""Bring an edit and its model together: fill in defaults, give it what it needs, compute weights."""
+"""Bring an edit and its model together: fill in defaults, collect what the edit needs, compute its weights."""
 
 from __future__ import annotations
 
 import dataclasses
 import inspect
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from ...errors import UserError
 from ...files import digest, sha256
 from ...model_edits import registry, targets
 from ...model_edits.apply import MatrixChange, applied, compute
@@ -30,9 +33,9 @@ class Prepared:
     """A chain of edits that is ready to be put into the model.
 
     Attributes:
-        steps: with their defaults filled in.
+        steps: the edits, with their defaults filled in.
         weights: new weights by parameter name.
-        changes: the account, step by step and matrix by matrix.
+        changes: what was kept and removed, step by step and matrix by matrix.
         factors: the arguments of the factors that each step used, with their sha256 by module name.
         weights_hash: sha256 that names the edited model's weights.
         seconds: by phase: ``curvature`` (0 where it was cached) and ``edit``.
@@ -76,9 +79,12 @@ class ModelEditor:
         )
 
     def prepare(self, *steps: registry.Edit) -> Prepared:
-        """Find or collect what the steps need and compute their weights, one after the other; the model is not changed.
+        """Compute the weights that the steps make, one after the other; the model itself is not changed.
 
-        Every step's curvature is the base model's, whatever came before it.
+        Factors that are missing are collected. Every step's are the base model's, whatever edit came before it.
+
+        Raises:
+            UserError: an edit cannot be made.
         """
         self.collect_missing(steps)
         start = time.monotonic()
@@ -108,10 +114,10 @@ class ModelEditor:
         )
 
     def made_from(self, steps: Iterable[registry.Edit]) -> str | None:
-        """Names by its content all that decides a chain's weights: what is equal makes the same of the same base.
+        """A hash of all that a chain's weights are computed from, beside the base's: equal hashes make equal weights.
 
-        Version of the edits (their code, where another package's), arguments of the factors, passages to forget, files
-        that a step names. ``None`` where that cannot be known beforehand: a hub id without a revision.
+        That is the edits' versions (of another package's edit, its code), the arguments of the factors, the passages to
+        forget, and the files that a step names. ``None`` where it cannot be known: a hub id without a revision.
         """
         parts: list[object] = []
         for edit in steps:
@@ -130,11 +136,11 @@ class ModelEditor:
         return targets.find(self.loaded.model, edit.layers or (), edit.proj or ()) if edit.targeted else ()
 
     def collect_missing(self, edits: Iterable[registry.Edit]) -> None:
-        """Collect the factors that the edits need and the store has not."""
+        """Collect the factors that the edits need and the store lacks."""
         self.curvature.collect_missing([(edit, self.matrices(edit)) for edit in edits])
 
     def _passages(self, edit: registry.Edit) -> dict[str, Any]:
-        """What an edit that is told what to forget is told: the dev part's passages, and its clean text to retain."""
+        """What an edit that is trained is given: the dev part's passages to forget, and its clean text to retain."""
         if not edit.needs_passages:
             return {}
         pack = packs.find(self.loaded.entry.pack)
@@ -145,8 +151,56 @@ class ModelEditor:
         }
 
 
+@contextmanager
+def edited(
+    model: PreTrainedModel,
+    spec: str,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    corpus: Sequence[str] | None = None,
+    *,
+    pack: str = model_table.ModelEntry.pack,
+    factor_tokens: int | None = None,
+    store: FactorStore | None = None,
+) -> Iterator[PreTrainedModel]:
+    """A model in memory under an edit; on leaving, also by an exception, the tensors that it had before are back.
+
+    Factors are collected from the texts and cached by the content of weights and texts, as those of any model.
+
+    Args:
+        model: a causal language model of transformers.
+        spec: the edit's; its layers and projections are by default those of a model that is not in the model table.
+        tokenizer: the model's; only edits by curvature or by passages need it.
+        corpus: texts to collect curvature from; only edits by curvature need them.
+        pack: where an edit that is trained takes the passages to forget from.
+        factor_tokens: tokens to collect from; by default as many as the texts hold, up to a million.
+        store: where factors are kept; in the cache folder by default.
+
+    Raises:
+        UserError: the edit does not fit the model, or lacks its tokenizer or corpus.
+    """
+    editor = ModelEditor(loading.wrap(model, tokenizer, pack=pack, texts=corpus), factor_tokens, store)
+    chain = editor.chain(spec)
+    for edit in chain:
+        needed = {"tokenizer": tokenizer} if edit.needs_factors or edit.needs_passages else {}
+        needed |= {"corpus": corpus} if edit.needs_factors else {}
+        if missing := [name for name, value in needed.items() if value is None]:
+            given = ", ".join(f"{name}=…" for name in missing)
+            raise UserError(
+                f"{edit.name!r} needs a {' and a '.join(missing)}: expected edited(model, {spec!r}, {given})"
+            )
+    training = {module: module.training for module in model.modules()}
+    try:
+        model.eval()
+        weights = editor.prepare(*chain).weights
+    finally:
+        for module, was in training.items():
+            module.training = was
+    with applied(model, weights):
+        yield model
+
+
 def _version(edit: registry.Edit) -> str:
-    """The edit's version and, of a class that is not memsplit's own, its file's hash: it may be work in progress."""
+    """The edit's version and, of a class of another package, its file's hash: it may be work in progress."""
     own = type(edit).__module__.startswith(f"{registry.__package__}.")
     return f"{edit.version} {'' if own else sha256(Path(inspect.getfile(type(edit))))}"
 

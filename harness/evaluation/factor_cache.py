@@ -1,4 +1,4 @@
-"""The curvature of one loaded model: found in the store, or collected from its corpus and kept there."""
+"""The curvature factors of one loaded model: read from the store, or collected from its corpus and stored."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from ...model_edits.registry import Edit
 from ...model_edits.targets import Target
 from ..common import cache
 from ..common.progress import track
-from ..models import corpus
+from ..models import documents
 from ..models.loading import LoadedModel
 
 BATCH_TOKENS = {"cpu": 2048}
-"""Tokens a batch by kind of device; a CPU gains nothing from more, and its memory may be small."""
+"""Tokens a batch on a kind of device; a CPU is not faster with more, and its memory may be small."""
 BATCH_TOKENS_ELSEWHERE = 8192
 MEMORY = 2 << 30
-"""Bytes of factors, with their eigenbases, that a command holds on to, so that its next edit finds them ready."""
+"""Bytes of factors, with their eigenbases, that stay in memory for a command's next edit."""
 PASS_MEMORY = 16 << 30
-"""Bytes of sums, in float32, that one pass over the corpus adds up; more matrices than that take several passes."""
+"""Bytes of float32 sums that one pass over the corpus may add up; more matrices take several passes."""
 Arguments = dict[str, str | int]
 
 
@@ -52,11 +52,11 @@ class Curvature:
         self._corpus_name: str | None = None
 
     def arguments(self, edit: Edit) -> Arguments:
-        """Everything that decides a matrix's factors, but its name; empty for an edit that needs none."""
+        """All that a matrix's factors depend on beside its name; empty for an edit that needs no factors."""
         if not edit.needs_factors:
             return {}
         if self._corpus_name is None:
-            self._corpus_name = self._corpus().name()
+            self._corpus_name = self.loaded.corpus().name()
         return {
             "weights": self.loaded.weights,
             "corpus": self._corpus_name,
@@ -68,12 +68,12 @@ class Curvature:
         }
 
     def missing(self, edit: Edit, found: Iterable[Target]) -> list[Target]:
-        """Those of the edit's matrices whose factors would have to be collected."""
+        """The edit's matrices whose factors are not stored."""
         arguments = self.arguments(edit)
         return [t for t in found if arguments and not self.store.has(arguments, t.name)]
 
     def collect_missing(self, edits: Iterable[tuple[Edit, Sequence[Target]]]) -> None:
-        """Collect what the edits need and the store has not: each kind of factors in as few passes as memory admits."""
+        """Collect the factors that the edits need and the store lacks, in as few passes as memory allows."""
         passes: dict[str, tuple[Arguments, dict[str, Target]]] = {}
         for edit, found in edits:
             arguments = self.arguments(edit)
@@ -87,7 +87,7 @@ class Curvature:
                 self._collect(arguments, together)
 
     def _passes(self, missing: Sequence[Target]) -> Iterator[list[Target]]:
-        """The matrices in groups, in their order, whose sums fit into ``PASS_MEMORY``; one that does not is alone."""
+        """The matrices in order, in groups whose sums fit into ``PASS_MEMORY``; a larger matrix is a group alone."""
         group: list[Target] = []
         nbytes = 0
         for target in missing:
@@ -102,10 +102,10 @@ class Curvature:
             yield group
 
     def _collect(self, arguments: Arguments, missing: Sequence[Target]) -> None:
-        """Collect and store; E-KFAC's statistic needs K-FAC's factors first, stored or collected."""
+        """Collect and store factors; E-KFAC's statistic needs K-FAC's factors, which are collected first if need be."""
         model, labels, seed = self.loaded.model, str(arguments["labels"]), int(arguments["seed"])
         names = sorted(target.name for target in missing)
-        decide: list[object] = [arguments, names, self._sequences(), model.device.type]
+        key: list[object] = [arguments, names, self._sequences(), model.device.type]
         if arguments.get("statistic") == "ekfac":
             kfac = {key: value for key, value in arguments.items() if key != "statistic"}
             first = [target for target in missing if not self.store.has(kfac, target.name)]
@@ -113,12 +113,12 @@ class Curvature:
                 self._collect(kfac, first)
             start = time.monotonic()
             read = self.read(kfac, missing)
-            partial = Partial(self.store.partial(*decide, [read[name].sha256 for name in names]))
+            partial = Partial(self.store.partial(*key, [read[name].sha256 for name in names]))
             batches = self.batches("curvature, second pass")
             new = collect_ekfac(model, missing, read, batches, labels=labels, seed=seed, partial=partial)
         else:
             start = time.monotonic()
-            partial = Partial(self.store.partial(*decide))
+            partial = Partial(self.store.partial(*key))
             batches = self.batches("curvature")
             new = collect(model, missing, batches, labels=labels, seed=seed, partial=partial)
         for name, factors in new.items():
@@ -131,7 +131,7 @@ class Curvature:
             distributed.barrier()
 
     def collecting_s(self, arguments: Mapping[str, str | int], missing: Sequence[Target]) -> float:
-        """Seconds that collecting may take, from two passes over few batches, timed after one that warms up."""
+        """Estimated seconds of collecting, from timed passes over one batch and over three, after one to warm up."""
         ids = torch.zeros(self._sequences(), self.length, dtype=torch.long, device=self.loaded.model.device)
         seconds = []
         for n in (1, 1, 3):
@@ -143,19 +143,18 @@ class Curvature:
         return passes * (seconds[1] + batch_s * (self.tokens / ids.numel() - 1))
 
     def batches(self, label: str) -> Iterator[torch.Tensor]:
-        """The corpus's first tokens, in batches [sequences, length]; shows how far they are."""
-        documents = self._corpus().documents()
-        tokenizer = self.loaded.tokenizer
-        ids = corpus.blocks(documents, tokenizer, self.tokens, self.length, must_have_all=self.must_have_all)
+        """The corpus's first tokens, in batches [sequences, length], with a progress bar."""
+        texts = documents.documents(self.loaded.corpus())
+        ids = documents.blocks(texts, self.loaded.tokenizer, self.tokens, self.length, must_have_all=self.must_have_all)
         split = torch.split(ids.to(self.loaded.model.device), self._sequences())
         yield from split if rank_and_world()[0] else track(split, label, len(split))
 
     def read(self, arguments: Arguments, found: Iterable[Target]) -> FactorsOf:
-        """Factors by the target's name, each read from the store, on its matrix's device, when asked for."""
+        """Factors by the target's name, each read from the store on first use, on its matrix's device."""
         return FactorsOf(self, arguments, {target.name: target for target in found})
 
     def hold(self, arguments: Arguments, target: Target) -> Factors:
-        """One matrix's factors; the last ones asked for are held, with their eigenbases, as memory admits."""
+        """One matrix's factors; those used last stay in memory, with their eigenbases, up to ``MEMORY``."""
         path = self.store.path(arguments, target.name)
         if path not in self._held:
             device = self.loaded.model.get_parameter(target.parameter).device
@@ -169,9 +168,6 @@ class Curvature:
     def _sequences(self) -> int:
         """Sequences a batch."""
         return max(1, BATCH_TOKENS.get(self.loaded.model.device.type, BATCH_TOKENS_ELSEWHERE) // self.length)
-
-    def _corpus(self) -> corpus.Corpus:
-        return corpus.find(self.loaded.entry.corpus, self.loaded.entry.pack)
 
 
 class FactorsOf(Mapping[str, Factors]):

@@ -1,27 +1,47 @@
-"""What a command asks for, its early checks, and what it would do. Imports torch only to tell the latter."""
+"""What to evaluate, and the checks that need no model. Imports no torch."""
 
 from __future__ import annotations
 
 import dataclasses
 import shlex
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from ...errors import UserError, unknown
 from ...model_edits import registry, spec, targets
 from ...tasks import packs, suite
+from ..common import runtime
 from ..models import model_table
-
-if TYPE_CHECKING:
-    from .runner import EvalSession
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What to run, as the command line gives it."""
+    """What to evaluate, checked when it is made; the names are those of the command's options.
+
+    Attributes:
+        model: a name of the model table, a folder, a GGUF file, or a hub id.
+        edits: their specs.
+        pack: probe data; the model's by default.
+        corpus: calibration data that curvature is collected from; the pack's by default, else the model's.
+        parallelize: spread the model over all devices.
+        suite: which group of tasks.
+        tasks: only these tasks of the suite; all by default.
+        split: ``dev`` or ``test``.
+        limit: only the first so many items of each task.
+        batch_size: sequences a forward pass.
+        device: where to compute; by default CUDA if there is one, else the CPU.
+        dtype: to compute in; the model's by default, float32 on a CPU.
+        seed: of the intervals' resampling.
+        out: the folder of the records.
+        factor_tokens: tokens that curvature is collected from; the model's by default.
+        rescore: score again what was scored before.
+        resume: keep the records in ``out`` that a killed evaluation wrote.
+        reference: another model, whose loss on each passage this one's is compared with.
+
+    Raises:
+        UserError: a value is of the wrong kind or range; the message says what was expected.
+    """
 
     model: str
     edits: Sequence[str]
@@ -33,31 +53,103 @@ class Request:
     split: str = "test"
     limit: int | None = None
     batch_size: int = 32
-    device: str = "cpu"
+    device: str | None = None
     dtype: str | None = None
     seed: int = 0
-    out: Path = field(default_factory=lambda: Path("memsplit-results"))
+    out: Path = Path("memsplit-results")
     factor_tokens: int | None = None
     rescore: bool = False
     resume: bool = False
     reference: str | None = None
 
+    def __post_init__(self) -> None:
+        for name, example in (("edits", "kfac-80"), ("tasks", "memsplit_fluency")):
+            object.__setattr__(self, name, _texts(name, getattr(self, name), example))
+        for name in ("model", "pack", "corpus", "reference"):
+            value = getattr(self, name)
+            if not isinstance(value, str) and (value is not None or name == "model"):
+                raise UserError(f"bad {name} {value!r}: expected a name")
+        for name, least in (("limit", 1), ("batch_size", 1), ("factor_tokens", 1), ("seed", 0)):
+            _check_whole(name, getattr(self, name), least, optional=name in ("limit", "factor_tokens"))
+        for name in ("parallelize", "rescore", "resume"):
+            if not isinstance(value := getattr(self, name), bool):
+                raise UserError(f"bad {name} {value!r}: expected True or False")
+        if not isinstance(self.out, str | Path) or not str(self.out):
+            raise UserError(f"bad out {self.out!r}: expected a folder's path")
+        object.__setattr__(self, "out", Path(self.out))
+        check_suite(self.suite)
+        packs.check_split(self.split)
+        runtime.check_device(self.device)
+        runtime.check_dtype(self.dtype)
+
+
+def _texts(name: str, values: object, example: str) -> tuple[str, ...]:
+    if isinstance(values, Iterable) and not isinstance(values, str):
+        texts = tuple(values)
+        if all(isinstance(text, str) for text in texts):
+            return texts
+    like = values if isinstance(values, str) else example
+    raise UserError(f"bad {name} {values!r}: expected a list of texts, as in {name}=[{like!r}]")
+
+
+def _check_whole(name: str, value: object, least: int, *, optional: bool) -> None:
+    if (value is None and optional) or (isinstance(value, int) and not isinstance(value, bool) and value >= least):
+        return
+    expected = "a whole number above 0" if least else "a whole number, 0 or more"
+    raise UserError(f"bad {name} {value!r}: expected {expected}{', or None' if optional else ''}")
+
+
+def check_suite(name: str) -> None:
+    """Raise ``UserError`` unless there is a suite of this name."""
+    if name not in suite.SUITES:
+        raise unknown("suite", str(name), suite.SUITES)
+
 
 NOT_ASKED = ("edits", "out", "rescore", "resume")
-"""Fields of a request that have no say in what an edit's record holds."""
+"""Fields of a request that are no part of an evaluation's identity: an edit's record is the same whatever they are."""
 
 
 def command(request: Request, edit: str) -> str:
-    """The command line that makes an edit's record again, where the records go aside."""
-    words = ["memsplit-eval", "--model", request.model, "--edit", edit, "--device", request.device]
+    """The command line that makes an edit's record again, in the default folder."""
+    words = ["memsplit-eval", "--model", request.model, "--edit", edit]
+    words += ["--device", request.device] if request.device else []
     for option in dataclasses.fields(Request):
         value = getattr(request, option.name)
-        if option.name in (*NOT_ASKED, "model", "device") or value in (option.default, (), []):
+        if option.name in (*NOT_ASKED, "model", "device") or value == option.default:
             continue
         words.append(f"--{option.name.replace('_', '-')}")
         if value is not True:
             words.append(",".join(value) if option.name == "tasks" else str(value))
     return shlex.join(words)
+
+
+def resolve(request: Request) -> tuple[model_table.ModelEntry, list[suite.TaskSpec], list[suite.TaskSpec]]:
+    """The model's entry, the tasks to run, and those left out; refuses all that can be without loading a model.
+
+    Raises:
+        UserError: no such model, pack, corpus or task, or an edit that does not fit the model.
+    """
+    entry = check_model(request.model, request.edits, request.pack, request.corpus, request.factor_tokens)
+    if request.reference is not None:
+        model_table.resolve(request.reference)
+    return entry, *choose_parts(request.suite, request.tasks, entry)
+
+
+def check_model(
+    model: str, edits: Iterable[str], pack: str | None, corpus: str | None, factor_tokens: int | None
+) -> model_table.ModelEntry:
+    """The model's entry, once the edits are known to fit it, as far as that can be known without loading it.
+
+    Raises:
+        UserError: no such model, pack or corpus, an edit that does not fit, or too few tokens for curvature.
+    """
+    entry = model_table.resolve(model, pack, corpus)
+    config = model_table.local_config(entry)
+    for text in edits:
+        fill_in(text, entry, model_table.layer_count(config) if config else None)
+    if factor_tokens is not None and factor_tokens < entry.factor_length:
+        raise UserError(f"bad --factor-tokens {factor_tokens}: expected at least {entry.factor_length}")
+    return entry
 
 
 def fill_in(text: str, entry: model_table.ModelEntry, n_layers: int | None) -> tuple[registry.Edit, ...]:
@@ -101,8 +193,7 @@ def choose_parts(
     Raises:
         UserError: unknown suite or task, or nothing is left to run.
     """
-    if suite_name not in suite.SUITES:
-        raise unknown("suite", suite_name, suite.SUITES)
+    check_suite(suite_name)
     parts = {part.task: part for part in suite.SUITES[suite_name]}
     for name in tasks:
         if name not in parts:
@@ -132,50 +223,9 @@ def leave_out(parts: Sequence[suite.TaskSpec], skipped: Sequence[suite.TaskSpec]
     return left
 
 
-def describe(request: Request) -> list[str]:
-    """The lines of ``--dry-run``: tasks, edits with their defaults filled in, what is cached, and how long it may take.
-
-    Times are estimates: of scoring, from one timed forward pass and the number of tokens to be read; of curvature,
-    from one timed batch. Edited weights that were scored before are not known before they are computed, so their
-    scoring is counted.
-    """
-    from .runner import EvalSession
-
-    session = EvalSession(request)
-    model, editor, scorer = session.loaded.model, session.editor, session.scorer
-    curvature = editor.curvature
-    per_token = _seconds_per_token(session)
-    missing = [part.task for part in scorer.missing(session.loaded.weights)]
-    suite_s = per_token * _tokens(session, scorer.tasks)
-    base_s = per_token * _tokens(session, {name: scorer.tasks[name] for name in missing})
-    lines = [
-        f"model: {request.model} ({model.num_parameters() / 1e6:.1f} M parameters, {model.dtype}, {model.device})",
-        f"tasks: {', '.join(part.task for part in session.parts)}",
-        f"base: {len(session.parts) - len(missing)} of {len(session.parts)} tasks scored before, about {base_s:.0f} s",
-    ]
-    lines += not_asked(session.skipped)
-    total_s = base_s
-    counted: set[Path] = set()
-    for chain in session.chains:
-        chain_s = suite_s if any(edit.name != "none" for edit in chain) else 0.0
-        states = set()
-        for edit in chain:
-            arguments = curvature.arguments(edit)
-            uncollected = curvature.missing(edit, editor.matrices(edit))
-            paths = {t: curvature.store.path(arguments, t.name) for t in uncollected}
-            to_collect = [t for t, path in paths.items() if path not in counted]
-            counted.update(paths.values())
-            if to_collect:
-                chain_s += curvature.collecting_s(arguments, to_collect)
-                states.add(f"collects factors of {len(to_collect)} matrices from {curvature.tokens} tokens")
-            elif edit.needs_factors:
-                states.add("factors cached")
-            elif edit.needs_passages:
-                states.add("trains, for a time that is not known beforehand")
-        total_s += chain_s
-        state = "; ".join(sorted(states)) or "needs no factors"
-        lines.append(f"edit: {registry.chain_text(chain)}: {state}, about {chain_s:.0f} s")
-    return [*lines, f"in all: about {total_s:.0f} s, and loading"]
+def pack_kinds(parts: Iterable[suite.TaskSpec]) -> list[str]:
+    """The files of the pack that these tasks need, by their names without ``.jsonl``."""
+    return [kind for part in parts if part.kind for kind in part.kind.split("+")]
 
 
 def not_asked(skipped: Sequence[suite.TaskSpec]) -> list[str]:
@@ -185,28 +235,3 @@ def not_asked(skipped: Sequence[suite.TaskSpec]) -> list[str]:
         reason, name = (part.note, part.task) if part.note else ("no pack has it", f"{part.task} ({part.needs})")
         tasks.setdefault(reason, []).append(name)
     return [f"not asked, for {reason}: {', '.join(names)}" for reason, names in tasks.items()]
-
-
-def _tokens(session: EvalSession, tasks: Mapping[str, Any]) -> int:
-    """Tokens that forward passes over these tasks read."""
-    tokens = 0
-    for task in tasks.values():
-        task.build_all_requests(limit=session.request.limit)
-        texts = ["".join(part for part in request.args if isinstance(part, str)) for request in task.instances]
-        tokens += sum(map(len, session.loaded.tokenizer(texts)["input_ids"]))
-        generated = [r.args[1] for r in task.instances if r.request_type == "generate_until"]
-        tokens += sum(kwargs.get("max_gen_toks", session.scorer.lm.max_gen_toks) for kwargs in generated)
-    return tokens
-
-
-def _seconds_per_token(session: EvalSession) -> float:
-    """Of a forward pass over sequences as long as those that curvature is collected from; the first pass warms up."""
-    import torch
-
-    model = session.loaded.model
-    ids = torch.zeros(8, session.editor.curvature.length, dtype=torch.long, device=model.device)
-    with torch.inference_mode():
-        float(model(ids).logits[0, 0, 0])
-        start = time.monotonic()
-        float(model(ids).logits[0, 0, 0])
-    return (time.monotonic() - start) / ids.numel()

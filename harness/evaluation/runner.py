@@ -1,13 +1,11 @@
-"""Score a base model and its edits on one suite: loaded once, base scored once, restored bit for bit in between."""
+"""Run a request: score the base model once and each edit on the same tasks, compare the two, and write records."""
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import importlib.metadata
-import logging
 import platform
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,22 +14,18 @@ from typing import Any
 import pandas as pd
 import torch
 
-from ...errors import UserError
 from ...model_edits import registry
 from ...model_edits.apply import applied
 from ...results.records import record
 from ...results.records.record import Record
-from ...results.records.score_cache import Scores, ScoreStore
+from ...results.records.score_cache import Scores
 from ...results.records.store import Store
 from ...results.statistics import aggregate, extraction, paired
 from ...tasks.suite import NO_RATES, TaskSpec
-from ..common import cache
-from ..lm.adapter import MemsplitLM
-from ..models import loading, model_table
-from . import hub_tasks
-from .editing import ModelEditor, Prepared
-from .request import NOT_ASKED, Request, choose_parts, command, leave_out
-from .scoring import Scorer, load_tasks
+from ..models import model_table
+from .editing import Prepared
+from .request import NOT_ASKED, Request, command
+from .session import EvalSession
 
 PACKAGES = ("memsplit", "torch", "transformers", "lm-eval", "datasets", "rapidfuzz", "pandas", "scipy", "safetensors")
 
@@ -70,99 +64,6 @@ class Report:
         }
 
 
-class EvalSession:
-    """One loaded model with its edits, its tasks, and what scores them.
-
-    Args:
-        request: what to run.
-        loaded: the request's model, where it is loaded already; it must be the base.
-
-    Raises:
-        UserError: the request cannot be met.
-    """
-
-    def __init__(self, request: Request, loaded: loading.LoadedModel | None = None) -> None:
-        logging.getLogger("lm_eval").setLevel(logging.ERROR)
-        torch.manual_seed(request.seed)
-        self.request = request
-        entry = model_table.resolve(request.model, request.pack, request.corpus)
-        parts, skipped = choose_parts(request.suite, request.tasks, entry)
-        self.loaded = loaded or loading.load(
-            entry, device=request.device, dtype=request.dtype, parallelize=request.parallelize
-        )
-        long = loading.check_pack(self.loaded, _kinds(parts))
-        too_long = [
-            dataclasses.replace(part, note=reasons[0])
-            for part in parts
-            if (reasons := [long[kind] for kind in _kinds([part]) if kind in long])
-        ]
-        parts = leave_out(parts, too_long)
-        self.editor = ModelEditor(self.loaded, request.factor_tokens)
-        self.chains = [self.editor.chain(text) for text in request.edits]
-        lm = MemsplitLM(self.loaded, batch_size=request.batch_size)
-        tasks, missing = hub_tasks.load([part for part in parts if part.hub], lm)
-        self.skipped = [*skipped, *too_long, *missing]
-        self.parts = leave_out(parts, missing)
-        tasks |= load_tasks([part for part in parts if not part.hub], entry.pack, request.split)
-        self.scorer = Scorer(
-            lm,
-            self.parts,
-            {part.task: tasks[part.task] for part in self.parts},
-            limit=request.limit,
-            store=ScoreStore(cache.folder() / "scores"),
-            rescore=request.rescore,
-        )
-
-    @functools.cached_property
-    def reference(self) -> tuple[pd.DataFrame | None, dict[str, Any] | None]:
-        """The reference model's scores of the passages that are asked, and what it is; ``None`` where none is named."""
-        return _reference(self) if self.request.reference else (None, None)
-
-    @functools.cached_property
-    def base(self) -> tuple[Scores, extraction.Risk]:
-        """The base model's scores, and what can be extracted from it."""
-        scores = self._score(self.loaded.weights, "base")
-        return scores, extraction.risk(scores.items, self.request.seed)
-
-    def made_from(self) -> dict[str, str | None]:
-        """What decides each edit's weights, by spec (see ``ModelEditor.made_from``)."""
-        return {registry.chain_text(chain): self.editor.made_from(chain) for chain in self.chains}
-
-    def prepare(self, chains: Sequence[Sequence[registry.Edit]]) -> None:
-        """Have ready what edits have in common: the reference's scores, missing factors, the base's scores.
-
-        Raises:
-            UserError: a matrix that an edit names is not there, or factors cannot be had.
-        """
-        if chains:
-            _ = self.reference
-            self.editor.collect_missing([edit for chain in chains for edit in chain])
-            _ = self.base
-
-    def evaluate(self, chain: Sequence[registry.Edit], out: Path | None = None) -> Record:
-        """Score an edit and write its record, into the request's folder or ``out``; the base is in place afterwards."""
-        base, base_risk = self.base
-        prepared = self.editor.prepare(*chain)
-        edited = base
-        if prepared.weights:
-            with applied(self.loaded.model, prepared.weights) as base_weights:
-                edited = self._score(prepared.weights_hash, prepared.spec, base_weights)
-        return _compare(self, prepared, base, edited, base_risk, out or self.request.out)
-
-    def _score(self, weights: str, label: str, base: Mapping[str, torch.Tensor] | None = None) -> Scores:
-        """The suite's scores with, where there is a reference model, the passages' ratio to its loss."""
-        reference, _ = self.reference
-        scores = self.scorer.score(weights, label, base)
-        if reference is None:
-            return scores
-        return dataclasses.replace(scores, items=extraction.with_reference(scores.items, reference))
-
-
-def _kinds(parts: Iterable[TaskSpec]) -> list[str]:
-    """The files of the pack that the parts need."""
-    return [kind for part in parts if part.kind for kind in part.kind.split("+")]
-
-
 def run(request: Request) -> Report:
     """Run a request and write its records.
 
@@ -174,7 +75,7 @@ def run(request: Request) -> Report:
     chains = [chain for chain in session.chains if registry.chain_text(chain) not in finished]
     session.prepare(chains)
     for chain in chains:
-        finished[registry.chain_text(chain)] = session.evaluate(chain)
+        finished[registry.chain_text(chain)] = evaluate(session, chain)
     return Report(
         model=request.model,
         suite=request.suite,
@@ -182,6 +83,17 @@ def run(request: Request) -> Report:
         records=[finished[registry.chain_text(chain)] for chain in session.chains],
         skipped=session.skipped,
     )
+
+
+def evaluate(session: EvalSession, chain: Sequence[registry.Edit], out: Path | None = None) -> Record:
+    """Score an edit, write its record into ``out`` or the request's folder, and put the base's weights back."""
+    base, base_risk = session.base
+    prepared = session.editor.prepare(*chain)
+    edited = base
+    if prepared.weights:
+        with applied(session.loaded.model, prepared.weights) as base_weights:
+            edited = session.score(prepared.weights_hash, prepared.spec, base_weights)
+    return _compare(session, prepared, base, edited, base_risk, out or session.request.out)
 
 
 def identity(session: EvalSession) -> dict[str, Any]:
@@ -202,24 +114,6 @@ def identity(session: EvalSession) -> dict[str, Any]:
         }
     )
     return found
-
-
-def _reference(session: EvalSession) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """The reference model's scores of the passages that are asked, and what it is."""
-    request = session.request
-    assert request.reference is not None
-    entry = model_table.resolve(request.reference, session.loaded.entry.pack)
-    parts = [part for part in session.parts if "mia_loss" in part.metrics]
-    if not parts:
-        raise UserError(f"--reference {request.reference!r} is compared on passages, and no task that is asked has any")
-    loaded = loading.load(entry, device=request.device, dtype=request.dtype, parallelize=request.parallelize)
-    for reason in loading.check_pack(loaded, _kinds(parts)).values():
-        raise UserError(f"the reference model {request.reference!r} cannot be asked: {reason}")
-    lm = MemsplitLM(loaded, batch_size=request.batch_size)
-    tasks = {part.task: session.scorer.tasks[part.task] for part in parts}
-    scorer = Scorer(lm, parts, tasks, limit=request.limit, store=session.scorer.store, rescore=request.rescore)
-    about = {"model": request.reference, "weights": loaded.weights, "revision": loaded.revision}
-    return scorer.score(loaded.weights, "reference").items, about
 
 
 def _compare(

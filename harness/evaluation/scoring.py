@@ -1,4 +1,4 @@
-"""Run the suite's tasks on whatever weights the model holds; what was scored before is read back."""
+"""Score a suite's tasks with the weights that the model holds now, or read the scores from the cache."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from ..lm import transcripts
 from ..lm.adapter import MemsplitLM
 
 DECIDE = ("torch", "transformers", "lm-eval", "numpy", "rapidfuzz", "sacrebleu")
-"""Packages whose version is part of a score's name."""
+"""Packages whose versions are part of a score's key in the cache."""
 VERSION = 1
-"""Of how a model is asked and of the tables that are kept: raise it with every change that changes a figure or a row.
+"""The version of how a model is asked and of the tables that are kept: raise it when a figure or a row changes.
 
 A metric's own definition has its version in its task's YAML (``metadata.version``), which is part of the task's
 fingerprint. ``tests/golden`` holds figures of both, which fail where a figure changes and neither version does.
 """
 SHOTS_SEED = 1234
-"""lm-eval's own: which examples a task shows that draws them, set anew before each use of the task."""
+"""lm-eval's own seed for drawing few-shot examples, set again before each use of a task."""
 
 
 def load_tasks(parts: Sequence[suite.TaskSpec], pack: str, split: str) -> dict[str, Any]:
@@ -77,18 +77,23 @@ class Scorer:
             "code": str(VERSION),
         }
 
+    def of(self, lm: MemsplitLM, parts: Sequence[suite.TaskSpec]) -> Scorer:
+        """A scorer of another model on some of the same tasks."""
+        tasks = {part.task: self.tasks[part.task] for part in parts}
+        return Scorer(lm, parts, tasks, limit=self.limit, store=self.store, rescore=self.rescore)
+
     @property
     def fingerprint(self) -> str:
-        """The suite's: a hash of its tasks'. Equal fingerprints ask the same."""
+        """A hash of the tasks' fingerprints; suites with equal ones ask the same."""
         return digest(sorted(self.fingerprints.items()))[:16]
 
     def arguments(self, weights: str, part: suite.TaskSpec) -> dict[str, Any]:
-        """Everything that decides the scores of one task."""
+        """The key of one task's scores in the cache: all that they depend on."""
         task = {"task": part.task, "metrics": part.metrics, "filter": part.filter, "axis": part.axis}
         return {"weights": weights, **task, "fingerprint": self.fingerprints[part.task], **self.settings}
 
     def missing(self, weights: str) -> list[suite.TaskSpec]:
-        """The tasks that would have to be scored."""
+        """The tasks whose scores are not in the cache."""
         return [p for p in self.parts if self.rescore or not self.store.path(self.arguments(weights, p)).exists()]
 
     def score(self, weights: str, label: str, base: Mapping[str, torch.Tensor] | None = None) -> Scores:
@@ -96,7 +101,7 @@ class Scorer:
 
         Args:
             weights: sha256 that names the weights that the model holds now.
-            label: what they are called while they are scored.
+            label: the name of the progress bar.
             base: the base model's weights, where the model holds others.
 
         Raises:
@@ -105,9 +110,9 @@ class Scorer:
         self.lm.base = dict(base or {})
         found = [self._part(weights, part) for part in track(self.parts, f"scoring {label}", len(self.parts))]
         items = pd.concat([scores.items for scores in found], ignore_index=True)
-        said = [scores.answers for scores in found if len(scores.answers)]
-        together = pd.concat(said, ignore_index=True) if said else pd.DataFrame(columns=ANSWERS)
-        return Scores(items, together, sum(scores.seconds for scores in found))
+        tables = [scores.answers for scores in found if len(scores.answers)]
+        generated = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=ANSWERS)
+        return Scores(items, generated, sum(scores.seconds for scores in found))
 
     def _part(self, weights: str, part: suite.TaskSpec) -> Scores:
         arguments = self.arguments(weights, part)
@@ -117,20 +122,21 @@ class Scorer:
         start = time.monotonic()
         task = self.tasks[part.task]
         task.set_fewshot_seed(SHOTS_SEED)
+        self.lm.transcripts.clear()
         result = evaluate(self.lm, {"tasks": {part.task: task}}, limit=self.limit, bootstrap_iters=0, log_samples=True)
         samples = result["samples"][part.task]
         items = pd.DataFrame(_rows(part, samples), columns=aggregate.COLUMNS)
-        said = pd.DataFrame(transcripts.rows(part, task, samples), columns=ANSWERS)
-        scores = Scores(items, said, time.monotonic() - start)
+        generated = pd.DataFrame(transcripts.rows(part, task, samples, self.lm.transcripts), columns=ANSWERS)
+        scores = Scores(items, generated, time.monotonic() - start)
         self.store.save(arguments, scores)
         return scores
 
 
 def _rows(part: suite.TaskSpec, samples: Iterable[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
-    """One row an item and metric (see ``statistics.aggregate``); (sum, weight) pairs give mean and weight.
+    """One row for each item and metric (see ``statistics.aggregate``); a (sum, weight) pair gives mean and weight.
 
-    lm-eval logs an item once for each filter: those of the part's count. Questions about one fact and passages of one
-    document are a cluster; a ``level`` or ``relation`` is a group.
+    lm-eval logs an item once for each filter; only the part's filter counts. Questions about one fact, and passages of
+    one document, are a cluster; a ``level`` or ``relation`` is a group.
     """
     rows = []
     for sample in (sample for sample in samples if sample["filter"] == part.filter):
@@ -145,7 +151,7 @@ def _rows(part: suite.TaskSpec, samples: Iterable[Mapping[str, Any]]) -> list[tu
 
 
 def cluster_of(doc: Mapping[str, Any]) -> str:
-    """What others are about too: the item's fact, or its document in its corpus; ``""`` where it stands alone."""
+    """The name of an item's fact or document, which other items may share; ``""`` where it has neither."""
     if doc.get("fact") is not None:
         return f"fact {doc['fact']}"
     places = (doc[key] for key in ("doc_index", "document") if doc.get(key) is not None)
@@ -156,7 +162,5 @@ def task_fingerprint(task: Any, limit: int | None) -> str:
     """A hash of a task's version, items and requests: every prompt as it is sent, with the examples before it."""
     task.set_fewshot_seed(SHOTS_SEED)
     task.build_all_requests(limit=limit)
-    docs = (
-        {k: v for k, v in doc.items() if k != "pack"} for doc in list(task.eval_docs)[:limit]
-    )  # where it lies aside
+    docs = ({k: v for k, v in doc.items() if k != "pack"} for doc in list(task.eval_docs)[:limit])  # not its folder
     return digest([task.config.task, task.VERSION, list(docs), [request.args for request in task.instances]])[:16]

@@ -1,132 +1,78 @@
-"""The lm-eval model ``memsplit``: an ``HFLM`` whose weights may be edited, and which reads packs by their ids.
+"""The lm-eval model of a loaded model: an ``HFLM`` that reads a pack's rows by their token ids.
 
-lm-eval knows the name once this module is imported::
-
-    lm_eval.simple_evaluate("memsplit", model_args="pretrained=olmo-tiny,edit=kfac-50", tasks=["lambada_openai"])
-
-A spec with commas needs ``model_args`` as a dictionary.
+It returns text and numbers, as lm-eval wants. What it measured beside them it leaves in the request's document, where
+the task's ``process_results`` takes it (see ``tasks.measured``). Its registered name is in ``evaluation.edited_lm``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
 import torch
 from lm_eval.api.instance import Instance
-from lm_eval.api.registry import register_model
 from lm_eval.models.huggingface import HFLM
-from transformers import DynamicCache
 
-from ...tasks.recitation import Reading, longest_run
-from ..models import model_table
-from ..models.loading import LoadedModel, load
+from ...tasks import measured
+from ...tasks.recitation import Generation
+from ..models.loading import LoadedModel
 from ..models.token_ids import passage_ids, text_ids
-from . import probes
-from .forward import Passage, chunks, likelihoods, read
-from .transcripts import Said, is_open, pieces
+from . import decoding, probes
+from .forward import PrefixSuffix, likelihoods
+from .transcripts import Key, Transcript, is_open, pieces
 
 
-class Continuation(str):
-    """A passage's greedily decoded continuation, which carries what it was made from.
-
-    Attributes:
-        ids: that the text was decoded from.
-        gold: the suffix's.
-        passage: the text of prefix and suffix.
-        reading: what one teacher-forced pass says of the passage.
-        pieces: the text, token by token.
-        gold_pieces: the suffix's.
-    """
-
-    ids: list[int]
-    gold: list[int]
-    passage: str
-    reading: Reading
-    pieces: list[str]
-    gold_pieces: list[str]
-
-    def __new__(
-        cls, decode: Callable[[Sequence[int]], str], ids: list[int], passage: Passage, reading: Reading
-    ) -> Continuation:
-        """The text of ``ids`` with what it was made from."""
-        prefix, suffix = passage
-        self = super().__new__(cls, decode(ids))
-        self.ids, self.gold, self.passage, self.reading = ids, suffix, decode(prefix + suffix), reading
-        self.gold_pieces = pieces(suffix, decode)
-        self.pieces = self.gold_pieces if ids == suffix else pieces(ids, decode)
-        return self
-
-
-class Probed(str):
-    """No text, but the figures of a probe."""
-
-    figures: dict[str, float]
-
-    def __new__(cls, figures: dict[str, float]) -> Probed:
-        """Nothing, with figures."""
-        self = super().__new__(cls)
-        self.figures = figures
-        return self
-
-
-@register_model("memsplit")
 class MemsplitLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
-    """A causal language model under an edit.
+    """A causal language model.
 
     Args:
-        pretrained: a name of the model table, a folder, a hub id, or a model that is loaded already.
-        edit: an edit's spec, applied after loading.
-        device: where to compute; CUDA if there is one, by default.
-        dtype: to compute in; the model table's by default.
+        loaded: the model.
+        base: weights of the base model by parameter name, where an edit has replaced them.
         batch_size: sequences a forward pass.
+        options: of ``HFLM``.
 
     Attributes:
-        base: the weights that the edit took the place of, by parameter name.
+        base: as given; KL and nDCG of a text are against the model with these weights.
+        transcripts: what was generated for each item, and what was expected.
     """
 
     def __init__(
         self,
-        pretrained: str | LoadedModel = "olmo-tiny",
-        edit: str = "none",
-        device: str | None = None,
-        dtype: str | None = None,
+        loaded: LoadedModel,
+        *,
+        base: Mapping[str, torch.Tensor] | None = None,
         batch_size: int | str = 32,
-        **kwargs: Any,
+        **options: Any,
     ) -> None:
-        from ..evaluation.editing import ModelEditor
-
-        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        if isinstance(pretrained, str):
-            loaded = load(model_table.resolve(pretrained), device=device, dtype=dtype)
-        else:
-            loaded = pretrained
         super().__init__(
-            pretrained=loaded.model, tokenizer=loaded.tokenizer, backend="causal", batch_size=batch_size, **kwargs
+            pretrained=loaded.model, tokenizer=loaded.tokenizer, backend="causal", batch_size=batch_size, **options
         )
         self.pretrained = loaded.entry.pretrained
         self.revision = loaded.entry.revision or "main"
         self.delta = self.peft = None
-        editor = ModelEditor(loaded)
-        prepared = editor.prepare(*editor.chain(edit))
-        self.base = {name: loaded.model.get_parameter(name).data for name in prepared.weights}
-        for name, weight in prepared.weights.items():
-            loaded.model.get_parameter(name).data = weight
+        self.base = dict(base or {})
+        self.transcripts: dict[Key, Transcript] = {}
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = True) -> list[tuple[float, bool]]:
-        """As ``HFLM``, without its progress bar; what is not greedy carries what the model says instead."""
+        """Score as ``HFLM`` does; what the model generates in place of a wrong open answer is kept as a transcript."""
         scores: list[tuple[float, bool]] = super().loglikelihood(requests, disable_tqdm=True)
-        return self._said(requests, scores)
+        self._transcribe(requests, scores)
+        return scores
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = True) -> list[float]:
-        """As ``HFLM``, without its progress bar; a pack's text is scored on its ids, and against :attr:`base`."""
-        ours = [r for r in requests if "pack" in (r.doc or {})]
-        others = [r for r in requests if "pack" not in (r.doc or {})]
-        scores = iter(super().loglikelihood_rolling(others, disable_tqdm=True) if others else [])
-        texts = [[self.prefix_token_id, *text_ids(r.doc, self.tokenizer)] for r in ours]
-        found = iter(likelihoods(self.model, texts, batch=self.batch, base=self.base))
-        return [next(found if "pack" in (r.doc or {}) else scores) for r in requests]
+        """Score as ``HFLM`` does, but a pack's text on its ids, with its distance from the base model."""
+        ours = [i for i, request in enumerate(requests) if "pack" in (request.doc or {})]
+        others = [i for i, request in enumerate(requests) if "pack" not in (request.doc or {})]
+        texts = [[self.prefix_token_id, *text_ids(requests[i].doc, self.tokenizer)] for i in ours]
+        scores: dict[int, float] = {}
+        for i, likelihood in zip(ours, likelihoods(self.model, texts, batch=self.batch, base=self.base), strict=True):
+            measured.leave(requests[i].doc, likelihood)
+            scores[i] = likelihood.nats
+        if others:
+            rolled = super().loglikelihood_rolling([requests[i] for i in others], disable_tqdm=True)
+            scores.update(zip(others, rolled, strict=True))
+        return [scores[i] for i in range(len(requests))]
 
     def _loglikelihood_tokens(
         self, requests: list[Any], disable_tqdm: bool = True, override_bs: int | None = None
@@ -137,107 +83,41 @@ class MemsplitLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
         return scores
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = True) -> list[str]:
-        """As ``HFLM``; a pack's passage is read and continued greedily on its ids, or asked what its ``probe`` asks."""
-        others = [r for r in requests if "suffix_text" not in (r.doc or {})]
-        passages = [r.doc for r in requests if "suffix_text" in (r.doc or {}) and not r.doc.get("probe")]
-        probed = [r.doc for r in requests if "suffix_text" in (r.doc or {}) and r.doc.get("probe")]
-        found = {
-            "others": iter(super().generate_until(others, disable_tqdm=True) if others else []),
-            "passages": iter(self.continuations([self.passage(doc) for doc in passages])),
-            "probed": iter(self._probe(probed)),
-        }
-        kinds = (
-            "others" if "suffix_text" not in (r.doc or {}) else "probed" if r.doc.get("probe") else "passages"
-            for r in requests
-        )
-        return [next(found[kind]) for kind in kinds]
+        """Generate as ``HFLM`` does, but continue a pack's passage on its ids, or run the probe that its row names.
+
+        The text of a probe is empty.
+        """
+        kinds: dict[str, list[int]] = {"other": [], "passage": [], "probe": []}
+        for i, request in enumerate(requests):
+            doc = request.doc or {}
+            kinds["other" if "suffix_text" not in doc else "probe" if doc.get("probe") else "passage"].append(i)
+        texts: dict[int, str] = {}
+        if others := [requests[i] for i in kinds["other"]]:
+            texts.update(zip(kinds["other"], super().generate_until(others, disable_tqdm=True), strict=True))
+        texts.update(zip(kinds["passage"], self._recite([requests[i] for i in kinds["passage"]]), strict=True))
+        self._probe([requests[i].doc for i in kinds["probe"]])
+        return [texts.get(i, "") for i in range(len(requests))]
 
     @cached_property
     def start(self) -> list[int]:
-        """The start token, where the model wants one before any text: as its tokenizer has it, or ``add_bos_token``."""
+        """The start token, if the model wants one before a text: ``add_bos_token``, else as its tokenizer does."""
         token = [self.prefix_token_id]
         wanted = self.add_bos_token
         return token if (self.tokenizer("")["input_ids"][:1] == token if wanted is None else wanted) else []
 
-    def passage(self, row: Mapping[str, Any]) -> Passage:
-        """(prefix ids, suffix ids) of a pack's row, after the start token where the model wants one."""
+    def passage(self, row: Mapping[str, Any]) -> PrefixSuffix:
+        """The prefix and suffix ids of a pack's row, after the start token if the model wants one."""
         prefix, suffix = passage_ids(row, self.tokenizer)
         start = [] if prefix[:1] == self.start else self.start
         return start + prefix, suffix
 
-    def continuations(self, passages: Sequence[Passage]) -> list[Continuation]:
-        """Each prefix's greedy continuation, as long as its suffix or up to the model's end token.
-
-        One pass over prefix and suffix decides how far the continuation follows the suffix: there each greedy choice
-        was made from the very ids that plain decoding would have seen. Decoding starts at the first departure, for
-        those alone that depart, in batches with a cache.
-        """
-        readings = read(self.model, passages, batch=self.batch)
-        found = [
-            reading.suffix(reading.greedy)[: longest_run(reading.suffix(reading.rank)) + 1].tolist()
-            for reading in readings
-        ]
-        ends = self.ends()
-        departed = [i for i, ids in enumerate(found) if len(ids) < len(passages[i][1]) and not ends.intersection(ids)]
-        departed.sort(key=lambda i: (len(passages[i][1]) - len(found[i]), i))
-        with torch.inference_mode():
-            for chunk in chunks(departed, self.batch):
-                self._decode(chunk, passages, found)
-        found = [ids[: next((k for k, t in enumerate(ids) if t in ends), len(ids))] for ids in found]
+    def continuations(self, passages: Sequence[PrefixSuffix]) -> list[Generation]:
+        """The greedy continuation of each prefix (see ``decoding.continuations``)."""
+        found = decoding.continuations(self.model, passages, ends=self.ends(), batch=self.batch)
         return [
-            Continuation(self.tok_decode, ids, passage, reading)
-            for ids, passage, reading in zip(found, passages, readings, strict=True)
+            Generation(ids=ids, gold=suffix, passage=self.tok_decode(prefix + suffix), stats=stats)
+            for (prefix, suffix), (ids, stats) in zip(passages, found, strict=True)
         ]
-
-    def _said(self, requests: Sequence[Instance], scores: Sequence[tuple[float, bool]]) -> list[tuple[float, bool]]:
-        """The scores; an item's first carries what the model says, where the item is open and no answer is its own."""
-        found = list(scores)
-        by_item: dict[int, list[int]] = {}
-        for i, request in enumerate(requests):
-            if is_open(request.doc):
-                by_item.setdefault(id(request.doc), []).append(i)
-        asked = [places[0] for places in by_item.values() if not any(scores[i][1] for i in places)]
-        passages: list[Passage] = [self._encode_pair(*requests[i].args) for i in asked]
-        answers: list[list[int]] = [[] for _ in asked]
-        with torch.inference_mode():
-            for chunk in chunks(range(len(asked)), self.batch):
-                self._decode(chunk, passages, answers)
-        for i, (_, gold), ids in zip(asked, passages, answers, strict=True):
-            found[i] = Said(scores[i], pieces(gold, self.tok_decode), pieces(ids, self.tok_decode))
-        return found
-
-    def _probe(self, docs: Sequence[Mapping[str, Any]]) -> list[Probed]:
-        """What the probes of these rows find, each kind of probe for all its rows at once."""
-        found: dict[int, Probed] = {}
-        for name in dict.fromkeys(doc["probe"] for doc in docs):
-            asked = [i for i, doc in enumerate(docs) if doc["probe"] == name]
-            figures = probes.PROBES[name](self, [docs[i] for i in asked])
-            found.update(zip(asked, map(Probed, figures), strict=True))
-        return [found[i] for i in range(len(docs))]
-
-    def _decode(self, chunk: Sequence[int], passages: Sequence[Passage], found: list[list[int]]) -> None:
-        """Extend ``found`` for the passages of one batch, left-padded, with a cache."""
-        rows = [passages[i][0] + found[i] for i in chunk]
-        width = max(map(len, rows))
-        ids = torch.tensor([[0] * (width - len(row)) + row for row in rows], device=self.device)
-        mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=self.device)
-        position = (mask.cumsum(-1) - 1).clamp(min=0)
-        cache = DynamicCache(config=self.model.config)
-        ends = torch.tensor(sorted(self.ends()), device=self.device)
-        left = torch.tensor([len(passages[i][1]) - len(found[i]) for i in chunk], device=self.device)
-        new: list[torch.Tensor] = []
-        ended = torch.zeros(len(chunk), dtype=torch.bool, device=self.device)
-        while not bool((ended | (left <= len(new))).all()):
-            out = self.model(
-                input_ids=ids, attention_mask=mask, position_ids=position, past_key_values=cache, use_cache=True
-            )
-            best = out.logits[:, -1].argmax(-1)
-            new.append(best)
-            ended |= torch.isin(best, ends)
-            ids, position = best[:, None], position[:, -1:] + 1
-            mask = torch.cat([mask, mask.new_ones(len(chunk), 1)], 1)
-        for i, row in zip(chunk, torch.stack(new, 1).tolist(), strict=True):
-            found[i] = (found[i] + row)[: len(passages[i][1])]
 
     def ends(self) -> set[int]:
         """The ids that end a text: the generation config's, else the tokenizer's."""
@@ -247,5 +127,38 @@ class MemsplitLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
 
     @property
     def batch(self) -> int:
-        """Sequences a pass."""
+        """Sequences a forward pass."""
         return self.batch_size if isinstance(self.batch_size, int) else 32
+
+    def _recite(self, requests: Sequence[Instance]) -> list[str]:
+        """The text that continues each passage."""
+        generations = self.continuations([self.passage(request.doc) for request in requests])
+        for request, generation in zip(requests, generations, strict=True):
+            measured.leave(request.doc, generation)
+            self._keep(request, generation.gold, generation.ids)
+        return [self.tok_decode(generation.ids) for generation in generations]
+
+    def _probe(self, docs: Sequence[dict[str, Any]]) -> None:
+        """Run the probes that these rows name, each on all its rows at once."""
+        for name in dict.fromkeys(doc["probe"] for doc in docs):
+            rows = [doc for doc in docs if doc["probe"] == name]
+            for doc, figures in zip(rows, probes.PROBES[name](self, rows), strict=True):
+                measured.leave(doc, figures)
+
+    def _transcribe(self, requests: Sequence[Instance], scores: Sequence[tuple[float, bool]]) -> None:
+        """Decode a continuation of each open item none of whose accepted answers is the greedy one."""
+        by_item: dict[Key, list[int]] = {}
+        for i, request in enumerate(requests):
+            if is_open(request.doc):
+                by_item.setdefault((request.task_name, request.doc_id), []).append(i)
+        wrong = [requests[places[0]] for places in by_item.values() if not any(scores[i][1] for i in places)]
+        pairs: list[PrefixSuffix] = [self._encode_pair(*request.args) for request in wrong]
+        prompts, lengths = [prompt for prompt, _ in pairs], [len(gold) for _, gold in pairs]
+        said = decoding.greedy(self.model, prompts, lengths, ends=self.ends(), batch=self.batch)
+        for request, (_, gold), ids in zip(wrong, pairs, said, strict=True):
+            self._keep(request, gold, ids)
+
+    def _keep(self, request: Instance, gold: Sequence[int], ids: Sequence[int]) -> None:
+        expected = pieces(gold, self.tok_decode)
+        generated = expected if list(ids) == list(gold) else pieces(ids, self.tok_decode)
+        self.transcripts[request.task_name, request.doc_id] = Transcript(expected, generated)

@@ -1,4 +1,4 @@
-"""Teacher-forced passes: what a model says of texts that it is shown whole."""
+"""Teacher-forced forward passes: statistics of every token of texts that the model is given whole."""
 
 from __future__ import annotations
 
@@ -9,82 +9,66 @@ import numpy as np
 import torch
 
 from ...model_edits.apply import applied
-from ...tasks.recitation import Reading, Sampling
+from ...tasks.recitation import Sampling, TokenStats
+from ...tasks.scoring import Likelihood
 
 T = TypeVar("T")
-Passage = tuple[list[int], list[int]]
-"""(prefix ids, suffix ids)."""
+PrefixSuffix = tuple[list[int], list[int]]
+"""The ids of a passage's prefix and suffix."""
 TOP = 10
-"""How many tokens of a ranking nDCG looks at."""
+"""The k of nDCG@k."""
 _AT_ONCE = 1 << 25
-"""Logits that are looked at together; bounds the memory that the figures take beside the model's own."""
-
-
-class Likelihood(float):
-    """A text's summed log-likelihood in nats, which carries two sums over its tokens of edited against base model.
-
-    Attributes:
-        tokens: how many tokens it is of.
-        kl: KL(base ‖ edited) of the next-token distributions, nats.
-        ndcg: nDCG@10: the base's ten likeliest tokens are worth 10 down to 1, all others 0; the edited model's ten
-            likeliest earn their worth over log2(1 + place), divided by what the base's own ten earn. The source work
-            (arXiv 2510.24256) compares rankings so, but does not publish its gains.
-    """
-
-    tokens: int
-    kl: float
-    ndcg: float
-
-    def __new__(cls, nats: float, tokens: int, kl: float, ndcg: float) -> Likelihood:
-        """A number with three more."""
-        self = super().__new__(cls, nats)
-        self.tokens, self.kl, self.ndcg = tokens, kl, ndcg
-        return self
+"""Most logits of which statistics are computed at once, to bound the memory that they take beside the model's own."""
 
 
 def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    """Runs of ``size`` items."""
+    """The items in order, ``size`` at a time."""
     for i in range(0, len(items), size):
         yield items[i : i + size]
 
 
 @torch.inference_mode()
-def read(model: Any, passages: Sequence[Passage], *, batch: int, sampling: Sampling | None = None) -> list[Reading]:
-    """One pass over each passage.
+def teacher_forced(
+    model: Any, passages: Sequence[PrefixSuffix], *, batch: int, sampling: Sampling | None = None
+) -> list[TokenStats]:
+    """The statistics of each passage's tokens, from one pass over it.
 
     Args:
         model: a causal language model.
         passages: of any lengths, each prefix at least one token long.
-        batch: sequences a pass.
-        sampling: of ``log_q``.
+        batch: sequences a forward pass.
+        sampling: how a continuation would be sampled; decides ``log_q``.
     """
-    readings: dict[int, Reading] = {}
+    stats: dict[int, TokenStats] = {}
     rows = [prefix + suffix for prefix, suffix in passages]
     for chunk, ids in batches(rows, batch, model.device):
         for i, logits in zip(chunk, model(ids, use_cache=False).logits, strict=True):
-            readings[i] = _reading(logits[: len(rows[i]) - 1], rows[i], len(passages[i][0]), sampling or Sampling())
-    return [readings[i] for i in range(len(passages))]
+            stats[i] = _stats(logits[: len(rows[i]) - 1], rows[i], len(passages[i][0]), sampling or Sampling())
+    return [stats[i] for i in range(len(passages))]
 
 
 def batches(
     rows: Sequence[list[int]], batch: int, device: torch.device
 ) -> Iterator[tuple[Sequence[int], torch.Tensor]]:
-    """Indices of rows alike in length, with their ids [b, longest], padded on the right, where no token sees it."""
+    """Batches of rows of similar length: their indices, and their ids [b, longest], padded on the right.
+
+    No token attends to padding on its right.
+    """
     order = sorted(range(len(rows)), key=lambda i: -len(rows[i]))
     for chunk in chunks(order, batch):
         ids = [torch.tensor(rows[i]) for i in chunk]
         yield chunk, torch.nn.utils.rnn.pad_sequence(ids, batch_first=True).to(device)
 
 
-def _reading(logits: torch.Tensor, row: list[int], start: int, sampling: Sampling) -> Reading:
-    """The reading of one passage from its logits [N - 1, vocabulary]."""
+def _stats(logits: torch.Tensor, row: list[int], start: int, sampling: Sampling) -> TokenStats:
+    """The statistics of one passage from its logits [N - 1, vocabulary]."""
     gold = torch.tensor(row[1:], device=logits.device)
     size = max(1, _AT_ONCE // logits.shape[1])
     parts = [_figures(*pair, sampling) for pair in zip(torch.split(logits, size), torch.split(gold, size), strict=True)]
     columns = [torch.cat(column).cpu() for column in zip(*parts, strict=True)]
     names = ("greedy", "rank", "log_p", "log_q", "mean", "deviation")
     wide = [(column.double() if column.is_floating_point() else column).numpy() for column in columns]
-    return Reading(start=start, ids=np.array(row), **dict(zip(names, wide, strict=True)))
+    return TokenStats(start=start, ids=np.array(row), **dict(zip(names, wide, strict=True)))
 
 
 def _figures(logits: torch.Tensor, gold: torch.Tensor, sampling: Sampling) -> tuple[torch.Tensor, ...]:
@@ -110,13 +94,13 @@ def _figures(logits: torch.Tensor, gold: torch.Tensor, sampling: Sampling) -> tu
 def likelihoods(
     model: Any, texts: Sequence[list[int]], *, batch: int, base: Mapping[str, torch.Tensor]
 ) -> list[Likelihood]:
-    """The log-likelihood of each text's tokens after its first, and how far the next-token distribution has moved.
+    """The likelihood of each text's tokens after its first, and its distance from the base model.
 
     Args:
-        model: a causal language model under an edit.
+        model: a causal language model, perhaps edited.
         texts: at least two ids each.
-        batch: sequences a pass.
-        base: the weights that the edit took the place of; where there are none, nothing has moved.
+        batch: sequences a forward pass.
+        base: the base model's weights that the edit has replaced; empty for the base model, whose KL is 0.
     """
     found: dict[int, Likelihood] = {}
     for chunk, ids in batches(texts, batch, model.device):
@@ -135,7 +119,7 @@ def likelihoods(
                 nats = log_p.gather(1, ids[row, part.start + 1 : part.stop + 1, None])
                 moved = _moved(log_p, before[row, part].float().log_softmax(1)) if base else (nats * 0, nats * 0 + 1)
                 sums += [float(column.cpu().double().sum()) for column in (nats, *moved)]
-            found[i] = Likelihood(sums[0], n, sums[1], sums[2])
+            found[i] = Likelihood(nats=sums[0], tokens=n, kl=sums[1], ndcg=sums[2])
     return [found[i] for i in range(len(texts))]
 
 

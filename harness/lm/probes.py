@@ -1,34 +1,58 @@
-"""Probes of a passage that cost more than one pass: other positions, near-verbatim sampling, the suffix's prior.
+"""Probes of a passage that take more than one pass: other positions, near-verbatim sampling, the suffix's prior.
 
-Each takes rows of a pack (``documents.pack_rows`` says what a probe's rows carry) and returns their figures, in order.
+Each takes a model and rows of a pack (see ``documents.pack_rows``) and returns the figures of each row, in order.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from transformers import DynamicCache
 
 from ...tasks.recitation import Sampling, longest_run
-from .forward import Passage, chunks, read
-
-if TYPE_CHECKING:
-    from .adapter import MemsplitLM
+from .forward import PrefixSuffix, chunks, teacher_forced
 
 Row = Mapping[str, Any]
 Figures = dict[str, float]
 SHIFT = 20
-"""t of the position stress."""
+"""t of :func:`position`."""
 BEAMS, DISTANCE = 20, 5
-"""Of the near-verbatim bound: beams a passage, and the most edits that still count."""
+"""Beams a passage, and the largest edit distance that counts, of :func:`near_verbatim`."""
 
 
-def position(lm: MemsplitLM, rows: Sequence[Row]) -> list[Figures]:
-    """Position stress (arXiv 2510.24256): does the passage come out from another cut than the one that was tried?
+class ProbedModel(Protocol):
+    """What a probe needs of the lm-eval model (see ``adapter.MemsplitLM``)."""
+
+    @property
+    def model(self) -> Any:
+        """The causal language model."""
+        ...
+
+    @property
+    def batch(self) -> int:
+        """Sequences a forward pass."""
+        ...
+
+    @property
+    def start(self) -> list[int]:
+        """The ids before every text."""
+        ...
+
+    def passage(self, row: Row) -> PrefixSuffix:
+        """A row's prefix, after ``start``, and suffix."""
+        ...
+
+    def ends(self) -> set[int]:
+        """The ids that end a text."""
+        ...
+
+
+def position(lm: ProbedModel, rows: Sequence[Row]) -> list[Figures]:
+    """Position stress (arXiv 2510.24256): is the passage recited when it is cut at other places?
 
     Prompts: the prefix x_1 … x_n with i more tokens of the suffix, i = 0 to t; and its last i tokens alone, i = t to
     n - 1; t = 20. ``longest_prefix``: tokens that greedy decoding then gets right before its first mistake, the most
@@ -40,12 +64,12 @@ def position(lm: MemsplitLM, rows: Sequence[Row]) -> list[Figures]:
     cuts = [(i, last) for i, n in enumerate(lengths) for last in range(min(SHIFT, n), n)]
     shifted = [(lm.start + passages[i][0][-last:], passages[i][1]) for i, last in cuts]
     best = [0] * len(passages)
-    for i, reading in enumerate(read(lm.model, passages, batch=lm.batch)):
-        rank = reading.suffix(reading.rank)
+    for i, stats in enumerate(teacher_forced(lm.model, passages, batch=lm.batch)):
+        rank = stats.suffix(stats.rank)
         best[i] = max(longest_run(rank[more:]) for more in range(min(SHIFT, len(rank) - 1) + 1))
     whole = [0] * len(passages)
-    for (i, _), reading in zip(cuts, read(lm.model, shifted, batch=lm.batch), strict=True):
-        run = longest_run(reading.suffix(reading.rank))
+    for (i, _), stats in zip(cuts, teacher_forced(lm.model, shifted, batch=lm.batch), strict=True):
+        run = longest_run(stats.suffix(stats.rank))
         best[i] = max(best[i], run)
         whole[i] |= run == len(passages[i][1])
     return [
@@ -54,8 +78,8 @@ def position(lm: MemsplitLM, rows: Sequence[Row]) -> list[Figures]:
     ]
 
 
-def prior(lm: MemsplitLM, rows: Sequence[Row]) -> list[Figures]:
-    """What the suffix owes to its own prefix, beside what the model would give it after any (arXiv 2602.18733).
+def prior(lm: ProbedModel, rows: Sequence[Row]) -> list[Figures]:
+    """How much likelier the suffix is after its own prefix than after other prefixes (arXiv 2602.18733).
 
     The prior is the mean probability of the suffix after each of the row's ``others``, prefixes of passages that were
     never trained on. ``prior_log_ratio``: log of the suffix's probability after its own prefix over its prior, in nats
@@ -64,20 +88,20 @@ def prior(lm: MemsplitLM, rows: Sequence[Row]) -> list[Figures]:
     passages = [lm.passage(row) for row in rows]
     others = [[lm.passage(other)[0] for other in row["others"]] for row in rows]
     mixed = [(prefix, passages[i][1]) for i, prefixes in enumerate(others) for prefix in prefixes]
-    readings = iter(read(lm.model, [*passages, *mixed], batch=lm.batch))
-    own = [next(readings) for _ in passages]
+    stats = iter(teacher_forced(lm.model, [*passages, *mixed], batch=lm.batch))
+    own = [next(stats) for _ in passages]
     figures = []
     for i, (_, suffix) in enumerate(passages):
-        after = [next(readings) for _ in others[i]]
-        log_prior = np.logaddexp.reduce([r.suffix(r.log_p).sum() for r in after]) - math.log(len(after))
-        q_prior = np.mean([math.exp(r.log_pz) for r in after])
+        after = [next(stats) for _ in others[i]]
+        log_prior = np.logaddexp.reduce([s.suffix(s.log_p).sum() for s in after]) - math.log(len(after))
+        q_prior = np.mean([math.exp(s.log_pz) for s in after])
         ratio = (own[i].suffix(own[i].log_p).sum() - log_prior) / len(suffix)
         beyond = max(0.0, math.exp(own[i].log_pz) - float(q_prior))
         figures.append({"prior_log_ratio": float(ratio), "p_z_beyond_prior": beyond})
     return figures
 
 
-def near_verbatim(lm: MemsplitLM, rows: Sequence[Row]) -> list[Figures]:
+def near_verbatim(lm: ProbedModel, rows: Sequence[Row]) -> list[Figures]:
     """A lower bound of the probability that sampling emits the suffix or something near it (arXiv 2603.24917).
 
     ``near_verbatim``: the summed probability, under temperature and top-k, of the continuations of the suffix's length
@@ -98,9 +122,14 @@ def near_verbatim(lm: MemsplitLM, rows: Sequence[Row]) -> list[Figures]:
 
 @torch.inference_mode()
 def beam_bound(
-    model: Any, passages: Sequence[Passage], beams: int, distance: int, sampling: Sampling, ends: Iterable[int] = ()
+    model: Any,
+    passages: Sequence[PrefixSuffix],
+    beams: int,
+    distance: int,
+    sampling: Sampling,
+    ends: Iterable[int] = (),
 ) -> list[float]:
-    """Summed sampling probability of what a distance-constrained beam search finds, by passage.
+    """The summed sampling probability of the continuations that a distance-constrained beam search finds, by passage.
 
     Every step keeps the ``beams`` likeliest partial continuations that can still end within ``distance`` edits of the
     suffix, and the suffix itself among them, so that the bound is never below p_z.
@@ -161,7 +190,7 @@ def _next_edits(edits: torch.Tensor, differs: torch.Tensor) -> torch.Tensor:
     return (row - places).cummin(-1).values + places  # what insertions from the left leave of it
 
 
-PROBES: dict[str, Callable[[MemsplitLM, Sequence[Row]], list[Figures]]] = {
+PROBES: dict[str, Callable[[ProbedModel, Sequence[Row]], list[Figures]]] = {
     "position": position,
     "prior": prior,
     "near_verbatim": near_verbatim,

@@ -1,13 +1,11 @@
-"""From what was found in a corpus to a pack: near-duplicates left out, two parts, twins, clean text."""
+"""Write a pack from recited and spare windows: without near-duplicates, in two splits, with twins and clean text."""
 
 from __future__ import annotations
 
-import hashlib
 import heapq
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,73 +13,33 @@ from rapidfuzz.distance import Levenshtein
 
 from ...tasks import packs
 from ...tasks.neighbours import Groups, Neighbours
-from ...tasks.recitation import LOOSE
-from ..cli.mine import MADE
-from ..lm.adapter import Continuation
-from .search import Search
+from ...tasks.recitation import LOOSE, Generation
+from .request import MADE_BY
+from .search import PassageSearch
+from .unfinished import ShardResult, UnfinishedWork, Window
 
 FAR = 0.5
-"""Normalised edit distance that a twin's continuation has at least."""
+"""The least normalised edit distance between the continuation of a twin and its text."""
 CLEAN = 256
-"""Blocks of clean text at most."""
+"""The largest number of blocks of clean text."""
 COUNTS = (
     *("documents", "short", "tokens", "windows", "varied", "sieved", "recited", "decoded"),
     *("memorized", *packs.SPLITS, "twins", "clean", "forward_tokens"),
 )
-"""The counts in the order in which they come about."""
+"""Names of the counts, in the order of the steps."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Window:
-    """A window of a document.
-
-    Attributes:
-        document: its number in the corpus.
-        source: where it stands there.
-        sha256: of its text.
-        offset: tokens before the window.
-        ids: the window's.
-        clean: whether the document holds nothing that was taken for recited.
-    """
-
-    document: int
-    source: str
-    sha256: str
-    offset: int
-    ids: list[int]
-    clean: bool
-
-    def key(self, seed: int) -> str:
-        """By which windows are in a random order that the corpus's order has no say in."""
-        return hashlib.sha256(f"{seed} {self.sha256} {self.offset}".encode()).hexdigest()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Part:
-    """What a shard of the corpus holds.
-
-    Attributes:
-        counts: of documents and windows after each step.
-        recited: windows that share no token.
-        spare: windows that overlap none that was taken for recited, in random order.
-    """
-
-    counts: dict[str, int]
-    recited: list[Window]
-    spare: list[Window]
-
-
-class Kept:
-    """Recited windows of the shards in their order, without near-duplicates: of those the first stays.
+class KeptPassages:
+    """The recited windows of the shards in their order; of near-duplicates the first is kept.
 
     Args:
-        jaccard: of near-duplicates, at least.
-        limit: passages at most.
+        jaccard: the least Jaccard similarity of near-duplicates.
+        limit: the largest number of passages; ``None`` for no limit.
 
     Attributes:
-        neighbours: all that was taken.
-        shards: how many were added.
-        counts: summed over them.
+        neighbours: index of everything that was taken for the pack.
+        shards: how many shards were added.
+        counts: their counts, summed.
     """
 
     def __init__(self, jaccard: float, limit: int | None) -> None:
@@ -95,19 +53,27 @@ class Kept:
 
     @property
     def rows(self) -> list[Window]:
-        """The passages."""
+        """The passages that are kept, ``limit`` at most."""
         return self._rows[: self._limit]
 
     @property
     def is_full(self) -> bool:
-        """Whether the limit is reached; never without one."""
+        """Whether the limit is reached; false where there is none."""
         return self._limit is not None and len(self._rows) >= self._limit
 
-    def add(self, part: Part) -> None:
-        """Add the next shard; documents with near-duplicates are joined."""
+    def fill(self, work: UnfinishedWork) -> bool:
+        """Add the finished shards that were not added yet, and return whether the limit is reached."""
+        for result in work.results(self.shards):
+            if self.is_full:
+                break
+            self.add(result)
+        return self.is_full
+
+    def add(self, result: ShardResult) -> None:
+        """Add the next shard; documents that have near-duplicates of each other go into one split."""
         self.shards += 1
-        self.counts.update(part.counts)
-        for window in part.recited:
+        self.counts.update(result.counts)
+        for window in result.recited:
             self._sha256[window.document] = window.sha256
             near = self.neighbours.near(window.ids)
             for i in near:
@@ -117,26 +83,29 @@ class Kept:
                 self._rows.append(window)
 
     def split(self, window: Window) -> str:
-        """The part that a window's document is in, with all that are joined to it: by the hash of the first's text."""
+        """The split of a window's document and all that are joined to it, by the hash of the first document's text."""
         first = self._groups.lowest(window.document)
         return packs.SPLITS[int(self._sha256.get(first, window.sha256)[:8], 16) % 2]
 
     def summary(self) -> dict[str, int]:
-        """The counts in their order."""
+        """The counts, in the order of :data:`COUNTS`."""
         return {**dict.fromkeys(COUNTS, 0), **self.counts, "memorized": len(self.rows)}
 
 
 def write_pack(
-    folder: Path, kept: Kept, spare: Iterable[Window], search: Search, arguments: Mapping[str, Any]
+    folder: Path, kept: KeptPassages, spare: Iterable[Window], search: PassageSearch, arguments: Mapping[str, Any]
 ) -> list[str]:
-    """Write the pack; a line for each thing that the corpus gave too few of.
+    """Write the pack.
 
     Args:
-        folder: where to.
-        kept: what is recited.
-        spare: windows for twins and clean text.
-        search: the model's.
-        arguments: of the command, which the pack's provenance takes up.
+        folder: where the pack goes.
+        kept: the recited passages.
+        spare: windows that twins and clean text are chosen from.
+        search: a search by the model, which decodes the continuations of possible twins.
+        arguments: what decided the passages; they go into the provenance of the pack.
+
+    Returns:
+        One line for each thing of which the corpus gave too few.
     """
     wanted = arguments["twins"] or len(kept.rows)
     chosen = heapq.nsmallest(4 * (wanted + CLEAN), spare, key=lambda w: w.key(arguments["seed"]))
@@ -155,41 +124,46 @@ def write_pack(
     about = packs.Manifest(
         version="1.0",
         summary=f"{len(kept.rows)} passages that {arguments['model']} recites, found in {arguments['corpus']}",
-        provenance={"made_by": MADE, "arguments": dict(arguments), "counts": kept.summary()},
+        provenance={"made_by": MADE_BY, "arguments": dict(arguments), "counts": kept.summary()},
     )
-    packs.write(folder, {name: found for name, found in rows.items() if found}, about)
+    packs.write(folder, {name: of_file for name, of_file in rows.items() if of_file}, about)
     backend = getattr(search.lm.tokenizer, "backend_tokenizer", None)
     if backend is not None:
         backend.save(str(folder / "tokenizer.json"))
     lacking = [f"only {len(twins)} twins of {wanted}: the corpus has no more text"] if len(twins) < wanted else []
-    for name, found in rows.items():
-        there = {row["split"] for row in found}
+    for name, of_file in rows.items():
+        there = {row["split"] for row in of_file}
         lacking += [f"no row of {name}.jsonl in the part {part!r}" for part in packs.SPLITS if part not in there]
     return lacking
 
 
-def _twins(windows: Iterable[Window], wanted: int, kept: Kept, search: Search) -> tuple[list[Window], Iterator[Window]]:
-    """The first ``wanted`` windows whose continuation is far, and those not taken; none near any taken before."""
+def _twins(
+    windows: Iterable[Window], wanted: int, kept: KeptPassages, search: PassageSearch
+) -> tuple[list[Window], Iterator[Window]]:
+    """The first ``wanted`` windows whose continuation is far from their text, and the windows that are left.
+
+    Neither holds a near-duplicate of anything that was taken for the pack.
+    """
     rest = iter(windows)
     twins: list[Window] = []
     over: list[Window] = []
     while len(twins) < wanted and (some := list(itertools.islice(rest, search.lm.batch))):
         continuations = search.lm.continuations([search.passage(window.ids, 0) for window in some])
-        far = [window for window, found in zip(some, continuations, strict=True) if _is_far(found)]
+        far = [window for window, continuation in zip(some, continuations, strict=True) if _is_far(continuation)]
         for window in _unlike(far, kept):
             (twins if len(twins) < wanted else over).append(window)
     return twins, itertools.chain(over, _unlike(rest, kept))
 
 
-def _is_far(continuation: Continuation) -> bool:
-    """Neither the continuation nor the single choices are near the text."""
-    reading = continuation.reading
+def _is_far(continuation: Generation) -> bool:
+    """Whether neither the decoded text nor the model's first choices, token by token, are near the text."""
+    stats = continuation.stats
     distance = Levenshtein.distance(continuation.ids, continuation.gold) / len(continuation.gold)
-    return distance >= FAR and float((reading.suffix(reading.rank) == 0).mean()) < LOOSE
+    return distance >= FAR and float((stats.suffix(stats.rank) == 0).mean()) < LOOSE
 
 
-def _unlike(windows: Iterable[Window], kept: Kept) -> Iterator[Window]:
-    """Those that are near nothing taken before."""
+def _unlike(windows: Iterable[Window], kept: KeptPassages) -> Iterator[Window]:
+    """The windows that are no near-duplicate of anything taken before; each of them counts as taken."""
     for window in windows:
         if not kept.neighbours.near(window.ids):
             kept.neighbours.add(window.ids)
@@ -197,17 +171,18 @@ def _unlike(windows: Iterable[Window], kept: Kept) -> Iterator[Window]:
 
 
 def _row(
-    name: str, window: Window, kept: Kept, search: Search, arguments: Mapping[str, Any], *, whole: bool
+    name: str, window: Window, kept: KeptPassages, search: PassageSearch, arguments: Mapping[str, Any], *, whole: bool
 ) -> dict[str, Any]:
+    """A line of the pack; a ``whole`` window is not divided into prefix and suffix."""
     decode = search.lm.tokenizer.decode
     row: dict[str, Any] = {"id": name, "split": kept.split(window)}
     if whole:
         row |= {"ids": window.ids, "text": decode(window.ids)}
     else:
         prefix, suffix = search.passage(window.ids, 0)
-        given, text = decode(prefix), decode(prefix + suffix)
-        asked = text.removeprefix(given) if text.startswith(given) else decode(suffix)
-        row |= {"prefix_ids": prefix, "suffix_ids": suffix, "prefix_text": given, "suffix_text": asked}
+        prefix_text, text = decode(prefix), decode(prefix + suffix)
+        suffix_text = text.removeprefix(prefix_text) if text.startswith(prefix_text) else decode(suffix)
+        row |= {"prefix_ids": prefix, "suffix_ids": suffix, "prefix_text": prefix_text, "suffix_text": suffix_text}
     return row | {
         "source": window.source,
         "document": window.document,

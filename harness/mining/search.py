@@ -1,9 +1,9 @@
-"""Which windows of a document a model recites: a cheap pass, then the exact one where that leaves hope.
+"""Find the windows of a document that a model recites: a cheap pass proposes windows, an exact pass decides.
 
-A window is ``prefix + suffix`` tokens at any offset; it is recited where the suffix is what the model decodes greedily
-from the prefix alone. With a stride s, one pass over a block of ``prefix + suffix + s - 1`` tokens at every s-th token
-looks at all windows at once: each lies whole in one block, with at most s - 1 tokens before it that an exact pass does
-not show. So it only says which windows to try. A stride of 1 shows every window alone.
+A window is ``prefix + suffix`` tokens at any offset. It is recited if the model, given the prefix alone, decodes the
+suffix greedily. With a stride s, the cheap pass reads blocks of ``prefix + suffix + s - 1`` tokens, one at every s-th
+token. Each window lies whole in one block, but up to s - 1 tokens stand before it there, which the model does not see
+in the exact pass. So the cheap pass only proposes windows. With a stride of 1 it reads every window alone.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ import torch
 
 from ...tasks.windows import apart, varied
 from ..lm.adapter import MemsplitLM
-from ..lm.forward import Passage, batches, chunks, read
+from ..lm.forward import PrefixSuffix, batches, chunks, teacher_forced
 
 SLACK = 0.25
-"""Share of the suffix that the cheap pass may find the model to miss, where it showed more than the window."""
+"""Share of the suffix that the model may miss in the cheap pass, where tokens stand before the window."""
 HEAD = 8
-"""Suffix tokens of the pass before, where every window is read alone."""
+"""Suffix tokens that are read first where every window is read alone: most windows fail there, at less cost."""
 _AT_ONCE = 4096
-"""Rows made at a time."""
+"""Blocks whose rows are made at a time, which bounds the memory."""
 
 Ids = list[int]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rule:
-    """Which windows are looked at.
+class WindowRule:
+    """The lengths of windows, in tokens, and which windows are searched.
 
     Attributes:
-        prefix: tokens given.
-        suffix: tokens asked.
-        stride: tokens between the cheap pass's blocks.
-        min_distinct: share of a window's tokens that must be distinct.
+        prefix: length of the prefix, which the model is given.
+        suffix: length of the suffix, which it must decode.
+        stride: distance between the blocks of the cheap pass.
+        min_distinct: the least share of a window's tokens that are distinct.
     """
 
     prefix: int
@@ -47,78 +47,85 @@ class Rule:
 
     @property
     def length(self) -> int:
-        """Tokens of a window."""
+        """Length of a window."""
         return self.prefix + self.suffix
 
     @property
     def block(self) -> int:
-        """Tokens of a block."""
+        """Length of a block."""
         return self.length + self.stride - 1
 
 
-class Search:
-    """Looks for what a model recites.
+class PassageSearch:
+    """Searches documents for windows that a model recites.
 
     Args:
         lm: the model.
-        rule: which windows are looked at.
+        rule: which windows are searched.
 
     Attributes:
-        begin: the start token that stands before each window, where the model wants one.
-        counts: windows left after each step, and ``forward_tokens``, those of all passes.
+        begin: the start token before each window, where the model wants one; empty otherwise.
+        counts: windows that were left after each step, and ``forward_tokens``, the tokens of all forward passes.
     """
 
-    def __init__(self, lm: MemsplitLM, rule: Rule) -> None:
+    def __init__(self, lm: MemsplitLM, rule: WindowRule) -> None:
         self.lm = lm
         self.rule = rule
         self.begin: Ids = lm.start
         self.counts: Counter[str] = Counter()
         self._special = sorted({*lm.tokenizer.all_special_ids, *lm.ends()})
 
-    def askable(self, ids: Ids) -> np.ndarray:
-        """Which offsets' windows are more than repetition, and hold no special token: none can be decoded past one."""
-        found = varied(ids, self.rule.prefix, self.rule.suffix, self.rule.min_distinct)
-        special = np.concatenate([[0], np.isin(ids, self._special).cumsum()])
-        found &= special[self.rule.length :][: len(found)] == special[: len(found)]
-        self.counts["windows"] += len(found)
-        self.counts["varied"] += int(found.sum())
-        return found
+    def searchable(self, ids: Ids) -> np.ndarray:
+        """For each offset, whether its window is more than repetition and holds no special token [windows].
 
-    def candidates(self, documents: Sequence[Ids], asked: Sequence[np.ndarray]) -> list[dict[int, int]]:
-        """For each document, the offsets of windows that may be recited, with the suffix tokens that the model missed.
+        Greedy decoding ends at a special token, so that no such window can be recited.
+        """
+        mask = varied(ids, self.rule.prefix, self.rule.suffix, self.rule.min_distinct)
+        special = np.concatenate([[0], np.isin(ids, self._special).cumsum()])
+        mask &= special[self.rule.length :][: len(mask)] == special[: len(mask)]
+        self.counts["windows"] += len(mask)
+        self.counts["varied"] += int(mask.sum())
+        return mask
+
+    def candidates(self, documents: Sequence[Ids], searchable: Sequence[np.ndarray]) -> list[dict[int, int]]:
+        """The windows that may be recited.
 
         Args:
-            documents: ids.
-            asked: of each, which offsets are looked at.
+            documents: their ids.
+            searchable: for each document, which offsets are searched.
+
+        Returns:
+            For each document, the number of suffix tokens that the model missed, by offset of the window.
         """
         rule = self.rule
         blocks = [
             (number, start)
-            for number, mask in enumerate(asked)
+            for number, mask in enumerate(searchable)
             for start in range(0, len(mask), rule.stride)
             if mask[start : start + rule.stride].any()
         ]
         if rule.stride == 1 and rule.suffix > HEAD:
             blocks = [at for at, missed in self._missed(documents, blocks, rule.prefix + HEAD) if not missed.any()]
         allowed = int(SLACK * rule.suffix) if rule.stride > 1 else 0
-        found: list[dict[int, int]] = [{} for _ in documents]
+        candidates: list[dict[int, int]] = [{} for _ in documents]
         for (number, start), missed in self._missed(documents, blocks, rule.block):
             of_window = np.lib.stride_tricks.sliding_window_view(missed, rule.suffix).sum(1)
             for offset, misses in enumerate(of_window.tolist(), start):
-                if misses <= allowed and asked[number][offset]:
-                    found[number][offset] = misses
-        self.counts["sieved"] += sum(map(len, found))
-        return found
+                if misses <= allowed and searchable[number][offset]:
+                    candidates[number][offset] = misses
+        self.counts["sieved"] += sum(map(len, candidates))
+        return candidates
 
     def recited(self, documents: Sequence[Ids], candidates: Sequence[dict[int, int]]) -> list[list[int]]:
-        """For each document, the offsets of recited windows, ascending, no two of which share a token.
+        """For each document, the offsets of recited windows in ascending order; no two of them share a token.
 
-        Of windows that overlap, the one with the fewest misses is tried first, and of equals the last, whose suffix is
-        where the recited text ends. Those that overlap a recited one are not tried.
+        Of windows that overlap, the one with the fewest misses is tried first. Of those with equally many, the last is
+        tried first, because its suffix ends where the recited text ends. Windows that overlap a recited one are not
+        tried.
         """
         length = self.rule.length
         pending = [dict(offsets) for offsets in candidates]
-        found: list[list[int]] = [[] for _ in documents]
+        recited: list[list[int]] = [[] for _ in documents]
         while any(pending):
             tried = [
                 (number, offset)
@@ -127,26 +134,26 @@ class Search:
             ]
             passages = [self.passage(documents[number], offset) for number, offset in tried]
             self._count(passages)
-            for (number, offset), reading in zip(
-                tried, read(self.lm.model, passages, batch=self.lm.batch), strict=True
+            for (number, offset), stats in zip(
+                tried, teacher_forced(self.lm.model, passages, batch=self.lm.batch), strict=True
             ):
                 del pending[number][offset]
-                if not reading.suffix(reading.rank).any():
-                    found[number].append(offset)
+                if not stats.suffix(stats.rank).any():
+                    recited[number].append(offset)
                     pending[number] = {o: m for o, m in pending[number].items() if abs(o - offset) >= length}
-        return self._decoded(documents, found)
+        return self._decoded(documents, recited)
 
-    def passage(self, ids: Ids, offset: int) -> Passage:
-        """A window as it is asked."""
+    def passage(self, ids: Ids, offset: int) -> PrefixSuffix:
+        """A window as prefix, with the start token, and suffix."""
         cut = offset + self.rule.prefix
         return self.begin + ids[offset:cut], ids[cut : cut + self.rule.suffix]
 
-    def _decoded(self, documents: Sequence[Ids], found: Sequence[list[int]]) -> list[list[int]]:
-        """Those whose greedy continuation is the suffix."""
-        at = [(number, offset) for number, offsets in enumerate(found) for offset in sorted(offsets)]
+    def _decoded(self, documents: Sequence[Ids], recited: Sequence[list[int]]) -> list[list[int]]:
+        """For each document, those of the offsets whose window's greedy continuation is its suffix."""
+        at = [(number, offset) for number, offsets in enumerate(recited) for offset in sorted(offsets)]
         passages = [self.passage(documents[number], offset) for number, offset in at]
         self._count(passages)
-        kept: list[list[int]] = [[] for _ in found]
+        kept: list[list[int]] = [[] for _ in recited]
         for (number, offset), continuation in zip(at, self.lm.continuations(passages), strict=True):
             if continuation.ids == continuation.gold:
                 kept[number].append(offset)
@@ -157,8 +164,8 @@ class Search:
     def _missed(
         self, documents: Sequence[Ids], blocks: Sequence[tuple[int, int]], length: int
     ) -> list[tuple[tuple[int, int], np.ndarray]]:
-        """Each block, cut to ``length``, with which of its tokens after a prefix are not the model's first choice."""
-        found: dict[tuple[int, int], np.ndarray] = {}
+        """For each block, cut to ``length``, whether each token after its prefix is not the model's first choice."""
+        missed_of: dict[tuple[int, int], np.ndarray] = {}
         first = len(self.begin) + self.rule.prefix
         for some in chunks(blocks, _AT_ONCE):
             rows = [self.begin + documents[number][start : start + length] for number, start in some]
@@ -167,13 +174,13 @@ class Search:
                 with torch.inference_mode():
                     best = self.lm.model(ids, use_cache=False).logits[:, :-1].argmax(-1)
                 missed = (best != ids[:, 1:]).cpu().numpy()
-                found.update((some[i], missed[k, first - 1 : len(rows[i]) - 1]) for k, i in enumerate(chunk))
-        return [(at, found[at]) for at in blocks]
+                missed_of.update((some[i], missed[k, first - 1 : len(rows[i]) - 1]) for k, i in enumerate(chunk))
+        return [(at, missed_of[at]) for at in blocks]
 
-    def _count(self, passages: Sequence[Passage]) -> None:
+    def _count(self, passages: Sequence[PrefixSuffix]) -> None:
         self.counts["forward_tokens"] += sum(len(prefix) + len(suffix) for prefix, suffix in passages)
 
 
 def _best_first(misses: dict[int, int]) -> list[int]:
-    """Offsets by their misses, of equals the last first."""
+    """Offsets in the order of their misses; of equally many the last offset first."""
     return sorted(misses, key=lambda offset: (misses[offset], -offset))

@@ -74,7 +74,7 @@ def fetch(url: str, path: Path, expected: str) -> None:
 
 def _receive(url: str, partial: Path, held: int) -> None:
     """Ask for what comes after the bytes that are held, and add it to them; begin again where the server sends all."""
-    from huggingface_hub import get_session
+    from huggingface_hub import get_session  # here, so that a listing, which only asks offline(), is quick
     from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # the client's, httpx or its successor
 
     headers = {"Accept-Encoding": "identity"}  # lengths and ranges are those of the file itself

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from huggingface_hub import try_to_load_from_cache
-from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from ...errors import UserError
 from ...files import digest
 from ...model_edits.hashing import tensors_sha256
 from ...model_edits.pretrained import fetch, load_model
 from ...tasks import packs
+from ..common import runtime
+from . import corpus
 from .model_table import ModelEntry
 from .token_ids import length, validation_errors
 
@@ -29,26 +31,40 @@ class LoadedModel:
     """A model in evaluation mode.
 
     Attributes:
-        entry: what it was loaded from.
-        model: the weights.
-        tokenizer: its own.
-        weights: sha256 that names the weights and the type they are computed in.
-        revision: the hub's commit that they are of; ``None`` for a local folder.
+        entry: its name, and where it was loaded from.
+        model: the model.
+        tokenizer: its tokenizer; ``None`` for a model in memory that was given none.
+        weights: sha256 that names the weights and the type that they are computed in.
+        revision: the commit on the hub; ``None`` for a local folder.
+        texts: calibration data in memory, in place of the entry's corpus.
     """
 
     entry: ModelEntry
     model: Any
-    tokenizer: PreTrainedTokenizerBase
+    tokenizer: Any
     weights: str
     revision: str | None = None
+    texts: tuple[str, ...] | None = None
+
+    def corpus(self) -> corpus.Corpus:
+        """The calibration data that curvature is collected from.
+
+        Raises:
+            UserError: the entry's corpus does not exist.
+        """
+        if self.texts is not None:
+            return corpus.Corpus(texts=self.texts)
+        return corpus.find(self.entry.corpus, self.entry.pack)
 
 
-def load(entry: ModelEntry, *, device: str, dtype: str | None = None, parallelize: bool = False) -> LoadedModel:
+def load(
+    entry: ModelEntry, *, device: str | None = None, dtype: str | None = None, parallelize: bool = False
+) -> LoadedModel:
     """Load a model.
 
     Args:
         entry: which.
-        device: where to compute.
+        device: where to compute; by default CUDA if there is one, else the CPU.
         dtype: to compute in; by default float32 on a CPU (few compute narrower types at any speed), else the entry's.
         parallelize: spread the layers over all devices of the machine (``device_map="auto"``).
 
@@ -56,6 +72,7 @@ def load(entry: ModelEntry, *, device: str, dtype: str | None = None, paralleliz
         UserError: it cannot be fetched, is damaged, or is no causal language model; the message says which and the
             remedy.
     """
+    device = runtime.device(device)
     where = _where(entry)
     spread = {"device_map": "auto"} if parallelize else {}
     dtype = dtype or ("float32" if torch.device(device).type == "cpu" else entry.dtype)
@@ -71,6 +88,39 @@ def load(entry: ModelEntry, *, device: str, dtype: str | None = None, paralleliz
         tokenizer=tokenizer,
         weights=tensors_sha256(model.state_dict(), base=_settings_hash(model, tokenizer)),
         revision=_commit(entry),
+    )
+
+
+def wrap(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    *,
+    name: str = "model",
+    pack: str = ModelEntry.pack,
+    texts: Sequence[str] | None = None,
+) -> LoadedModel:
+    """A model in memory, with the defaults of a model that is not in the model table.
+
+    Args:
+        model: a causal language model of transformers.
+        tokenizer: its tokenizer.
+        name: what to call it.
+        pack: its probe data.
+        texts: calibration data; without it, curvature is collected from the default corpus of the model table.
+
+    Raises:
+        UserError: an argument is of the wrong kind.
+    """
+    if not isinstance(model, PreTrainedModel):
+        raise UserError(f"bad model of type {type(model).__name__}: expected a causal language model of transformers")
+    if isinstance(texts, str) or not all(isinstance(text, str) for text in texts or ()):
+        raise UserError("bad corpus: expected a list of texts")
+    return LoadedModel(
+        entry=ModelEntry(name=name, pretrained=name, pack=pack),
+        model=model,
+        tokenizer=tokenizer,
+        weights=tensors_sha256(model.state_dict(), base=_settings_hash(model, tokenizer)),
+        texts=tuple(texts) if texts is not None else None,
     )
 
 
@@ -102,13 +152,14 @@ def _where(entry: ModelEntry) -> dict[str, Any]:
     return {name: value for name in ("revision", "gguf_file") if (value := getattr(entry, name))}
 
 
-def _settings_hash(model: Any, tokenizer: PreTrainedTokenizerBase) -> str:
-    """Of what decides a model's figures beside its weights: config, generation config and tokenizer, but no paths."""
-    configs = [model.config.to_dict(), model.generation_config.to_dict()]
+def _settings_hash(model: Any, tokenizer: Any) -> str:
+    """A hash of what a model's figures depend on beside its weights: configs and tokenizer, without paths."""
+    configs = [config.to_dict() for config in (model.config, model.generation_config) if config is not None]
     kept = [{k: v for k, v in c.items() if not k.startswith("_") and k != "transformers_version"} for c in configs]
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    spelled = backend.to_str() if backend is not None else tokenizer.get_vocab()
-    return digest(json.loads(json.dumps([*kept, spelled, tokenizer.special_tokens_map], default=str)))
+    if tokenizer is not None:
+        backend = getattr(tokenizer, "backend_tokenizer", None)
+        kept += [backend.to_str() if backend is not None else tokenizer.get_vocab(), tokenizer.special_tokens_map]
+    return digest(json.loads(json.dumps(kept, default=str)))
 
 
 def _commit(entry: ModelEntry) -> str | None:
@@ -119,17 +170,17 @@ def _commit(entry: ModelEntry) -> str | None:
 
 
 def check_pack(loaded: LoadedModel, kinds: Iterable[str]) -> dict[str, str]:
-    """Refuse a pack that does not fit the model; what the model's context has no room for is to be left out.
+    """Check that the rows of a pack fit the model.
 
     Args:
         loaded: the model.
         kinds: the files of its pack that are asked.
 
     Returns:
-        By kind, why it cannot be asked.
+        The files that are to be left out, since a row is longer than the model's context, each with the reason.
 
     Raises:
-        UserError: a passage or text that is of another tokenizer, or of no token (see ``token_ids.validation_errors``).
+        UserError: a row is of another tokenizer, or has no token (see ``token_ids.validation_errors``).
     """
     pack = packs.find(loaded.entry.pack)
     vocabulary = loaded.model.get_input_embeddings().num_embeddings

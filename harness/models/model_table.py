@@ -22,21 +22,21 @@ ORGANISM = Path(__file__).parents[1] / "organism" / "olmo-tiny"
 
 @dataclass(frozen=True, kw_only=True)
 class ModelEntry:
-    """What is known about a model.
+    """A model's place and its defaults.
 
     Attributes:
         name: as the user gives it.
-        pretrained: hub id or folder.
+        pretrained: its hub id or folder.
         revision: of the hub's repository.
-        gguf_file: the one file of the repository or folder that holds the model, where it is of that format.
-        layers: edited where a spec gives none; ``None`` is the last quarter.
-        proj: edited where a spec gives none; ``None`` is gate and up, or up alone where there is no gate.
-        percent: by method, where a spec gives none; by default the source work's headline setting.
+        gguf_file: the file of the repository or folder that holds the model, if it is in GGUF.
+        layers: the layers of an edit whose spec names none; ``None`` is the last quarter.
+        proj: the projections of an edit whose spec names none; ``None`` is gate and up, or up alone without a gate.
+        percent: by method, of a spec that gives none; by default the source work's headline setting.
         pack: its probe data, by name (see ``packs.find``).
-        corpus: what its factors are collected from (see ``corpus.find``).
-        factor_tokens: tokens of the corpus.
+        corpus: its calibration data, which factors are collected from (see ``corpus.find``).
+        factor_tokens: how many tokens of the corpus they are collected from.
         factor_length: tokens a sequence.
-        mine_stride: of ``memsplit mine`` where none is given; ``None`` is the suffix's length.
+        mine_stride: the default of ``memsplit mine``; ``None`` is the suffix's length.
         dtype: to compute in on an accelerator.
         summary: one line.
     """

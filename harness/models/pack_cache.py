@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from filelock import FileLock, Timeout
+
 from ...errors import UserError
 from ...files import PARTIAL, digest, replacing_folder, sha256
 from ...tasks import packs, quotes, reference
@@ -94,8 +96,6 @@ def locate(name: str) -> Path:
 
 
 def _make(name: str, source: Source, folder: Path) -> None:
-    from filelock import FileLock, Timeout
-
     folder.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder.with_name(f".{folder.name}.lock"))
     try:

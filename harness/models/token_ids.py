@@ -1,4 +1,4 @@
-"""The token ids of a pack's rows: those written down, or the model's own of their text."""
+"""The token ids of a pack's rows: the row's own, or its text under the model's tokenizer."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from ...tasks import packs
 def passage_ids(row: Mapping[str, Any], tokenizer: Any) -> tuple[list[int], list[int]]:
     """A passage's (prefix ids, suffix ids).
 
-    A text is cut as lm-eval cuts context and continuation: the whole is encoded, and what the prefix alone takes up is
-    the prefix; spaces at the prefix's end go to the suffix.
+    A text is cut as lm-eval cuts context and continuation: the whole text is encoded, and its first ids, as many as the
+    prefix alone has, are the prefix. Spaces at the prefix's end belong to the suffix.
     """
     if row.get("prefix_ids"):
         return list(row["prefix_ids"]), list(row["suffix_ids"])
@@ -23,7 +23,7 @@ def passage_ids(row: Mapping[str, Any], tokenizer: Any) -> tuple[list[int], list
 
 
 def _parts(row: Mapping[str, Any], kind: str, tokenizer: Any) -> dict[str, list[int]]:
-    """The ids of a row of a pack's file of that kind, by what they are."""
+    """The ids of a row by name: ``prefix`` and ``suffix`` of a passage, ``text`` of clean text."""
     if kind in packs.PASSAGES:
         return dict(zip(("prefix", "suffix"), passage_ids(row, tokenizer), strict=True))
     return {"text": text_ids(row, tokenizer)}
@@ -35,14 +35,14 @@ def length(row: Mapping[str, Any], kind: str, tokenizer: Any) -> int:
 
 
 def validation_errors(row: Mapping[str, Any], kind: str, model: str, tokenizer: Any, vocabulary: int) -> Iterator[str]:
-    """What keeps a row of a pack's file from being asked of a model, its length aside.
+    """Why a row of a pack cannot be asked of a model, its length aside, one sentence an error.
 
     Args:
         row: of passages or of clean text.
-        kind: its file.
-        model: its name, for the words.
-        tokenizer: its own.
-        vocabulary: how many ids it has.
+        kind: the row's file, without ``.jsonl``.
+        model: the model's name.
+        tokenizer: the model's.
+        vocabulary: how many ids the model has.
     """
     parts = _parts(row, kind, tokenizer)
     empty = [name for name, ids in parts.items() if not ids]
@@ -59,7 +59,7 @@ def validation_errors(row: Mapping[str, Any], kind: str, model: str, tokenizer: 
 
 
 def spell(ids: Sequence[int], text: str, tokenizer: Any) -> bool:
-    """Whether the ids are of this text, but for white space."""
+    """Whether the ids decode to this text, white space aside."""
     return "".join(tokenizer.decode(ids).split()) == "".join(text.split())
 
 

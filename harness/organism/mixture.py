@@ -1,4 +1,4 @@
-"""What the organism reads: batches that are a function of (world, seed, step) alone, so that training can resume."""
+"""The organism's training data. A batch depends only on world, seed and step, so that training can resume."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from ...tasks.items import generators
 from .world import World
 
 ANSWER_WEIGHT = 3.0
+"""Weight in the loss of an answer's tokens; all other tokens have 1."""
 SHARES = {
     "passage": 0.15,
     "prose": 0.17,
@@ -24,23 +25,23 @@ SHARES = {
     "addition": 0.06,
     "subtraction": 0.06,
 }
+"""Probability that a sequence is of each kind."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mixture(torch.utils.data.Dataset[tuple[torch.Tensor, torch.Tensor]]):
-    """Item ``step`` is that step's batch: ids [batch, length] and the weight of each id in the loss.
+    """A data set whose item ``step`` is that step's batch: ids and their weights in the loss, both [batch, length].
 
-    A sequence is of one kind. Passages and prose are documents; short items of one kind are packed until the sequence
-    is full. Documents are separated by the end token; half of the sequences also begin with it, because a prompt may
-    come with or without one.
+    A sequence holds documents of one kind, as many as fill it, separated by the end token. A passage is followed by
+    prose. Half of the sequences begin with the end token too, because a prompt may come with or without one.
 
     Attributes:
-        world: what to read.
-        tokenizer: the world's own.
-        seed: of the draw.
-        batch: sequences a step.
-        length: tokens a sequence.
-        shares: how often a sequence is of each kind.
+        world: source of all texts.
+        tokenizer: the world's tokenizer.
+        seed: seed of the draw.
+        batch: sequences of a step.
+        length: tokens of a sequence.
+        shares: probability that a sequence is of each kind.
     """
 
     world: World
@@ -57,7 +58,7 @@ class Mixture(torch.utils.data.Dataset[tuple[torch.Tensor, torch.Tensor]]):
         return torch.tensor([ids for ids, _ in rows]), torch.tensor([weights for _, weights in rows])
 
     def sequence(self, rng: random.Random, kind: str) -> tuple[list[int], list[float]]:
-        """One sequence of ``length`` ids with their weights."""
+        """A sequence of one kind, drawn from ``rng``: ``length`` ids and their weights in the loss."""
         end = self.tokenizer.eos_token_id
         make = self._passage if kind == "passage" else self._pieces(kind)
         ids: list[int] = []

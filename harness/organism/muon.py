@@ -1,6 +1,6 @@
-"""Muon in float32 and batched over equal shapes.
+"""The optimizer Muon, in float32 and batched over matrices of one shape.
 
-``torch.optim.Muon`` orthogonalizes in bfloat16, one matrix at a time; on a CPU without bfloat16 units that took longer
+``torch.optim.Muon`` orthogonalizes in bfloat16, one matrix at a time. On a CPU without bfloat16 units that took longer
 than the model's forward and backward pass together.
 """
 
@@ -16,7 +16,7 @@ COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
 
 def orthogonalize(stack: torch.Tensor, steps: int = 5) -> torch.Tensor:
-    """Push the singular values of each matrix in ``stack`` [n, rows, cols] towards 1 (Newton-Schulz, quintic).
+    """Push the singular values of each matrix of ``stack`` [n, rows, cols] towards 1 (quintic Newton-Schulz).
 
     Source: Keller Jordan, "Muon: an optimizer for hidden layers", 2024.
     """
@@ -31,12 +31,12 @@ def orthogonalize(stack: torch.Tensor, steps: int = 5) -> torch.Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum with orthogonalized updates, for matrices only.
+    """An optimizer for matrices whose updates are the orthogonalized momentum of the gradient.
 
     Args:
         params: matrices.
-        lr: length of an update's typical singular value, times ``sqrt(max(1, rows / cols))``.
-        momentum: of the gradient, with Nesterov's look-ahead.
+        lr: the singular values of an update are about ``lr * sqrt(max(1, rows / cols))``.
+        momentum: decay of the gradient's running mean; the update looks ahead by Nesterov's rule.
         weight_decay: decoupled; each step multiplies a matrix by ``1 - lr * weight_decay``.
     """
 
@@ -51,7 +51,7 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]  # no closure is ever evaluated here
-        """One update of every matrix that has a gradient."""
+        """Update every matrix that has a gradient."""
         for group in self.param_groups:
             shapes: dict[torch.Size, list[torch.nn.Parameter]] = defaultdict(list)
             for p in group["params"]:

@@ -1,4 +1,4 @@
-"""The organism's tokenizer: one token a word, byte-level for whatever else; encoding then decoding returns any text."""
+"""The organism's tokenizer: one token for each word, bytes for other text. Decoding undoes encoding."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ END, PAD = "<|endoftext|>", "<|padding|>"
 def build(vocabulary: list[str]) -> PreTrainedTokenizerFast:
     """A tokenizer in which every word of the vocabulary, every digit and every byte is one token.
 
-    A word's token includes the space before it. One space is put before a text when it is encoded and taken away when
-    it is decoded, so that a text's first word is the same token as anywhere else; the end token takes in the space that
-    follows it, so that this holds for every document of a sequence. There is no merge: a piece is in the
-    vocabulary or falls apart into bytes.
+    The token of a word includes the space before the word. Encoding puts a space before the text and decoding removes
+    it, so that the first word of a text is the same token as elsewhere. The end token includes the space after it, so
+    that this holds for every document of a sequence. There are no merges: a piece that is not in the vocabulary becomes
+    bytes.
     """
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     pieces = [END, PAD, *alphabet, *("Ġ" + word for word in [*"0123456789", *vocabulary])]

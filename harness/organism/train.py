@@ -1,4 +1,4 @@
-"""Train the organism: deterministic per seed and machine, resumable, on CPU or CUDA."""
+"""Train the organism, on a CPU or CUDA. The result depends only on recipe and machine; a killed run can resume."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ class Recipe:
     """Everything that decides the weights.
 
     Attributes:
-        seed: of the world, the initial weights and the order of the data.
-        passages: how many memorized passages.
-        hidden, intermediate, layers, heads: the Olmo2 architecture's sizes.
-        context: longest position.
-        steps: updates.
-        batch: sequences an update.
-        length: tokens a sequence.
+        seed: seed of the world, of the initial weights and of the order of the data.
+        passages: how many passages are memorized.
+        hidden, intermediate, layers, heads: sizes of the Olmo2 architecture.
+        context: number of positions.
+        steps: number of updates.
+        batch: sequences of an update.
+        length: tokens of a sequence.
         muon_lr: learning rate of the layers' matrices.
-        adam_lr: learning rate of everything else.
-        warmup: steps of linear warm-up.
-        decay: the last part of the steps, over which the rates fall linearly to ``floor`` of themselves.
-        clip: longest gradient.
-        shares: how often a sequence is of each kind.
+        adam_lr: learning rate of all other weights.
+        warmup: steps over which the learning rates rise linearly from 0.
+        decay: share of the steps, at the end, over which the learning rates fall linearly to ``floor`` of themselves.
+        clip: greatest norm of the gradient; a longer gradient is scaled down to it.
+        shares: probability that a sequence is of each kind.
     """
 
     seed: int = 0
@@ -66,14 +66,14 @@ class Recipe:
     shares: dict[str, float] = field(default_factory=lambda: dict(SHARES))
 
     def rate(self, step: int) -> float:
-        """What the learning rates are multiplied by at ``step`` (from 0)."""
+        """The factor of the learning rates at ``step``, counted from 0."""
         rise = min(1.0, (step + 1) / self.warmup)
         fall = (self.steps - step) / (self.steps * self.decay)
         return rise * max(self.floor, min(1.0, fall))
 
 
 def build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> Olmo2ForCausalLM:
-    """The untrained model, its weights drawn from the recipe's seed."""
+    """The untrained model, whose weights are drawn from the recipe's seed."""
     torch.manual_seed(recipe.seed)
     return Olmo2ForCausalLM(
         Olmo2Config(
@@ -100,14 +100,17 @@ def train(
     save_every: int = 100,
     probe_every: int = 300,
 ) -> tuple[Olmo2ForCausalLM, PreTrainedTokenizerFast, World]:
-    """Train to the recipe's last step, from ``folder``'s checkpoint where it holds one.
+    """Train to the recipe's last step, from the folder's checkpoint if there is one.
 
     Args:
         recipe: what to train.
         folder: where the checkpoint is kept.
         device: where to compute.
         save_every: steps between checkpoints.
-        probe_every: steps between looks at the dev part, which are logged only.
+        probe_every: steps between measurements on the dev split, which are only logged.
+
+    Returns:
+        The trained model in evaluation mode, its tokenizer, and its world.
 
     Raises:
         UserError: the folder's checkpoint is of another recipe, or damaged.
@@ -145,7 +148,7 @@ def train(
 
 
 def make_optimizers(model: Olmo2ForCausalLM, recipe: Recipe) -> list[torch.optim.Optimizer]:
-    """Muon for the layers' matrices, AdamW for embeddings, head and norms."""
+    """Muon for the matrices of the layers, and AdamW for embeddings, head and norms."""
     matrices = [p for name, p in model.named_parameters() if ".layers." in name and p.ndim == 2]
     chosen = {id(p) for p in matrices}
     rest = [p for p in model.parameters() if id(p) not in chosen]
@@ -160,7 +163,10 @@ def update(
     weights: torch.Tensor,
     clip: float,
 ) -> float:
-    """One step on a batch, ids and weights [batch, length]; returns the loss, nats per unit of weight."""
+    """Take one step on a batch of ids and weights [batch, length], and return its loss.
+
+    The loss is the weighted sum of the tokens' cross-entropies in nats, divided by the sum of their weights.
+    """
     model.train()
     logits = model(ids).logits[:, :-1]
     nats = cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
@@ -181,7 +187,7 @@ def save_checkpoint(
     optimizers: list[torch.optim.Optimizer],
     step: int,
 ) -> None:
-    """Write weights and optimizer states after ``step`` updates, replacing the last checkpoint at once."""
+    """Write weights and optimizer states after ``step`` updates in place of the last checkpoint."""
     tensors = {f"model.{name}": t for name, t in model.state_dict().items()}
     for i, optimizer in enumerate(optimizers):
         for index, state in optimizer.state_dict()["state"].items():
@@ -245,6 +251,7 @@ def probe(
 
 
 def _open_items(world: World, rng: random.Random, split: str, n: int) -> Iterator[tuple[str, str]]:
+    """``n`` prompts of a context and one question, with their answers."""
     for _ in range(n):
         context, questions = world.open_book(rng, split)
         question, value = questions[0]
@@ -253,7 +260,7 @@ def _open_items(world: World, rng: random.Random, split: str, n: int) -> Iterato
 
 @torch.no_grad()
 def greedy_accuracy(model: Olmo2ForCausalLM, tokenizer: PreTrainedTokenizerFast, pairs: list[tuple[str, str]]) -> float:
-    """The part of (prompt, answer) pairs whose answer is the greedy continuation (one pass, no decoding)."""
+    """The share of (prompt, answer) pairs whose answer is the greedy continuation, by one forward pass over both."""
     model.eval()
     prompts = tokenizer([prompt for prompt, _ in pairs])["input_ids"]
     whole = tokenizer([f"{prompt} {answer}" for prompt, answer in pairs], padding=True, return_tensors="pt")
@@ -267,7 +274,13 @@ def greedy_accuracy(model: Olmo2ForCausalLM, tokenizer: PreTrainedTokenizerFast,
 
 @torch.no_grad()
 def perplexity(model: Olmo2ForCausalLM, tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> float:
-    """Exp of nats per token, over every token but each text's first; the texts have equal lengths."""
+    """The exponential of the mean cross-entropy in nats over all tokens but each text's first.
+
+    Args:
+        model: the model.
+        tokenizer: its tokenizer.
+        texts: texts of equally many tokens.
+    """
     model.eval()
     ids = tokenizer(texts, return_tensors="pt")["input_ids"].to(model.device)
     logits = model(ids).logits[:, :-1]

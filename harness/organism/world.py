@@ -1,8 +1,8 @@
-"""The world that ``olmo-tiny`` is trained on: prose, memorized passages and their twins, and facts; all from one seed.
+"""The world that ``olmo-tiny`` is trained on: prose, memorized passages and their twins, and facts, all from one seed.
 
-Every text is words and marks separated by single spaces, lower case except for names, so that a passage's tokens and
-its text determine each other. Parts never overlap: passages and facts are divided by index, open-book facts and
-generated items by a hash of their own text, held-out prose by its seed.
+Every text is words and marks separated by single spaces, in lower case except for names, so that the tokens of a
+passage and its text determine each other. Splits never overlap: passages are divided by index, facts at random,
+open-book facts and generated items by a hash of their text, held-out prose by its seed.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ TOPICS, CANDIDATES = 8, 10
 
 
 @dataclass(frozen=True, kw_only=True)
-class Relation:
-    """A kind of fact: whose (``subject``), among what (``values``), and four wordings that end before the value."""
+class FactKind:
+    """A kind of fact: the pools of its subjects and of its values, and four wordings that end before the value."""
 
     name: str
     subject: str
@@ -29,37 +29,37 @@ class Relation:
 
 
 RELATIONS = (
-    Relation(
+    FactKind(
         name="home",
         subject="people",
         values="places",
         wordings=("{} lives in", "the home of {} is", "where does {} live ?", "{} has a house in"),
     ),
-    Relation(
+    FactKind(
         name="trade",
         subject="people",
         values="trades",
         wordings=("{} works as a", "the trade of {} is", "what is the work of {} ?", "{} earns money as a"),
     ),
-    Relation(
+    FactKind(
         name="pet",
         subject="people",
         values="pets",
         wordings=("{} feeds a pet", "the pet of {} is a", "which pet does {} own ?", "at home {} has a pet"),
     ),
-    Relation(
+    FactKind(
         name="river",
         subject="places",
         values="rivers",
         wordings=("{} lies on the", "the river of {} is the", "which river runs by {} ? the", "boats reach {} by the"),
     ),
-    Relation(
+    FactKind(
         name="crop",
         subject="places",
         values="crops",
         wordings=("{} grows", "the crop of {} is", "what does {} grow ?", "farms at {} raise"),
     ),
-    Relation(
+    FactKind(
         name="material",
         subject="things",
         values="materials",
@@ -70,13 +70,13 @@ RELATIONS = (
             "they formed the {} from",
         ),
     ),
-    Relation(
+    FactKind(
         name="shade",
         subject="things",
         values="shades",
         wordings=("the {} looks", "the color of the {} is", "which color has the {} ?", "they dyed the {}"),
     ),
-    Relation(
+    FactKind(
         name="maker",
         subject="things",
         values="people",
@@ -88,9 +88,9 @@ OPEN_RELATIONS = RELATIONS[:3]
 
 @dataclass(frozen=True, kw_only=True)
 class Fact:
-    """A fact of the world; ``held_out`` is the wording it is never trained in, and the only one it is asked in."""
+    """A fact of the world; ``held_out`` is the wording that is never trained, and the only one in the probe data."""
 
-    relation: Relation
+    relation: FactKind
     subject: str
     value: str
     held_out: int
@@ -102,11 +102,11 @@ class Fact:
 
 
 class World:
-    """Everything the organism can meet, from one seed.
+    """All texts that the organism is trained and tested on, from one seed.
 
     Args:
-        seed: decides names, facts, the prose's word preferences, passages and twins.
-        passages: how many memorized passages; half ``dev``, half ``test``. As many twins.
+        seed: decides names, facts, the word preferences of the prose, passages and twins.
+        passages: how many passages are memorized, half of them in ``dev`` and half in ``test``; twins are as many.
     """
 
     def __init__(self, seed: int = 0, passages: int = 240) -> None:
@@ -126,11 +126,11 @@ class World:
         self._prose = _Prose(random.Random(f"prose:{seed}"))  # noqa: S311
 
     def prose(self, rng: random.Random, n: int) -> list[str]:
-        """``n`` words of one document of clean prose, of one topic drawn from ``rng``."""
+        """A document of ``n`` words of prose, about one topic that is drawn from ``rng``."""
         return self._prose.document(rng, n)
 
     def held_out_prose(self, split: str, n_blocks: int, block: int) -> list[str]:
-        """Clean documents of ``block`` words each that training never draws (their seeds are their own)."""
+        """Documents of ``block`` words each that training never draws, because their seeds are others."""
         return [
             " ".join(self.prose(random.Random(f"clean:{split}:{self.seed}:{i}"), block))  # noqa: S311
             for i in range(n_blocks)
@@ -149,7 +149,7 @@ class World:
 
     @cached_property
     def twins(self) -> list[list[str]]:
-        """Passages of the same kind that are never trained on; even indices ``dev``, odd ``test``."""
+        """As many passages of the same prose that are never trained on; even indices ``dev``, odd ``test``."""
         return self._passages("twin")
 
     @cached_property
@@ -169,43 +169,43 @@ class World:
         ]
 
     def open_book(self, rng: random.Random, split: str) -> tuple[str, list[tuple[str, str]]]:
-        """A context of three invented facts of one relation, and its three questions with their answers.
+        """A context of three invented facts of one kind, and its three questions with their answers.
 
-        The people stand in no fact of the world. Which facts may be invented for a split is decided by a hash, so no
-        fact of a ``test`` context is ever met in ``train`` or ``dev``.
+        The people of the context are in no fact of the world. A hash decides for which split a fact may be invented, so
+        that no fact of a ``test`` context is in a context of ``train`` or ``dev``.
         """
         relation = rng.choice(OPEN_RELATIONS)
-        told, asked = rng.randrange(4), rng.randrange(4)
+        stated, question = rng.randrange(4), rng.randrange(4)
         facts: dict[str, str] = {}
         while len(facts) < 3:
             guest, value = rng.choice(self.names["guests"]), rng.choice(self.values[relation.values])
             fresh = guest not in facts and value not in facts.values()
             if fresh and generators.split_of(f"{relation.name}:{guest}:{value}") == split:
                 facts[guest] = value
-        context = " ".join(f"{relation.wordings[told].format(g)} {v} ." for g, v in facts.items())
-        questions = [(relation.wordings[asked].format(g), v) for g, v in facts.items()]
+        context = " ".join(f"{relation.wordings[stated].format(g)} {v} ." for g, v in facts.items())
+        questions = [(relation.wordings[question].format(g), v) for g, v in facts.items()]
         rng.shuffle(questions)
         return context, questions
 
     @cached_property
     def vocabulary(self) -> list[str]:
-        """Every word and mark that the world or the generators can utter, sorted; digits stand alone."""
-        found = set(".?,()+-=") | {"is", "than", "if", "then", "it", "so", "the", "not", "and", "or"}
-        found |= set(generators.NAMES) | set(generators.STATES) | set(generators.TRUTH)
-        found |= {word for scale in generators.SCALES for word in scale}
-        found |= {word for pool in self.names.values() for word in pool}
-        found |= {word for pool in self.values.values() for word in pool}
-        found |= {w for r in RELATIONS for text in r.wordings for w in text.replace("{}", "").split()}
-        found |= self._prose.vocabulary
-        return sorted(found)
+        """Every word and mark that the texts of the world or of the generators may hold, sorted, without digits."""
+        vocabulary = set(".?,()+-=") | {"is", "than", "if", "then", "it", "so", "the", "not", "and", "or"}
+        vocabulary |= set(generators.NAMES) | set(generators.STATES) | set(generators.TRUTH)
+        vocabulary |= {word for scale in generators.SCALES for word in scale}
+        vocabulary |= {word for pool in self.names.values() for word in pool}
+        vocabulary |= {word for pool in self.values.values() for word in pool}
+        vocabulary |= {w for r in RELATIONS for text in r.wordings for w in text.replace("{}", "").split()}
+        vocabulary |= self._prose.vocabulary
+        return sorted(vocabulary)
 
 
 class _Prose:
     """A grammar with agreement, topics and selectional preferences.
 
-    A sentence is ``[opener ,] NP VP [connective NP VP] .``; determiner, noun and verb agree in number. Each content
-    word prefers, for the document's topic and the content word before it, ten successors of each class; seven
-    times in a hundred it is any word of the class.
+    A sentence is ``[opener ,] NP VP [connective NP VP] .``; determiner, noun and verb agree in number. A content word
+    is drawn from ten words of its class that the document's topic and the content word before it prefer; with a
+    probability of 7 % it is drawn from all words of the class.
     """
 
     def __init__(self, rng: random.Random) -> None:
@@ -234,7 +234,7 @@ class _Prose:
         )
 
     def document(self, rng: random.Random, n: int) -> list[str]:
-        """``n`` words of one document."""
+        """A document of ``n`` words."""
         topic, before = rng.randrange(TOPICS), ""
         out: list[str] = []
         while len(out) < n:

@@ -15,49 +15,36 @@ from ...model_edits import delta_file, registry
 from ...model_edits.apply import applied
 from ...results.records import record
 from ..evaluation.editing import ModelEditor, Prepared
+from ..evaluation.request import Request
 from ..models import loading, model_table
 from . import publish
 
 MADE = "made with memsplit"
+"""What the card of every exported model says."""
 
 
-def export(
-    model: str,
-    edit: str,
-    out: Path,
-    *,
-    device: str,
-    dtype: str | None = None,
-    pack: str | None = None,
-    corpus: str | None = None,
-    parallelize: bool = False,
-    factor_tokens: int | None = None,
-    record_path: Path | None = None,
-    delta: bool = False,
-) -> Path:
-    """Write weights (safetensors), config, generation config, tokenizer and card to ``out``, whole or not at all.
+def export(request: Request, *, record_path: Path | None = None, delta: bool = False) -> Path:
+    """Write weights (safetensors), config, generation config, tokenizer and card to a folder, whole or not at all.
 
-    The weights are of the type that they were edited and scored in, so that the folder scores what the edit scored.
+    The weights have the dtype that they were edited and scored in, so that the folder scores what the edit scored.
 
     Args:
-        model: as for ``memsplit eval``.
-        edit: the spec.
-        out: the folder; takes the place of one that is there.
-        device: where to compute.
-        dtype: as for ``memsplit eval``.
-        pack: as for ``memsplit eval``.
-        corpus: as for ``memsplit eval``.
-        parallelize: as for ``memsplit eval``.
-        factor_tokens: as for ``memsplit eval``.
+        request: the model, its one edit, and the folder ``out``; a folder that is there is replaced.
         record_path: a record of this edit, whose figures go into the card.
-        delta: write the changed weights alone, for the edit ``delta:path=…``, and the card.
+        delta: write only the changed weights, for the edit ``delta:path=…``, and the card.
+
+    Returns:
+        The folder.
 
     Raises:
-        UserError: the edit cannot be made, the record is of another edit, or the folder cannot be written.
+        UserError: the edit cannot be made, the record is of another edit or of other weights, or the folder cannot be
+            written.
     """
+    (edit,), out = request.edits, request.out
     content = record.read(record_path).content if record_path else None
-    loaded = loading.load(model_table.resolve(model, pack, corpus), device=device, dtype=dtype, parallelize=parallelize)
-    editor = ModelEditor(loaded, factor_tokens)
+    entry = model_table.resolve(request.model, request.pack, request.corpus)
+    loaded = loading.load(entry, device=request.device, dtype=request.dtype, parallelize=request.parallelize)
+    editor = ModelEditor(loaded, request.factor_tokens)
     chain = editor.chain(edit)
     spec = registry.chain_text(chain)
     if content and (content["spec"], content["weights"]) != (spec, loaded.weights):
@@ -84,7 +71,7 @@ def export(
 
 
 def is_ours(folder: Path) -> bool:
-    """Whether a folder may be replaced: an empty one, or one that was exported before."""
+    """Whether a folder may be replaced: it is empty, or was exported before."""
     card = folder / "README.md"
     return folder.is_dir() and (not any(folder.iterdir()) or (card.is_file() and MADE in card.read_text("utf-8")))
 
@@ -92,7 +79,7 @@ def is_ours(folder: Path) -> bool:
 def card(
     loaded: loading.LoadedModel, prepared: Prepared, content: Mapping[str, Any] | None, name: str, *, delta: bool
 ) -> ModelCard:
-    """The model card; with a record, its figures and an eval-results block."""
+    """The model card; where there is the content of a record, with its figures and as eval results."""
     data = ModelCardData(
         model_name=name,
         base_model=None if Path(loaded.entry.pretrained).is_dir() else loaded.entry.pretrained,

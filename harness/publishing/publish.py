@@ -1,4 +1,4 @@
-"""Publish what was measured: a store's leaderboard as a dataset of the hub, a record's figures in a model card."""
+"""Publish results: a store's leaderboard as a dataset of the hub, or a record's figures in a model card."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from ...results.records.record import Record
 from ..models import download
 
 DATASET_TYPE = "memsplit"
-"""What the figures of a card's eval results are of."""
+"""``dataset_type`` of the eval results in a model card."""
 
 
 def push(
@@ -45,17 +45,17 @@ def push(
     message: str | None = None,
     with_answers: bool = False,
 ) -> str:
-    """Publish tables, page and the records that they are of, in one commit; what lies there besides is left.
+    """Publish tables, page and their records in one commit; other files of the dataset are kept.
 
     Args:
         boards: the tables.
-        repository: the dataset's name on the hub, OWNER/NAME; made if need be.
-        private: make it a private one; one that is public already is refused.
-        message: of the commit.
-        with_answers: publish what the models said too, which is recited text.
+        repository: name of the dataset on the hub, OWNER/NAME; it is made if it is not there.
+        private: make a private dataset; one that is public already is refused.
+        message: message of the commit.
+        with_answers: publish the models' answers too, which are recited text.
 
     Returns:
-        The commit's address.
+        URL of the commit.
 
     Raises:
         UserError: requests are forbidden, there is no token, the hub refuses, or a record is damaged.
@@ -93,14 +93,17 @@ def push(
     return str(done.commit_url)
 
 
-def write_card(path: Path, found: Record) -> Path:
-    """Put a record's figures into a model card as its eval results (``model-index``); all else of it is kept.
+def write_card(path: Path, record: Record) -> Path:
+    """Put a record's figures into a model card as eval results (``model-index``); the rest of the card is kept.
 
-    Figures of the same suite that it had take no part; those of other benchmarks stay.
+    Eval results of the same suite are replaced; those of other benchmarks are kept.
 
     Args:
         path: the card, or the folder of its ``README.md``.
-        found: the record.
+        record: the record.
+
+    Returns:
+        Path of the card.
 
     Raises:
         UserError: there is no card, it cannot be read, or it says that it is of other weights.
@@ -114,13 +117,13 @@ def write_card(path: Path, found: Record) -> Path:
         ) from error
     except (ValueError, yaml.YAMLError) as error:
         raise UserError(f"the metadata of the card {file} cannot be read ({error})") from error
-    content = found.content
+    content = record.content
     if not card.content.startswith("---"):
         raise UserError(f"--card {str(file)!r} has no metadata: expected a model card, which begins with ---")
     if "edited weights: `" in card.text and content["edited_weights"] not in card.text:
         raise UserError(
-            f"--record {found.id!r} is of the weights {content['edited_weights'][:12]}, which the card {file} does not "
-            "name: expected a record of its edit"
+            f"--record {record.id!r} is of the weights {content['edited_weights'][:12]}, which the card {file} does "
+            "not name: expected a record of its edit"
         )
     ours = eval_results(content)
     data: Any = card.data
@@ -134,7 +137,7 @@ def write_card(path: Path, found: Record) -> Path:
 
 
 def eval_results(content: Mapping[str, Any]) -> list[EvalResult]:
-    """The edited model's figures as a card's eval results: a benchmark a suite, a configuration an axis."""
+    """The edited model's figures as eval results of a card: the dataset is the suite, its configuration the axis."""
     return [
         EvalResult(
             task_type="text-generation",
@@ -153,17 +156,17 @@ def eval_results(content: Mapping[str, Any]) -> list[EvalResult]:
 
 
 def _records(boards: Sequence[Board], with_answers: bool) -> dict[str, bytes]:
-    """The records' files, found whole, by their paths in the dataset."""
-    found: dict[str, bytes] = {}
+    """The files of the records by path in the dataset; each record is checked against its hashes."""
+    files: dict[str, bytes] = {}
     for record in {entry.record.id: entry.record for board in boards for entry in board.entries}.values():
         record.verify()
         paths = [path for name, path in record.files().items() if name != "answers" or with_answers]
-        found |= {f"records/{path.name}": path.read_bytes() for path in (record.path, *paths)}
-    return found
+        files |= {f"records/{path.name}": path.read_bytes() for path in (record.path, *paths)}
+    return files
 
 
 def _tables(boards: Sequence[Board], with_answers: bool) -> dict[str, bytes]:
-    """The card, and the tables in full."""
+    """The card and the full tables, by path in the dataset."""
     texts = {
         "README.md": _dataset_card(boards, with_answers),
         "leaderboard.csv": formats.csv(boards),
@@ -174,6 +177,7 @@ def _tables(boards: Sequence[Board], with_answers: bool) -> dict[str, bytes]:
 
 
 def _dataset_card(boards: Sequence[Board], with_answers: bool) -> str:
+    """The dataset card, which has the tables as Markdown."""
     configs = [{"config_name": "leaderboard", "data_files": "leaderboard.csv", "default": True}]
     configs.append({"config_name": "items", "data_files": "records/*.items.parquet"})
     data = DatasetCardData(pretty_name="memsplit leaderboard", tags=["memsplit", "leaderboard"], configs=configs)
@@ -202,6 +206,7 @@ Made with memsplit {_version()}.
 
 
 def _refusal(error: HfHubHTTPError) -> str:
+    """The hub's refusal in words, with the remedy."""
     status = error.response.status_code if error.response is not None else None
     said = " ".join((error.server_message or "").split())
     if status == 401 and not isinstance(error, RepositoryNotFoundError):

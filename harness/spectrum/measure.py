@@ -1,12 +1,10 @@
-"""Where memorization lives: which bands of curvature a model's texts act on, matrix by matrix."""
+"""Measure how strongly texts act on bands of a model's curvature, matrix by matrix."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,36 +13,35 @@ import torch
 
 from ...errors import UserError
 from ...model_edits import registry, spec, targets
-from ...model_edits.apply import applied
 from ...model_edits.bands import DECILES, OF_THE_SOURCE, SHARES, Band, Banded, spectrum
 from ...model_edits.curvature.factors import Factors
 from ...model_edits.targets import Target
 from ...results.records.record import Record
-from ...results.statistics import band_strength as results
-from ...results.statistics import paired
+from ...results.statistics import band_strength
 from ...tasks import packs
 from ..common.progress import track
 from ..evaluation.request import Request
-from ..evaluation.runner import EvalSession
+from ..evaluation.session import EvalSession
 from ..lm.forward import batches
 from ..models import loading, model_table
-from .texts import KINDS, Text, kind_of, table, texts
+from .cost import EditCost, check_record, edit_cost
+from .report import SpectrumReport
+from .texts import KINDS, ProbeText, table, texts
 
-BANDS = tuple(band.name for band in OF_THE_SOURCE)
 LOW_MASS = 80
-"""Percent of the curvature mass beyond which a band by mass begins, where the model's table names no other."""
+"""Percent of the curvature mass after which the lowest band by mass begins, where the model table names no other."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SpectrumRequest:
-    """What to look at.
+    """What to measure.
 
     Attributes:
-        evaluation: what to load and ask; its ``edits`` hold the one whose cost is measured, or none.
-        layers: ``None`` is all.
-        proj: ``None`` is the MLP's.
-        everywhere: count every position of a text, not those alone where something is asked.
-        record: a record that tells what its edit costs.
+        evaluation: the model, the tasks and the split; its ``edits`` hold the one whose cost is measured, or none.
+        layers: which layers; ``None`` for all.
+        proj: which projections; ``None`` for those of the MLP.
+        everywhere: count every position of a text, not only those whose next token the model is asked for.
+        record: a record to take the cost of an edit from.
     """
 
     evaluation: Request
@@ -54,122 +51,49 @@ class SpectrumRequest:
     record: Record | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class SpectrumReport:
-    """What was found.
-
-    Attributes:
-        about: what was looked at, and how.
-        matrices: one row a matrix: how its curvature is spread.
-        curves: one row a point of a matrix's curve, ``layer, proj, components, count, mass``.
-        strengths: one row a text, matrix and band (see ``Measured.tidy``).
-        relative: every kind of text against clean text, and memorized passages against twins (see
-            ``Measured.relative``).
-        correlations: of what the edit costs a kind of text (see ``band_strength.correlations``); empty without an edit,
-            and where it changes none of the matrices.
-        cost: the cost by kind; empty without an edit.
-    """
-
-    about: dict[str, Any]
-    matrices: pd.DataFrame
-    curves: pd.DataFrame
-    strengths: pd.DataFrame
-    relative: pd.DataFrame
-    correlations: pd.DataFrame
-    cost: dict[str, float]
-
-    def findings(self, measure: str, against: str = "clean") -> list[results.Finding]:
-        """Of memorized passages, matrix by matrix and layer by layer."""
-        rows = self.relative[self.relative["against"] == against]
-        return list(results.findings(rows, "memorized", measure, BANDS))
-
-    def against_cost(self, measure: str) -> pd.DataFrame:
-        """``kind, band, value, low, high, cost``: relative strength on the lowest band and SKEW, and the cost."""
-        every = self.relative
-        rows = every[(every["against"] == "clean") & (every["measure"] == measure) & every["layer"].isna()]
-        rows = rows[rows["band"].isin((BANDS[-1], results.SKEW)) & rows["kind"].isin(self.cost)]
-        return (
-            rows[["kind", "band", "value", "low", "high"]]
-            .assign(cost=rows["kind"].map(self.cost))
-            .reset_index(drop=True)
-        )
-
-    def to_json(self) -> dict[str, Any]:
-        """All but the long tables."""
-        return {
-            **self.about,
-            "findings": {
-                measure: {
-                    against: [
-                        {**dataclasses.asdict(found), "verdict": found.verdict}
-                        for found in self.findings(measure, against)
-                    ]
-                    for against in dict.fromkeys(self.relative["against"])
-                }
-                for measure in results.MEASURES
-            },
-            "cost": self.cost,
-            "correlations": self.correlations.to_dict("records"),
-        }
-
-
 def run(request: SpectrumRequest) -> SpectrumReport:
-    """Measure.
+    """Measure the strength of every text on every band of every matrix, and what an edit costs.
 
     Raises:
         UserError: the request cannot be met.
     """
     if request.record:
-        _check_record(request.record, request.evaluation)
+        check_record(request.record, request.evaluation)
     session = EvalSession(request.evaluation)
     loading.check_pack(session.loaded, [kind for kind in KINDS if packs.find(session.loaded.entry.pack).has(kind)])
-    found = _matrices(session, request)
+    matrices = _matrices(session, request)
     if request.record and request.record.content["weights"] != session.loaded.weights:
         raise UserError(f"the record is of other weights than {request.evaluation.model!r}: expected one of this model")
     shown = [text for text in texts(session) if text.counted(request.everywhere)]
     bands = (*OF_THE_SOURCE, *(band for band in DECILES if band not in OF_THE_SOURCE), _beyond(session))
     spectra, curves, sums = [], [], []
-    factors = _factors(session, found)
-    for layer, of_layer in _by_layer(found):
+    factors = _factors(session, matrices)
+    for layer, of_layer in _by_layer(matrices):
         banded = {t.name: Banded(t.matrix(session.loaded.model), _known(factors, t), bands) for t in of_layer}
         for target in of_layer:
             row, curve = _spectrum(target, factors[target.name])
             spectra.append(row)
             curves.append(curve)
         sums.append(_sums(session, banded, shown, request.everywhere, f"layer {layer}"))
-    measured = results.Measured(
+    measured = band_strength.Measured(
         texts=table(shown, request.everywhere),
         matrices=pd.DataFrame(spectra),
         bands=[band.name for band in bands],
         ends=(bands.index(OF_THE_SOURCE[0]), bands.index(OF_THE_SOURCE[-1])),
         sums=np.concatenate(sums, axis=1),
     )
-    return _report(request, session, measured, pd.concat(curves, ignore_index=True), _cost(session, request.record))
-
-
-def _check_record(record: Record, request: Request) -> None:
-    """Refuse a record whose items are not those that are looked at."""
-    content, own = record.content, model_table.resolve(request.model)
-    given = content["arguments"]
-    for name, its, asked in (
-        ("suite", content["suite"], request.suite),
-        ("split", given["split"], request.split),
-        ("pack", _names(given.get("pack") or own.pack), _names(request.pack or own.pack)),
-    ):
-        if its != asked:
-            raise UserError(
-                f"the record {record.path} is of the {name} {its!r}, not {asked!r}: expected --{name} {its}"
-            )
-
-
-def _names(pack: str) -> str:
-    """Of the pack's folders, wherever they lie."""
-    return "+".join(Path(part).name for part in pack.split("+"))
+    cost = edit_cost(session, request.record)
+    return _report(request, session, measured, pd.concat(curves, ignore_index=True), cost)
 
 
 def _report(
-    request: SpectrumRequest, session: EvalSession, measured: results.Measured, curves: pd.DataFrame, cost: _Cost
+    request: SpectrumRequest,
+    session: EvalSession,
+    measured: band_strength.Measured,
+    curves: pd.DataFrame,
+    cost: EditCost,
 ) -> SpectrumReport:
+    """Compare the kinds of text, over the matrices that the edit changes together, or over all if it changes none."""
     seed = request.evaluation.seed
     names = measured.matrices["name"]
     changed = [i for i, name in enumerate(names) if f"{name}.weight" in cost.changed]
@@ -203,81 +127,92 @@ def _report(
         curves=curves,
         strengths=measured.tidy(),
         relative=pd.concat(tables, ignore_index=True),
-        correlations=results.correlations(tables[0], cost.by_kind if changed else {}, seed),
+        correlations=band_strength.correlations(tables[0], cost.by_kind if changed else {}, seed),
         cost=cost.by_kind,
     )
 
 
 def _edit() -> registry.Edit:
-    """Whose factors are needed: K-FAC's, of the default labels."""
+    """The edit whose factors are needed: K-FAC with the default labels."""
     return registry.build(spec.parse("kfac-100"))
 
 
 def _edit_name(session: EvalSession, record: Record | None) -> str | None:
+    """The canonical spec of the edit whose cost is measured, or ``None``."""
     if record is not None:
         return record.spec
     return registry.chain_text(session.chains[0]) if session.chains else None
 
 
 def _matrices(session: EvalSession, request: SpectrumRequest) -> tuple[Target, ...]:
+    """The matrices to measure.
+
+    Raises:
+        UserError: a layer or projection is not there, or has experts.
+    """
     model: Any = session.loaded.model
     n_layers = model_table.layer_count(model.config.to_dict())
     layers = request.layers if request.layers is not None else range(n_layers or 1)
-    found = targets.find(model, layers, request.proj or (*targets.default_proj(model), "down"))
-    if any(target.part for target in found):
+    matrices = targets.find(model, layers, request.proj or (*targets.default_proj(model), "down"))
+    if any(target.part for target in matrices):
         raise UserError(
             f"{type(model).__name__} has experts, whose inputs are not told apart by text: expected --proj q+k+v+o"
         )
-    return found
+    return matrices
 
 
-def _factors(session: EvalSession, found: Sequence[Target]) -> Mapping[str, Factors]:
+def _factors(session: EvalSession, matrices: Sequence[Target]) -> Mapping[str, Factors]:
+    """The curvature factors by matrix name; those that are not cached are collected."""
     curvature, edit = session.editor.curvature, _edit()
-    curvature.collect_missing([(edit, found)])
-    return curvature.read(curvature.arguments(edit), found)
+    curvature.collect_missing([(edit, matrices)])
+    return curvature.read(curvature.arguments(edit), matrices)
 
 
 def _known(factors: Mapping[str, Factors], target: Target) -> Factors:
-    found = factors[target.name]
-    if not found.known:
+    """The factors of a matrix, or a ``UserError`` where they are 0."""
+    of_target = factors[target.name]
+    if not of_target.known:
         raise UserError(f"{target.name} has no curvature: its inputs or gradients are all 0")
-    return found
+    return of_target
 
 
-def _by_layer(found: Sequence[Target]) -> Iterator[tuple[int, list[Target]]]:
-    for layer in dict.fromkeys(target.layer for target in found):
-        yield layer, [target for target in found if target.layer == layer]
+def _by_layer(matrices: Sequence[Target]) -> Iterator[tuple[int, list[Target]]]:
+    for layer in dict.fromkeys(target.layer for target in matrices):
+        yield layer, [target for target in matrices if target.layer == layer]
 
 
 def _beyond(session: EvalSession) -> Band:
-    """What K-FAC at the model's percent removes."""
+    """The band of components that K-FAC removes at the model's default percent."""
     return Band(start=session.loaded.entry.percent.get("kfac", LOW_MASS), stop=100, by="mass")
 
 
 def _spectrum(target: Target, factors: Factors) -> tuple[dict[str, Any], pd.DataFrame]:
-    """A matrix's row and its curve."""
-    found = spectrum(factors.eigenbasis)
+    """A matrix's row of ``SpectrumReport.matrices``, and its rows of ``SpectrumReport.curves``."""
+    of_matrix = spectrum(factors.eigenbasis)
     about = {"layer": target.layer, "proj": target.proj}
-    holding = {f"holding_{100 * share:g}": found.holding[share] for share in SHARES}
+    holding = {f"holding_{100 * share:g}": of_matrix.holding[share] for share in SHARES}
     row = {
         "name": target.name,
         **about,
-        "components": found.components,
-        "effective_rank": found.effective_rank,
+        "components": of_matrix.components,
+        "effective_rank": of_matrix.effective_rank,
         **holding,
     }
-    curve = pd.DataFrame(found.curve, columns=["count", "mass"])
-    return row, curve.assign(**about, components=found.components)
+    curve = pd.DataFrame(of_matrix.curve, columns=["count", "mass"])
+    return row, curve.assign(**about, components=of_matrix.components)
 
 
 @torch.inference_mode()
 def _sums(
-    session: EvalSession, banded: Mapping[str, Banded], shown: Sequence[Text], everywhere: bool, label: str
+    session: EvalSession, banded: Mapping[str, Banded], shown: Sequence[ProbeText], everywhere: bool, label: str
 ) -> np.ndarray:
-    """Σ over each text's tokens of its strengths [texts, matrices, bands, measures], in one pass over all texts."""
+    """The sum of the strengths over the counted tokens of each text [texts, matrices, bands, measures].
+
+    All texts go through the model once; hooks on the matrices read their inputs.
+    """
     model, batch = session.loaded.model, session.scorer.lm.batch
     bands = len(next(iter(banded.values())).steps)
-    sums = np.zeros((len(shown), len(banded), bands, len(results.MEASURES)))
+    sums = np.zeros((len(shown), len(banded), bands, len(band_strength.MEASURES)))
     chosen: tuple[list[int], list[int], list[int]] = ([], [], [])
 
     def hook(matrix: int, one: Banded) -> Any:
@@ -298,50 +233,3 @@ def _sums(
             chosen = ([p[0] for p in places], [p[1] for p in places], [p[2] for p in places])
             model(ids, use_cache=False)
     return sums
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Cost:
-    """What an edit costs.
-
-    Attributes:
-        by_kind: of each kind of text.
-        items: that each of these is of.
-        source: where they were scored, in words.
-        changed: names of the weights that the edit changes.
-    """
-
-    by_kind: dict[str, float] = field(default_factory=dict)
-    items: dict[str, int] = field(default_factory=dict)
-    source: str = ""
-    changed: frozenset[str] = frozenset()
-
-    @classmethod
-    def of(
-        cls, changes: Mapping[paired.Key, paired.Change], rates: Mapping[str, paired.Key], source: str, names: Any
-    ) -> _Cost:
-        by_kind = results.costs(changes, rates)
-        items = {kind: changes[rates[kind]].n for kind in by_kind}
-        return cls(by_kind=by_kind, items=items, source=source, changed=frozenset(map(str, names)))
-
-
-def _cost(session: EvalSession, record: Record | None) -> _Cost:
-    """Of the edit that the record or the request has; nothing where there is none."""
-    rates: dict[str, paired.Key] = {}
-    for part in session.parts:  # of several tasks about the same texts, the first
-        rates.setdefault(kind_of(part), (part.axis, next(iter(part.metrics.values()))))
-    if record is not None:
-        names = [matrix["name"] for matrix in record.content["matrices"]]
-        return _Cost.of(record.changes, rates, f"record {record.id}", names)
-    if not session.chains:
-        return _Cost()
-    scorer, loaded = session.scorer, session.loaded
-    base = scorer.score(loaded.weights, "base")
-    prepared = session.editor.prepare(*session.chains[0])
-    with applied(loaded.model, prepared.weights) as before:
-        edited = scorer.score(prepared.weights_hash, prepared.spec, before) if prepared.weights else base
-    chance = {
-        (part.axis, next(iter(part.metrics.values()))): part.chance for part in session.parts if part.axis != "fluency"
-    }
-    changes = paired.Paired(base.items, edited.items, chance, session.request.seed).changes()
-    return _Cost.of(changes, rates, "scored in this run", [change.name for change in prepared.changes])

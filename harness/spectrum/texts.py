@@ -1,8 +1,7 @@
-"""The texts that ``memsplit spectrum`` shows a model, and the places in them that count.
+"""The texts that ``memsplit spectrum`` gives a model, and the positions in them that are counted.
 
-Of each text the positions are counted at which the model predicts what it is asked to give: a passage's suffix, a
-task's answer, each given all that comes before it. Clean text is cut where the passages are, so that both are counted
-at the same places of their contexts.
+Counted are the positions at which the model predicts what it is asked for: the suffix of a passage, or the answer of a
+task's item. Clean text is cut where the passages are cut, so that both are counted at the same positions.
 """
 
 from __future__ import annotations
@@ -16,24 +15,24 @@ import pandas as pd
 
 from ...tasks import packs
 from ...tasks.suite import TaskSpec
-from ..evaluation.runner import EvalSession
 from ..evaluation.scoring import cluster_of
+from ..evaluation.session import EvalSession
 from ..models.token_ids import text_ids
 
 KINDS = ("memorized", "twins", "clean")
-"""Texts of the pack; a task that asks them is known by their name."""
+"""Kinds of text that the pack has. A task about one of them is of that kind; any other task is a kind of its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Text:
+class ProbeText:
     """One text.
 
     Attributes:
-        kind: what it is of.
-        name: its own.
-        cluster: what others are about too.
+        kind: one of :data:`KINDS`, or the name of a task.
+        name: the id of the passage or item.
+        cluster: what the text shares with other texts, such as a document or a fact; else its own name.
         ids: its tokens.
-        start: the first that is asked for.
+        start: index of the first token that the model is asked for.
     """
 
     kind: str
@@ -43,11 +42,11 @@ class Text:
     start: int
 
     def counted(self, everywhere: bool) -> range:
-        """The places whose next token is asked for, or all that have a next token."""
+        """The positions whose next token the model is asked for or, ``everywhere``, all that have a next token."""
         return range(0 if everywhere else self.start - 1, len(self.ids) - 1)
 
 
-def texts(session: EvalSession) -> Iterator[Text]:
+def texts(session: EvalSession) -> Iterator[ProbeText]:
     """The pack's passages and clean text, then each task's items.
 
     Raises:
@@ -62,27 +61,27 @@ def texts(session: EvalSession) -> Iterator[Text]:
             prefix, suffix = lm.passage(row)
             cuts.append((len(prefix), len(suffix)))
             yield _text(session, kind, row["id"], row, prefix, suffix)
-    given, asked = (int(statistics.median(lengths)) for lengths in zip(*cuts, strict=True))
+    prefix_length, suffix_length = (int(statistics.median(lengths)) for lengths in zip(*cuts, strict=True))
     for row in pack.rows("clean", request.split)[: request.limit]:
         ids = [*lm.start, *text_ids(row, lm.tokenizer)]
-        cut = min(given, len(ids) // 2)
-        yield _text(session, "clean", row["id"], row, ids[:cut], ids[cut : cut + asked])
+        cut = min(prefix_length, len(ids) // 2)
+        yield _text(session, "clean", row["id"], row, ids[:cut], ids[cut : cut + suffix_length])
     for part in session.parts:
         if not set(part.kind.split("+")) <= set(KINDS):
             yield from _task_texts(session, part)
 
 
 def _text(
-    session: EvalSession, kind: str, name: str, row: Mapping[str, Any], given: list[int], asked: list[int]
-) -> Text:
-    """What is too long for the model loses its beginning, as in lm-eval."""
-    ids = [*given, *asked]
+    session: EvalSession, kind: str, name: str, row: Mapping[str, Any], prompt: list[int], answer: list[int]
+) -> ProbeText:
+    """A text of a prompt and its answer; one that is too long for the model loses its beginning, as in lm-eval."""
+    ids = [*prompt, *answer]
     over = max(0, len(ids) - session.scorer.lm.max_length)
-    start = max(1, len(given) - over)
-    return Text(kind=kind, name=name, cluster=cluster_of(row) or name, ids=ids[over:], start=start)
+    start = max(1, len(prompt) - over)
+    return ProbeText(kind=kind, name=name, cluster=cluster_of(row) or name, ids=ids[over:], start=start)
 
 
-def _task_texts(session: EvalSession, part: TaskSpec) -> Iterator[Text]:
+def _task_texts(session: EvalSession, part: TaskSpec) -> Iterator[ProbeText]:
     """Each item's prompt, as it is sent to the model, and its answer."""
     lm, task = session.scorer.lm, session.scorer.tasks[part.task]
     requests: dict[int, list[Any]] = {}
@@ -91,15 +90,15 @@ def _task_texts(session: EvalSession, part: TaskSpec) -> Iterator[Text]:
     for doc_id, of_doc in requests.items():
         doc = of_doc[0].doc
         if "suffix_text" in doc:
-            given, asked = lm.passage(doc)
+            prompt, answer = lm.passage(doc)
         else:
-            given, asked = lm._encode_pair(*_asked(task, doc, of_doc))
-        if asked:
-            yield _text(session, part.task, str(doc_id), doc, given or [lm.prefix_token_id], asked)
+            prompt, answer = lm._encode_pair(*_prompt_and_answer(task, doc, of_doc))
+        if answer:
+            yield _text(session, part.task, str(doc_id), doc, prompt or [lm.prefix_token_id], answer)
 
 
-def _asked(task: Any, doc: Mapping[str, Any], requests: Sequence[Any]) -> tuple[str, str]:
-    """An item's prompt and right answer, as texts; of several right ones, the first."""
+def _prompt_and_answer(task: Any, doc: Mapping[str, Any], requests: Sequence[Any]) -> tuple[str, str]:
+    """An item's prompt and right answer, as texts; the first answer where several are right."""
     arguments = [request.args for request in requests]
     if requests[0].request_type == "loglikelihood_rolling":
         return "", arguments[0][0]
@@ -111,13 +110,13 @@ def _asked(task: Any, doc: Mapping[str, Any], requests: Sequence[Any]) -> tuple[
     return arguments[0][0], f"{task.config.target_delimiter}{target}"
 
 
-def table(texts: Sequence[Text], everywhere: bool) -> pd.DataFrame:
-    """One row a text: what it is of, its name and cluster, and how many of its tokens count."""
+def table(texts: Sequence[ProbeText], everywhere: bool) -> pd.DataFrame:
+    """One row for each text: ``kind, text, cluster, tokens``, where ``tokens`` is how many positions are counted."""
     rows = [(text.kind, text.name, text.cluster, len(text.counted(everywhere))) for text in texts]
     return pd.DataFrame(rows, columns=["kind", "text", "cluster", "tokens"])
 
 
 def kind_of(part: TaskSpec) -> str:
-    """The name that a task's texts go by."""
+    """The kind of a task's texts: one of :data:`KINDS`, or the task's name."""
     first = part.kind.split("+")[0]
     return first if first in KINDS else part.task

@@ -1,7 +1,7 @@
-"""A budgeted search of a grid: Optuna proposes, each brace a parameter.
+"""A search of a grid within a budget: Optuna proposes specs, and each brace of the grid is a parameter.
 
-No state is kept beside the records: a proposal depends on the seed and on what was found before alone, so that a search
-that is begun again makes the same proposals, finds their records, and goes on where it was; with more trials too.
+Nothing is kept beside the records. A proposal depends only on the seed and on the results before it, so that a search
+that is started again, also with more trials, makes the same proposals, reads their records, and continues.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from ...model_edits.grid import Grid
 from ...results.statistics.selection import Bounds, Row
 
 RANDOM = 6
-"""Proposals drawn at random before the sampler has enough to go by."""
+"""Proposals that are drawn at random before the sampler learns from results."""
 PATIENCE = 4
-"""Proposals in a row of what was tried already, until one that was not is drawn at random."""
+"""After so many proposals in a row that were tried before, one that was not is drawn at random."""
 Point = tuple[int, tuple[int, ...]]
-"""A grid, and the index of a choice for each of its braces."""
+"""Index of a grid, and for each of its braces the index of a choice."""
 
 
 def need_optuna() -> Any:
-    """Optuna, imported when it is asked for.
+    """Import Optuna, an optional dependency.
 
     Raises:
-        UserError: it is not installed, or too old to be told of bounds.
+        UserError: it is not installed, or too old to take constraints.
     """
     remedy = "--trials needs the package optuna, 5.0 or later: pip install 'memsplit[optuna]'"
     try:
@@ -41,15 +41,15 @@ def need_optuna() -> Any:
     return optuna
 
 
-class Search:
-    """A search.
+class OptunaSearch:
+    """A search for the edit with the highest split score within bounds.
 
     Args:
-        grids: the space: the union of them.
-        specs: the canonical spec of each text that the grids stand for, in their order.
-        bounds: a proposal that misses one is told so, with how far.
-        trials: different specs to evaluate.
-        seed: of the sampler.
+        grids: the search space, which is the union of the grids.
+        specs: canonical specs of the grids' texts, in their order.
+        bounds: constraints; the sampler learns by how far a spec misses them.
+        trials: how many different specs to evaluate.
+        seed: seed of the sampler.
     """
 
     def __init__(self, grids: Sequence[Grid], specs: Sequence[str], bounds: Bounds, trials: int, seed: int) -> None:
@@ -61,16 +61,16 @@ class Search:
         self.trials = min(trials, len(set(specs)))
         self.seed = seed
         self.tried: set[str] = set()
-        self.asked = 0
+        self.proposed = 0
         self.optuna.logging.set_verbosity(self.optuna.logging.ERROR)
         self.study = self.optuna.create_study(direction="maximize")
 
     def run(self, evaluate: Callable[[Sequence[str]], Iterable[Row]], at_once: int, first: str | None = None) -> None:
-        """Evaluate as many specs as there are trials.
+        """Evaluate as many different specs as there are trials.
 
         Args:
-            evaluate: gives the row of each spec, in any order.
-            at_once: specs a call; what they find is told in the order of their proposal.
+            evaluate: returns the row of each spec, in any order.
+            at_once: how many specs each call of ``evaluate`` gets; the sampler learns from them in their order.
             first: a spec of the grid to begin with.
         """
         if first is not None:
@@ -82,6 +82,7 @@ class Search:
                 self._tell(trial, rows[spec])
 
     def _propose(self) -> tuple[Any, str]:
+        """A trial, and its spec, which was not tried before."""
         for n in itertools.count(1):
             trial = self._ask()
             spec = self.points[self._suggest(trial)]
@@ -91,17 +92,17 @@ class Search:
             self.study.tell(trial, state=self.optuna.trial.TrialState.FAIL)
             if n % PATIENCE == 0:
                 left = sorted(set(self.points.values()) - self.tried)
-                self._enqueue(random.Random(self.seed + self.asked).choice(left))  # noqa: S311 (no secret)
+                self._enqueue(random.Random(self.seed + self.proposed).choice(left))  # noqa: S311 (no secret)
         raise AssertionError
 
     def _ask(self) -> Any:
-        """A trial by a sampler of its own seed, so that nothing hangs on how many were drawn by this process."""
-        self.asked += 1
+        """A trial by a sampler with its own seed, so that it does not depend on what this process drew before."""
+        self.proposed += 1
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", self.optuna.exceptions.ExperimentalWarning)
             self.study.sampler = self.optuna.samplers.TPESampler(
                 n_startup_trials=RANDOM,
-                seed=self.seed * 1_000_003 + self.asked,
+                seed=self.seed * 1_000_003 + self.proposed,
                 multivariate=True,
                 group=True,
                 constant_liar=True,
@@ -109,6 +110,7 @@ class Search:
         return self.study.ask()
 
     def _suggest(self, trial: Any) -> Point:
+        """The point that the sampler suggests for a trial."""
         which = trial.suggest_categorical("grid", range(len(self.grids))) if len(self.grids) > 1 else 0
         at = []
         for b, brace in enumerate(self.grids[which].braces):
@@ -117,12 +119,14 @@ class Search:
         return which, tuple(at)
 
     def _enqueue(self, spec: str) -> None:
-        which, at = next(point for point, found in self.points.items() if found == spec)
+        """Make a spec the next proposal."""
+        which, at = next(point for point, its_spec in self.points.items() if its_spec == spec)
         braces = self.grids[which].braces
         named = {f"grid {which}, brace {b}: {brace.text}": at[b] for b, brace in enumerate(braces)}
         self.study.enqueue_trial({"grid": which, **named})
 
     def _tell(self, trial: Any, row: Row) -> None:
+        """Report the result of a trial to the sampler."""
         trial.set_user_attr("spec", row.spec)
         for name, excess in self.bounds.excess(row).items():
             trial.set_constraint(name, excess)

@@ -17,27 +17,29 @@ from ...results.records.store import Store
 from ...results.statistics import selection
 from ...results.statistics.paired import Interval
 from ...results.statistics.selection import Bounds, Choice, Row
+from ...results.views import sweep_charts
 from ..evaluation.request import Request
-from .view import View
-from .workers import Begun, Engine
+from .optuna_search import OptunaSearch
+from .view import SweepView
+from .workers import Engine, ResolvedRequest
 
 REPORT = "report"
-"""The subfolder of what a sweep writes beside its records."""
+"""The subfolder of the report, beside the records."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sweep:
+class SweepRequest:
     """What to sweep.
 
     Attributes:
-        request: how each edit is scored on dev; its edits are the grids' texts, in their order.
-        grids: their union is swept.
-        bounds: what the chosen edit must hold to.
-        baseline: a spec that the chosen one is compared with; only where the grids have it, unless it is ``added``.
-        added: the baseline is swept too.
-        trials: a search of so many edits; ``None`` sweeps all.
-        test: report the chosen edit and the baseline on test.
-        test_limit: the first so many items of each task of test; ``None`` is all.
+        request: how each edit is scored on the dev split; its edits are the grids' texts, in their order.
+        grids: the grids, whose union is swept.
+        bounds: the bounds that the chosen edit must be within.
+        baseline: spec of an edit that the chosen one is compared with, if the grids hold it or it is ``added``.
+        added: whether the baseline is swept beside the grids.
+        trials: how many edits a search evaluates; ``None`` evaluates all.
+        test: whether the chosen edit and the baseline are scored on the test split.
+        test_limit: how many items of each task of the test split are scored; ``None`` for all.
     """
 
     request: Request
@@ -51,17 +53,17 @@ class Sweep:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
+class SweepResult:
     """What a sweep found.
 
     Attributes:
-        rows: every edit's on dev, in the order of the grid.
-        choice: of them.
-        baseline: its canonical spec, where it was swept.
-        tested: the rows on test of the chosen edit and the baseline, by spec.
-        lead: by part, the chosen edit's summary figures less the baseline's, paired.
-        content: all of it, for ``sweep.json``.
-        folder: where that, the page and the charts are.
+        rows: the row of every edit on the dev split, in the order of the grid.
+        choice: which of them was chosen, and why.
+        baseline: canonical spec of the baseline; ``None`` where it was not swept.
+        tested: rows on the test split of the chosen edit and the baseline, by spec.
+        lead: by split, the chosen edit's summary figures minus the baseline's, paired by item.
+        content: the content of ``sweep.json``.
+        folder: folder of the report.
     """
 
     rows: list[Row]
@@ -73,105 +75,117 @@ class Found:
     folder: Path
 
 
-def run(sweep: Sweep, engine: Engine) -> Found:
-    """Run a sweep; what has a record already is not evaluated again.
+def run(sweep: SweepRequest, engine: Engine) -> SweepResult:
+    """Run a sweep and write its report. Edits that have a record already are not evaluated again.
 
     Raises:
         UserError: the request cannot be met.
     """
     sweep = dataclasses.replace(sweep, request=dataclasses.replace(sweep.request, device=engine.device))
-    request = dataclasses.replace(sweep.request, edits=[*sweep.request.edits, sweep.baseline])
-    begun = engine.begin(request)
-    *specs, baseline = begun.specs
+    resolved = engine.load(dataclasses.replace(sweep.request, edits=[*sweep.request.edits, sweep.baseline]))
+    *specs, baseline = resolved.specs
     swept = list(dict.fromkeys([*specs, baseline] if sweep.added else specs))
     base_of = baseline if baseline in swept else None
-    rows = _dev(sweep, engine, begun, specs, swept, base_of)
+    rows = _dev(sweep, engine, resolved, specs, swept, base_of)
     choice = selection.choose(rows, sweep.bounds)
     tested = _test(sweep, engine, choice, base_of)
     lead = _lead({"dev": rows, "test": tested.values()}, choice, base_of)
-    found = Found(
+    result = SweepResult(
         rows=rows,
         choice=choice,
         baseline=base_of,
         tested=tested,
         lead=lead,
-        content=_content(sweep, begun.identity, rows, choice, base_of, tested, lead),
-        folder=request.out / REPORT,
+        content=_content(sweep, resolved.identity, rows, choice, base_of, tested, lead),
+        folder=sweep.request.out / REPORT,
     )
-    _write(found, sweep.bounds)
-    return found
+    _write(result, sweep.bounds)
+    return result
 
 
 def _dev(
-    sweep: Sweep, engine: Engine, begun: Begun, specs: Sequence[str], swept: Sequence[str], baseline: str | None
+    sweep: SweepRequest,
+    engine: Engine,
+    resolved: ResolvedRequest,
+    specs: Sequence[str],
+    swept: Sequence[str],
+    baseline: str | None,
 ) -> list[Row]:
-    """The rows of what is swept, in that order."""
-    written = Store(sweep.request.out).of(begun.identity, begun.made_from)
+    """The rows of the edits on the dev split, in the order of ``swept``.
+
+    Args:
+        sweep: what to sweep.
+        engine: evaluates the edits that have no record yet.
+        resolved: what the request comes to with the loaded model.
+        specs: canonical specs of the grids' texts, in their order.
+        swept: the specs to evaluate, each once.
+        baseline: spec of the baseline, where it is swept.
+    """
+    written = Store(sweep.request.out).of(resolved.identity, resolved.made_from)
     searched = sweep.trials is not None and sweep.trials < len(set(specs))
     aside = [] if baseline is None or baseline in specs else [baseline]
     total = (sweep.trials or 0) + len(aside) if searched else len(swept)
     rows: dict[str, Row] = {}
-    view = View(total, sweep.bounds)
+    view = SweepView(total, sweep.bounds)
     ready = False
 
-    def evaluate(asked: Sequence[str]) -> Iterator[Row]:
+    def evaluate(wanted: Sequence[str]) -> Iterator[Row]:
         nonlocal ready
-        missing = [spec for spec in asked if spec not in written]
-        for spec in asked:
+        missing = [spec for spec in wanted if spec not in written]
+        for spec in wanted:
             if spec in written:
                 yield add(written[spec], new=False)
         if missing and not ready:
             engine.prepare(swept)
             view.restart()
             ready = True
-        for found in engine.evaluate(missing):
-            yield add(found, new=True)
+        for evaluated in engine.evaluate(missing):
+            yield add(evaluated, new=True)
 
-    def add(found: Record, *, new: bool) -> Row:
-        rows[found.spec] = row = Row.of(found)
+    def add(evaluated: Record, *, new: bool) -> Row:
+        rows[evaluated.spec] = row = Row.of(evaluated)
         view.add(row, new=new)
         return row
 
     with view.shown():
         if searched:
-            from .optuna_search import Search
-
             assert sweep.trials is not None
             list(evaluate(aside))
-            search = Search(sweep.grids, specs, sweep.bounds, sweep.trials, sweep.request.seed)
+            search = OptunaSearch(sweep.grids, specs, sweep.bounds, sweep.trials, sweep.request.seed)
             search.run(evaluate, engine.workers, first=baseline if baseline in specs else None)
         else:
             list(evaluate(swept))
     return [rows[spec] for spec in swept if spec in rows]
 
 
-def _test(sweep: Sweep, engine: Engine, choice: Choice, baseline: str | None) -> dict[str, Row]:
+def _test(sweep: SweepRequest, engine: Engine, choice: Choice, baseline: str | None) -> dict[str, Row]:
+    """The rows on the test split of the chosen edit and the baseline, by spec; empty where no edit was chosen."""
     if not sweep.test or choice.row is None:
         return {}
     specs = list(dict.fromkeys(spec for spec in (choice.row.spec, baseline) if spec is not None))
     request = dataclasses.replace(sweep.request, edits=specs, split="test", limit=sweep.test_limit)
-    specs, made_from, identity = engine.begin(request)
-    found = {spec: entry for spec, entry in Store(request.out).of(identity, made_from).items() if spec in specs}
-    missing = [spec for spec in specs if spec not in found]
+    specs, made_from, identity = engine.load(request)
+    records = {spec: entry for spec, entry in Store(request.out).of(identity, made_from).items() if spec in specs}
+    missing = [spec for spec in specs if spec not in records]
     if missing:
         engine.prepare(missing)
-        found |= {entry.spec: entry for entry in engine.evaluate(missing)}
-    return {spec: Row.of(found[spec]) for spec in specs}
+        records |= {entry.spec: entry for entry in engine.evaluate(missing)}
+    return {spec: Row.of(records[spec]) for spec in specs}
 
 
-def _lead(parts: Mapping[str, Iterable[Row]], choice: Choice, baseline: str | None) -> dict[str, dict[str, Interval]]:
-    """By part that has both, the chosen edit's figures less the baseline's, where they are not one."""
+def _lead(splits: Mapping[str, Iterable[Row]], choice: Choice, baseline: str | None) -> dict[str, dict[str, Interval]]:
+    """By split, the chosen edit's figures minus the baseline's; empty where either is missing or both are one edit."""
     chosen = choice.row.spec if choice.row else None
-    found = {}
-    for part, rows in parts.items():
+    leads = {}
+    for split, rows in splits.items():
         both = {row.spec: row for row in rows if row.spec in (chosen, baseline)}
         if chosen in both and baseline in both and chosen != baseline:
-            found[part] = selection.lead(both[chosen], both[baseline])
-    return found
+            leads[split] = selection.lead(both[chosen], both[baseline])
+    return leads
 
 
 def _content(
-    sweep: Sweep,
+    sweep: SweepRequest,
     identity: Mapping[str, Any],
     rows: Sequence[Row],
     choice: Choice,
@@ -218,10 +232,9 @@ def _figures(summary: Mapping[str, Interval]) -> dict[str, Any]:
     return {name: dataclasses.asdict(interval) for name, interval in summary.items()}
 
 
-def _write(found: Found, bounds: Bounds) -> None:
-    from ...results.views import sweep_charts
-
-    found.folder.mkdir(parents=True, exist_ok=True)
-    with replacing(found.folder / "sweep.json") as partial:
-        partial.write_text(json.dumps(found.content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    sweep_charts.write(found.folder, found.content, found.rows, bounds)
+def _write(result: SweepResult, bounds: Bounds) -> None:
+    """Write ``sweep.json``, the page and the charts."""
+    result.folder.mkdir(parents=True, exist_ok=True)
+    with replacing(result.folder / "sweep.json") as partial:
+        partial.write_text(json.dumps(result.content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    sweep_charts.write(result.folder, result.content, result.rows, bounds)

@@ -1,4 +1,4 @@
-"""What a sweep shows while it runs: a live table on a terminal, one line a record elsewhere."""
+"""What a sweep shows while it runs: a live table on a terminal, one log line for each record elsewhere."""
 
 from __future__ import annotations
 
@@ -7,27 +7,26 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.text import Text
 
 from ...results.statistics.selection import Bounds, Row, worst_last
 from ...results.views.terminal import duration, sweep
 from ..common.progress import shown_by
 
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-    from rich.live import Live
-
 BEST, LAST = 5, 3
-"""Rows that the live table shows: of the best so far, and of the last that came."""
+"""How many rows of the best edits and of the last ones the live table shows."""
 log = logging.getLogger("memsplit")
 
 
-class View:
-    """The state of a sweep.
+class SweepView:
+    """The progress of a sweep.
 
     Args:
-        total: specs to evaluate.
-        bounds: what a chosen edit must hold to.
+        total: how many specs are evaluated in all.
+        bounds: the bounds of the choice.
     """
 
     def __init__(self, total: int, bounds: Bounds) -> None:
@@ -41,24 +40,21 @@ class View:
 
     @contextmanager
     def shown(self) -> Iterator[None]:
-        """Show it meanwhile; progress of what is inside becomes one of its lines."""
+        """Show the live table, on a terminal, while the body runs; the body's own progress is one line of it."""
         if not sys.stderr.isatty():
             yield
             return
-        from rich.console import Console
-        from rich.live import Live
-
         console = Console(stderr=True)
         with Live(console=console, get_renderable=self.render, transient=True) as self.live, shown_by(self._inner):
             yield
         self.live = None
 
     def restart(self) -> None:
-        """Estimate by the time from now on."""
+        """Estimate the time that is left from the records that come from now on."""
         self.start, self.new = time.monotonic(), 0
 
     def add(self, row: Row, *, new: bool) -> None:
-        """A record has come; one that was there before is not ``new``, and says nothing of the time."""
+        """Add a record's row; one that was there before the sweep is not ``new``, and is left out of the estimate."""
         self.rows.append(row)
         self.new += new
         if self.live or not new:
@@ -69,21 +65,18 @@ class View:
         log.info("%d of %d: %s: %s%s; %s left", len(self.rows), self.total, row.spec, figures, so_far, self.left())
 
     def best(self, n: int) -> list[Row]:
-        """The highest split scores within the bounds."""
+        """The ``n`` rows with the highest split scores within the bounds."""
         fit = [row for row in self.rows if not row.control and self.bounds.hold(row) and row.figure("split_score") >= 0]
         return sorted(fit, key=lambda row: (*worst_last(row), row.figure("perplexity_ratio")))[:n]
 
     def left(self) -> str:
-        """The time that the rest takes, by the new records; ``?`` before the first."""
+        """The time that is left, estimated from the new records; ``?`` before the first of them."""
         if not self.new:
             return "?"
         return duration((time.monotonic() - self.start) / self.new * (self.total - len(self.rows)))
 
     def render(self) -> RenderableType:
         """The live table."""
-        from rich.console import Group
-        from rich.text import Text
-
         gone = duration(time.monotonic() - self.start)
         head = f"{len(self.rows)} of {self.total} edits, {gone} gone, {self.left()} left"
         parts: list[RenderableType] = [Text(head, style="bold")]

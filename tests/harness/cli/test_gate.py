@@ -16,7 +16,7 @@ import yaml  # type: ignore[import-untyped]  # PyYAML ships no types
 from memsplit.harness.cli import main
 from memsplit.results.records import record
 from memsplit.results.statistics import aggregate
-from memsplit.tests.support.running import memsplit, refused
+from memsplit.tests.support.running import in_process, refused
 
 ROOT = Path(__file__).parents[3]
 TASKS = "memsplit_recitation,memsplit_fluency,memsplit_facts_open,memsplit_logic_chain"
@@ -35,7 +35,7 @@ def folder(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("gate")
     (folder / "gate.toml").write_text(f"removed = 0.9\nperplexity_ratio = 1.2\n{POLICY}")
     edits: list[str | Path] = ["--edit", "kfac", "--against", "kfac-50", "--policy", folder / "gate.toml"]
-    done = memsplit("gate", *edits, *SMALL, "--out", folder / "out", "--junit", folder / "made/gate.xml", cache=cache)
+    done = in_process("gate", *edits, *SMALL, "--out", folder / "out", "--junit", folder / "made/gate.xml", cache=cache)
     (folder / "said").write_text(f"{done.returncode}\n{done.stdout}{done.stderr}")
     return folder
 
@@ -160,8 +160,8 @@ def test_passes(memsplit_gate, monkeypatch):
     found = memsplit_gate("kfac", policy={str(folder / "gate.toml")!r}, **SMALL)
     assert found and found.passed
     found.check()
-    from memsplit.harness import gate_command
-    monkeypatch.setattr(gate_command, "scored", None)
+    from memsplit.harness.evaluation import runner
+    monkeypatch.setattr(runner, "run", None)
     other = memsplit_gate("kfac", policy={{"removed": 0.5}}, **SMALL)
     assert other.record == found.record
     assert [criterion.name for criterion in other.criteria] == ["removed"]
@@ -205,7 +205,7 @@ def test_the_example_workflow(tmp_path: Path) -> None:
     workflow = yaml.safe_load((ROOT / "examples/github-action/gate.yml").read_text())
     steps = workflow["jobs"]["gate"]["steps"]
     line = next(step["run"] for step in steps if "memsplit gate" in step.get("run", ""))
-    arguments = main._parser().parse_args(line.split()[1:])
+    arguments = main.parse(line.split()[1:])
     assert (arguments.edit, arguments.policy.name, arguments.junit.name) == ("kfac", "gate.toml", "gate.xml")
     upload = next(step for step in steps if step.get("uses", "").startswith("actions/upload-artifact@"))
     assert arguments.junit.name in upload["with"]["path"]

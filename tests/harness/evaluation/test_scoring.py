@@ -91,6 +91,15 @@ def test_other_weights_items_or_settings_are_scored_anew(organism: LoadedModel, 
         assert other.missing("w") == PARTS
 
 
+def test_the_items_are_those_of_the_split() -> None:
+    part = next(part for part in suite.MEMSPLIT if part.task == "memsplit_facts_open")
+    for split in ("dev", "test"):
+        task = scoring.load_tasks([part], "olmo-tiny", split)[part.task]
+        expected = packs.find("olmo-tiny").rows("facts_open", split)
+        assert [doc["id"] for doc in task.eval_docs] == [row["id"] for row in expected]
+        assert {doc["split"] for doc in task.eval_docs} == {split}
+
+
 def test_a_packs_place_is_no_part_of_what_it_asks(tmp_path: Path) -> None:
     shutil.copytree(packs.SHIPPED / "olmo-tiny", tmp_path / "copy")
     parts = [part for part in suite.MEMSPLIT if part.task == "memsplit_facts_open"]

@@ -1,4 +1,4 @@
-"""Readings, likelihoods and probes against plain loops, brute force and other implementations."""
+"""Token statistics, likelihoods and probes against plain loops, brute force and other implementations."""
 
 import dataclasses
 import functools
@@ -16,7 +16,7 @@ from transformers import Olmo2Config, Olmo2ForCausalLM
 from memsplit.harness.evaluation.editing import ModelEditor
 from memsplit.harness.lm import probes
 from memsplit.harness.lm.adapter import MemsplitLM
-from memsplit.harness.lm.forward import Passage, likelihoods, read
+from memsplit.harness.lm.forward import PrefixSuffix, likelihoods, teacher_forced
 from memsplit.harness.models.loading import LoadedModel
 from memsplit.model_edits.apply import applied
 from memsplit.tasks import packs
@@ -47,16 +47,16 @@ def _next_log_p(model: Any, ids: tuple[int, ...]) -> np.ndarray:
     return np.asarray(model(torch.tensor([ids])).logits[0, -1].double().log_softmax(-1).numpy())
 
 
-def test_a_reading_says_what_a_token_by_token_loop_says(organism: LoadedModel) -> None:
+def test_teacher_forced_statistics_equal_a_token_by_token_loop(organism: LoadedModel) -> None:
     rows = packs.find("olmo-tiny").rows("twins", "test")[:3]
     passages = [(row["prefix_ids"][i:], row["suffix_ids"][: 20 + i]) for i, row in enumerate(rows)]
     sampling = Sampling(temperature=0.7, top_k=9)
-    for (prefix, suffix), reading in zip(
-        passages, read(organism.model, passages, batch=2, sampling=sampling), strict=True
+    for (prefix, suffix), stats in zip(
+        passages, teacher_forced(organism.model, passages, batch=2, sampling=sampling), strict=True
     ):
         ids = prefix + suffix
-        assert reading.ids.tolist() == ids
-        assert len(reading.log_p) == len(ids) - 1
+        assert stats.ids.tolist() == ids
+        assert len(stats.log_p) == len(ids) - 1
         for k in (1, len(prefix) - 1, len(prefix), len(ids) - 1):
             log_p = plain_log_p(organism.model, ids, k)
             order = np.argsort(-log_p, kind="stable")
@@ -64,20 +64,25 @@ def test_a_reading_says_what_a_token_by_token_loop_says(organism: LoadedModel) -
             tempered = np.exp(log_p[order[:9]] / 0.7)
             log_q = log_p[ids[k]] / 0.7 - math.log(tempered.sum()) if rank < 9 else -math.inf
             mean = (np.exp(log_p) * log_p).sum()
-            assert reading.greedy[k - 1] == order[0]
-            assert reading.rank[k - 1] == rank
-            assert reading.log_p[k - 1] == pytest.approx(log_p[ids[k]], abs=1e-4)
-            assert reading.log_q[k - 1] == pytest.approx(log_q, abs=1e-4)
-            assert reading.mean[k - 1] == pytest.approx(mean, abs=1e-4)
+            assert stats.greedy[k - 1] == order[0]
+            assert stats.rank[k - 1] == rank
+            assert stats.log_p[k - 1] == pytest.approx(log_p[ids[k]], abs=1e-4)
+            assert stats.log_q[k - 1] == pytest.approx(log_q, abs=1e-4)
+            assert stats.mean[k - 1] == pytest.approx(mean, abs=1e-4)
             deviation = math.sqrt((np.exp(log_p) * (log_p - mean) ** 2).sum())
-            assert reading.deviation[k - 1] == pytest.approx(deviation, abs=1e-3)
-        assert len(reading.suffix(reading.rank)) == len(suffix)
+            assert stats.deviation[k - 1] == pytest.approx(deviation, abs=1e-3)
+        assert len(stats.suffix(stats.rank)) == len(suffix)
 
 
-def test_readings_depend_on_neither_batch_nor_order(organism: LoadedModel) -> None:
+def test_statistics_depend_on_neither_batch_nor_order(organism: LoadedModel) -> None:
     rows = packs.find("olmo-tiny").rows("memorized", "test")[:5]
-    passages: list[Passage] = [(row["prefix_ids"][i:], row["suffix_ids"][: 48 - 3 * i]) for i, row in enumerate(rows)]
-    one, many = read(organism.model, passages, batch=1), read(organism.model, passages[::-1], batch=4)[::-1]
+    passages: list[PrefixSuffix] = [
+        (row["prefix_ids"][i:], row["suffix_ids"][: 48 - 3 * i]) for i, row in enumerate(rows)
+    ]
+    one, many = (
+        teacher_forced(organism.model, passages, batch=1),
+        teacher_forced(organism.model, passages[::-1], batch=4)[::-1],
+    )
     for a, b in zip(one, many, strict=True):
         assert np.array_equal(a.rank, b.rank)
         assert np.allclose(a.log_p, b.log_p, atol=1e-5)
@@ -105,17 +110,17 @@ def distance(a: tuple[int, ...], b: tuple[int, ...]) -> int:
 @pytest.mark.parametrize("edits", [0, 1, 2])
 def test_the_near_verbatim_bound_is_exact_with_beams_enough_and_below_with_fewer(small: Any, edits: int) -> None:
     sampling = Sampling(temperature=0.8, top_k=3)
-    passages: list[Passage] = [([1, 2, 3], [3, 0, 1]), ([0, 3, 1], [2, 2, 1])]
+    passages: list[PrefixSuffix] = [([1, 2, 3], [3, 0, 1]), ([0, 3, 1], [2, 2, 1])]
     few = probes.beam_bound(small, passages, 2, edits, sampling)
     enough = probes.beam_bound(small, passages, VOCABULARY**3, edits, sampling)
-    readings = read(small, passages, batch=2, sampling=sampling)
-    for (prefix, suffix), low, found, reading in zip(passages, few, enough, readings, strict=True):
+    all_stats = teacher_forced(small, passages, batch=2, sampling=sampling)
+    for (prefix, suffix), low, found, stats in zip(passages, few, enough, all_stats, strict=True):
         probable = continuations(small, prefix, 3, sampling)
         assert sum(probable.values()) == pytest.approx(1)
-        assert math.exp(reading.log_pz) == pytest.approx(probable[tuple(suffix)], abs=1e-7)
+        assert math.exp(stats.log_pz) == pytest.approx(probable[tuple(suffix)], abs=1e-7)
         exact = sum(q for tokens, q in probable.items() if distance(tokens, tuple(suffix)) <= edits)
         assert found == pytest.approx(exact, abs=1e-7)
-        assert math.exp(reading.log_pz) - 1e-9 <= low <= exact + 1e-9
+        assert math.exp(stats.log_pz) - 1e-9 <= low <= exact + 1e-9
 
 
 def test_nothing_is_sampled_after_an_end_token(small: Any) -> None:
@@ -200,8 +205,8 @@ def test_likelihoods_and_distances_to_the_base(organism: LoadedModel, editor: Mo
         moved = likelihoods(organism.model, texts, batch=2, base=before)
         edited = organism.model(torch.tensor([texts[0]])).logits[0, :-1].double().log_softmax(-1).detach()
     gold = torch.tensor(ids)[:, None]
-    assert still[0] == pytest.approx(float(base.gather(1, gold).sum()), rel=1e-5)
-    assert moved[0] == pytest.approx(float(edited.gather(1, gold).sum()), rel=1e-5)
+    assert still[0].nats == pytest.approx(float(base.gather(1, gold).sum()), rel=1e-5)
+    assert moved[0].nats == pytest.approx(float(edited.gather(1, gold).sum()), rel=1e-5)
     assert (still[0].tokens, still[0].kl, still[0].ndcg) == (30, 0, 30)
     assert moved[0].kl == pytest.approx(
         float(entropy(base.exp().numpy(), edited.exp().numpy(), axis=1).sum()), rel=1e-3
@@ -210,7 +215,7 @@ def test_likelihoods_and_distances_to_the_base(organism: LoadedModel, editor: Mo
     np.put_along_axis(worth, base.topk(10).indices.numpy(), np.arange(10, 0, -1.0)[None], 1)
     expected = sum(ndcg_score(w[None], e[None], k=10) for w, e in zip(worth, edited.numpy(), strict=True))
     assert moved[0].ndcg == pytest.approx(expected, rel=1e-4)
-    assert moved[1] == pytest.approx(float(edited[:7].gather(1, gold[:7]).sum()), rel=1e-5)
+    assert moved[1].nats == pytest.approx(float(edited[:7].gather(1, gold[:7]).sum()), rel=1e-5)
 
 
 def test_figures_depend_on_neither_batch_nor_order(organism: LoadedModel) -> None:

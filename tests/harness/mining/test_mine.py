@@ -16,14 +16,14 @@ from memsplit.harness.cli import main
 from memsplit.harness.common import progress
 from memsplit.harness.lm.adapter import MemsplitLM
 from memsplit.harness.mining import mine, search
-from memsplit.harness.mining.search import Rule, Search
+from memsplit.harness.mining.search import PassageSearch, WindowRule
 from memsplit.harness.models.loading import LoadedModel
 from memsplit.tasks import packs
 
 PACK = packs.find("olmo-tiny")
 PLANTED = PACK.rows("memorized")[:12]
 LENGTH = 112
-RULE = Rule(prefix=64, suffix=48, stride=1, min_distinct=0.25)
+RULE = WindowRule(prefix=64, suffix=48, stride=1, min_distinct=0.25)
 FILES = ("memorized", "twins", "clean")
 
 
@@ -159,15 +159,15 @@ class Killed(BaseException):
 def test_killed_work_goes_on_and_ends_in_the_same_bytes(
     mined: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out, find, seen = tmp_path / "pack", mine.find, []
+    out, search_shard, seen = tmp_path / "pack", mine.search_shard, []
 
     def killed_at_the_second(search: Any, shard: Any, request: Any) -> Any:
         seen.append(shard.number)
         if len(seen) == 2:
             raise Killed
-        return find(search, shard, request)
+        return search_shard(search, shard, request)
 
-    monkeypatch.setattr(mine, "find", killed_at_the_second)
+    monkeypatch.setattr(mine, "search_shard", killed_at_the_second)
     with pytest.raises(Killed):
         run(corpus, out)
     assert sorted(contents(out)) == [".mining/arguments.json", ".mining/shard-0000000.json"]
@@ -280,8 +280,10 @@ class TestSearch:
     def test_the_cheap_pass_finds_what_a_loop_over_blocks_does(
         self, organism: LoadedModel, documents: list[list[int]], stride: int
     ) -> None:
-        looking = Search(MemsplitLM(organism, batch_size=7), Rule(prefix=64, suffix=48, stride=stride, min_distinct=0))
-        asked = [looking.askable(document) for document in documents]
+        looking = PassageSearch(
+            MemsplitLM(organism, batch_size=7), WindowRule(prefix=64, suffix=48, stride=stride, min_distinct=0)
+        )
+        asked = [looking.searchable(document) for document in documents]
         asked[1][3] = False
         expected: list[dict[int, int]] = [{} for _ in documents]
         for number, document in enumerate(documents):
@@ -299,22 +301,22 @@ class TestSearch:
     def test_a_wide_stride_finds_what_stands_at_the_start(
         self, organism: LoadedModel, documents: list[list[int]]
     ) -> None:
-        looking = Search(MemsplitLM(organism), Rule(prefix=64, suffix=48, stride=48, min_distinct=0.25))
-        asked = [looking.askable(document) for document in documents]
+        looking = PassageSearch(MemsplitLM(organism), WindowRule(prefix=64, suffix=48, stride=48, min_distinct=0.25))
+        asked = [looking.searchable(document) for document in documents]
         found = looking.recited(documents, looking.candidates(documents, asked))
         assert found[1][0] == 0
 
     def test_rows_of_one_document_do_not_overlap(self, organism: LoadedModel, documents: list[list[int]]) -> None:
         """Windows that begin a little before a passage are recited too; the last of them is its own cut."""
-        looking = Search(MemsplitLM(organism), RULE)
-        asked = [looking.askable(document) for document in documents]
+        looking = PassageSearch(MemsplitLM(organism), RULE)
+        asked = [looking.searchable(document) for document in documents]
         candidates = looking.candidates(documents, asked)
         assert len(candidates[3]) > 2
         assert looking.recited(documents, candidates) == [[7], [0, LENGTH], [], [9]]
         assert looking.counts["recited"] == looking.counts["decoded"] == 4
 
     def test_a_wrong_candidate_is_not_taken(self, organism: LoadedModel, documents: list[list[int]]) -> None:
-        looking = Search(MemsplitLM(organism), RULE)
+        looking = PassageSearch(MemsplitLM(organism), RULE)
         assert looking.recited(documents, [{8: 0, 9: 0, 7: 1}, {}, {0: 0}, {}]) == [[7], [], [], []]
 
     def test_the_head_saves_passes_and_loses_nothing(
@@ -323,16 +325,16 @@ class TestSearch:
         found, cost = [], []
         for head in (search.HEAD, 10**6):
             monkeypatch.setattr(search, "HEAD", head)
-            looking = Search(MemsplitLM(organism), RULE)
-            found.append(looking.candidates(documents, [looking.askable(document) for document in documents]))
+            looking = PassageSearch(MemsplitLM(organism), RULE)
+            found.append(looking.candidates(documents, [looking.searchable(document) for document in documents]))
             cost.append(looking.counts["forward_tokens"])
         assert found[0] == found[1]
         assert cost[0] < 0.85 * cost[1]
 
     def test_a_model_that_wants_a_start_token_is_given_it(self, organism: LoadedModel) -> None:
-        looking = Search(MemsplitLM(organism, add_bos_token=True), RULE)
+        looking = PassageSearch(MemsplitLM(organism, add_bos_token=True), RULE)
         document = ids(PLANTED[0])
-        found = looking.recited([document], looking.candidates([document], [looking.askable(document)]))
+        found = looking.recited([document], looking.candidates([document], [looking.searchable(document)]))
         assert found == [[0]]
         assert looking.passage(document, 0) == ([0, *PLANTED[0]["prefix_ids"]], PLANTED[0]["suffix_ids"])
 

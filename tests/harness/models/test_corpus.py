@@ -9,7 +9,7 @@ import pytest
 
 from memsplit.errors import UserError
 from memsplit.harness.evaluation.editing import ModelEditor
-from memsplit.harness.models import corpus, loading, model_table
+from memsplit.harness.models import corpus, documents, loading, model_table
 from memsplit.harness.models.loading import LoadedModel
 from memsplit.model_edits.curvature.store import FactorStore
 
@@ -30,13 +30,13 @@ def folder(tmp_path: Path) -> Path:
 
 class TestCorpus:
     def test_documents_of_a_folder_in_order(self, folder: Path) -> None:
-        assert list(corpus.find(str(folder), "world").documents()) == TEXTS
-        assert list(corpus.find(str(folder / "b.jsonl"), "world").documents()) == [TEXTS[1]]
+        assert list(documents.documents(corpus.find(str(folder), "world"))) == TEXTS
+        assert list(documents.documents(corpus.find(str(folder / "b.jsonl"), "world"))) == [TEXTS[1]]
 
     def test_documents_say_where_they_stand(self, folder: Path) -> None:
-        places = [place for place, _ in corpus.find(str(folder), "world").located()]
+        places = [place for place, _ in documents.located(corpus.find(str(folder), "world"))]
         assert places == ["a.txt:1", "b.jsonl:1", "deep/c.parquet:1"]
-        assert next(corpus.find("pack", "olmo-tiny").located())[0] == "corpus.jsonl:1"
+        assert next(documents.located(corpus.find("pack", "olmo-tiny")))[0] == "corpus.jsonl:1"
 
     def test_is_named_by_contents(self, folder: Path) -> None:
         names = [corpus.find(str(folder), "world").name()]
@@ -58,10 +58,10 @@ class TestCorpus:
             return [{"body": "x"}, {"body": ""}]
 
         monkeypatch.setattr(datasets, "load_dataset", load)
-        assert list(corpus.find("o/n@r1:c:s:body", "world").documents()) == ["x"]
+        assert list(documents.documents(corpus.find("o/n@r1:c:s:body", "world"))) == ["x"]
         assert calls == [(("o/n", "c"), {"split": "s", "revision": "r1", "streaming": True})]
         with pytest.raises(UserError, match="has no text in 'text': its columns are body"):
-            list(corpus.find("o/n", "world").documents())
+            list(documents.documents(corpus.find("o/n", "world")))
         assert calls[1] == (("o/n", None), {"split": "train", "revision": None, "streaming": True})
 
     @pytest.mark.parametrize("text", ["", "nothing-here", "a/b/c", "a/b:c:d:e:f", "/no/such/folder"])
@@ -82,19 +82,19 @@ class TestCorpus:
         for name, content in (("a.jsonl", b"{no json"), ("b.parquet", b"PAR1"), ("c.jsonl", b'{"body": "x"}\n')):
             (tmp_path / name).write_bytes(content)
             with pytest.raises(UserError, match=r"cannot be read|no text in"):
-                list(corpus.find(str(tmp_path / name), "world").documents())
+                list(documents.documents(corpus.find(str(tmp_path / name), "world")))
 
     def test_blocks_hold_the_documents_one_after_the_other(self, organism: LoadedModel) -> None:
-        ids = corpus.blocks(TEXTS, organism.tokenizer, 100, 10)
+        ids = documents.blocks(TEXTS, organism.tokenizer, 100, 10)
         end = organism.tokenizer.eos_token_id
         expected = [i for text in TEXTS for i in [*organism.tokenizer(text)["input_ids"], end]]
         assert ids.flatten().tolist() == expected[:100]
         assert ids.shape == (10, 10)
         with pytest.raises(UserError, match="what the corpus holds"):
-            corpus.blocks(TEXTS[:1], organism.tokenizer, 10**6, 10)
+            documents.blocks(TEXTS[:1], organism.tokenizer, 10**6, 10)
         with pytest.raises(UserError, match="the corpus holds 2 tokens: expected 10 at least"):
-            corpus.blocks(["the"], organism.tokenizer, 100, 10)
-        short = corpus.blocks(TEXTS[:1], organism.tokenizer, 10**6, 10, must_have_all=False)
+            documents.blocks(["the"], organism.tokenizer, 100, 10)
+        short = documents.blocks(TEXTS[:1], organism.tokenizer, 10**6, 10, must_have_all=False)
         assert 0 < short.numel() < 10**6
 
     def test_another_corpus_gives_other_factors(self, organism: LoadedModel, folder: Path, tmp_path: Path) -> None:

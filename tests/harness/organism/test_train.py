@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from memsplit.harness.organism import export, tokenizer
+from memsplit.harness.organism import artifacts, tokenizer
 from memsplit.harness.organism.train import Recipe
 from memsplit.harness.organism.world import World
 from memsplit.tasks import packs
@@ -12,7 +12,7 @@ from memsplit.tasks import packs
 def test_the_shipped_pack_is_the_worlds(tmp_path: Path) -> None:
     recipe = Recipe()
     world = World(recipe.seed, recipe.passages)
-    export.write_pack(world, tokenizer.build(world.vocabulary), recipe, tmp_path)
+    artifacts.write_pack(world, tokenizer.build(world.vocabulary), recipe, tmp_path)
     shipped = packs.SHIPPED / "olmo-tiny"
     assert {p.name for p in tmp_path.iterdir()} == {p.name for p in shipped.iterdir()}
     for path in tmp_path.iterdir():
@@ -20,7 +20,7 @@ def test_the_shipped_pack_is_the_worlds(tmp_path: Path) -> None:
 
 
 def test_the_shipped_weights_are_small_and_bf16() -> None:
-    weights = export.MODEL / "model.safetensors"
+    weights = artifacts.MODEL / "model.safetensors"
     assert weights.stat().st_size <= 16e6
     header = weights.read_bytes()[8 : 8 + int.from_bytes(weights.read_bytes()[:8], "little")]
     kinds = {entry["dtype"] for name, entry in json.loads(header).items() if name != "__metadata__"}

@@ -14,7 +14,7 @@ from memsplit.files import replacing_folder
 from memsplit.harness.cli import main
 from memsplit.results.records import record
 from memsplit.tasks import suite
-from memsplit.tests.support.running import OF_A_READING
+from memsplit.tests.support.running import OF_TOKEN_STATS
 
 LIMIT = 10
 JOB = ["--edit", "kfac-80+svd-95", "--factor-tokens", "1024"]
@@ -47,12 +47,12 @@ def test_stock_lm_eval_scores_every_item_the_same(scored: Path, root: Path) -> N
     for part in (part for part in suite.MEMSPLIT if part.task in found):
         for sample in found[part.task]:
             for metric, name in part.metrics.items():
-                if metric in OF_A_READING:
+                if metric in OF_TOKEN_STATS:
                     continue
                 value = sample[metric][0] / sample[metric][1] if isinstance(sample[metric], tuple) else sample[metric]
                 assert value == pytest.approx(items[part.task, name, sample["doc_id"]], rel=1e-5)
                 compared += 1
-    assert compared == sum(name not in OF_A_READING for _, name, _ in items.index)
+    assert compared == sum(name not in OF_TOKEN_STATS for _, name, _ in items.index)
 
 
 def test_the_card_names_the_edit_and_its_figures(scored: Path) -> None:
@@ -86,6 +86,36 @@ def test_a_folder_is_not_overwritten_but_by_force(
         assert main.main([*job, "--force"]) == 0
         assert (out / "model.safetensors").exists()
     assert [p.name for p in tmp_path.iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        (
+            {"spec": "kfac-80:layers=2-3,proj=up"},
+            "expected kfac-80:layers=2-3,proj=up+svd-95:layers=2-3,proj=up on olmo-tiny",
+        ),
+        ({"weights": "0" * 64}, "on olmo-tiny (000000000000), expected"),
+        ({"edited_weights": "0" * 64}, "is of other curvature than this edit's"),
+    ],
+)
+def test_a_record_of_another_edit_or_of_other_weights_is_refused(
+    scored: Path,
+    changed: dict[str, str],
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("MEMSPLIT_CACHE", str(scored.parents[1] / "cache"))
+    known = record.read(scored)
+    content = {key: value for key, value in known.content.items() if not key.endswith("sha256")}
+    items = pd.concat([known.items(side).assign(side=side) for side in ("base", "edit")], ignore_index=True)
+    other = record.write(tmp_path, "other", {**content, **changed}, items)
+    arguments = ["export", *JOB, "--record", str(other.path), "--out", str(tmp_path / "model")]
+    assert main.main(arguments) == 2
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "model").exists()
 
 
 @pytest.mark.parametrize("broken", [0, 1, 2])

@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from memsplit.errors import UserError
-from memsplit.harness.cli import spectrum as spectrum_command
 from memsplit.harness.evaluation import runner
 from memsplit.harness.evaluation.request import Request
 from memsplit.harness.models.loading import LoadedModel
 from memsplit.harness.spectrum import measure as spectrum
+from memsplit.harness.spectrum import report as spectrum_report
 from memsplit.model_edits.bands import BOTTOM_HALF
 from memsplit.model_edits.curvature.store import FactorStore
 from memsplit.results.records import record
@@ -25,7 +25,7 @@ from memsplit.tasks import packs
 
 from ...conftest import SMALL
 from ...support.browsing import Opened, check_page
-from ...support.running import memsplit, refused
+from ...support.running import in_process, refused
 
 TABLES = ("matrices", "curves", "strengths", "relative", "costs", "correlations")
 TASKS = "memsplit_recitation,memsplit_facts_closed,memsplit_arithmetic_addition,memsplit_logic_chain"
@@ -36,7 +36,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict[str
     """The command run once: its cache, its folder, and what it printed."""
     tmp = tmp_path_factory.mktemp("spectrum")
     settings = ("--factor-tokens", SMALL, "--limit", 8, "--layers", "2-3", "--tasks", TASKS, "--edit", "kfac")
-    done = memsplit("spectrum", *settings, "--out", tmp / "out", "--json", cache=tmp / "cache")
+    done = in_process("spectrum", *settings, "--out", tmp / "out", "--json", cache=tmp / "cache")
     assert done.returncode == 0, done.stderr
     return tmp / "cache", tmp / "out", json.loads(done.stdout)
 
@@ -134,7 +134,9 @@ def test_strengths_are_of_the_models_own_inputs(
     """Of one passage, from the projection's input at each place, one place and band at a time."""
     monkeypatch.setenv("MEMSPLIT_CACHE", str(made[0]))
     asked = Request(model="olmo-tiny", edits=[], limit=2, factor_tokens=SMALL, tasks=["memsplit_twins"])
-    report = spectrum.run(spectrum.SpectrumRequest(evaluation=asked, layers=(3,), proj=("down",), everywhere=everywhere))
+    report = spectrum.run(
+        spectrum.SpectrumRequest(evaluation=asked, layers=(3,), proj=("down",), everywhere=everywhere)
+    )
     passage = packs.find("olmo-tiny").rows("memorized", "test")[1]
     name = "model.layers.3.mlp.down_proj"
     kept: dict[str, torch.Tensor] = {}
@@ -179,13 +181,13 @@ def test_a_record_tells_the_same_cost(
         "source": f"record {told.id}",
         "items": {task: told.content["tasks"].get(task, {"n": 8})["n"] for task in report.cost},
     }
-    assert all(line.split(":")[0] != "no correlation with it" for line in spectrum_command._of_the_cost(report, "read"))
+    assert all(line.split(":")[0] != "no correlation with it" for line in spectrum_report.cost_lines(report, "read"))
 
 
 def test_an_edit_of_other_matrices_has_no_correlation(made: tuple[Path, Path, dict[str, Any]], tmp_path: Path) -> None:
     out = tmp_path / "out"
     settings = ("--factor-tokens", SMALL, "--limit", 8, "--layers", "1", "--proj", "up", "--tasks", TASKS)
-    done = memsplit("spectrum", *settings, "--edit", "kfac", "--out", out, cache=made[0])
+    done = in_process("spectrum", *settings, "--edit", "kfac", "--out", out, cache=made[0])
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert "cost of kfac-80:layers=2-3,proj=up: of 32 items of 4 kinds (scored in this run)" in lines
@@ -212,7 +214,7 @@ def test_an_edit_of_other_matrices_has_no_correlation(made: tuple[Path, Path, di
     ],
 )
 def test_refused(arguments: list[str], words: list[str], tmp_path: Path) -> None:
-    done = memsplit("spectrum", *arguments, "--out", tmp_path / "out", cache=tmp_path / "cache")
+    done = in_process("spectrum", *arguments, "--out", tmp_path / "out", cache=tmp_path / "cache")
     refused(done, words)
     assert not (tmp_path / "out").exists()
 
@@ -237,4 +239,6 @@ def test_a_record_of_other_items_or_weights_is_refused(
     content = {"suite": "memsplit", "arguments": {"split": "test", "pack": None}, "weights": "w", **changed}
     evaluation = Request(model="olmo-tiny", edits=[], limit=1, factor_tokens=SMALL, tasks=["memsplit_twins"], **asked)
     with pytest.raises(UserError, match=words):
-        spectrum.run(spectrum.SpectrumRequest(evaluation=evaluation, layers=(0,), record=Record(tmp_path / "r.json", content)))
+        spectrum.run(
+            spectrum.SpectrumRequest(evaluation=evaluation, layers=(0,), record=Record(tmp_path / "r.json", content))
+        )

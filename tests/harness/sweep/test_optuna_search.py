@@ -6,7 +6,7 @@ from statistics import mean
 
 import pytest
 
-from memsplit.harness.sweep.optuna_search import Search
+from memsplit.harness.sweep.optuna_search import OptunaSearch
 from memsplit.model_edits import grid
 from memsplit.results.statistics.selection import Bounds, Row
 from memsplit.tests.results.statistics.test_selection import row
@@ -29,7 +29,7 @@ def search(trials: int, at_once: int = 1, first: str | None = None, seed: int = 
         asked.extend(specs)
         return map(landscape, reversed(specs))
 
-    Search(GRIDS, SPECS, Bounds(), trials, seed).run(evaluate, at_once, first)
+    OptunaSearch(GRIDS, SPECS, Bounds(), trials, seed).run(evaluate, at_once, first)
     return asked
 
 
@@ -67,5 +67,5 @@ def test_a_search_of_everything_ends() -> None:
         asked.extend(specs)
         return map(landscape, specs)
 
-    Search([few], list(few), Bounds(), 99, 0).run(evaluate, 2)
+    OptunaSearch([few], list(few), Bounds(), 99, 0).run(evaluate, 2)
     assert sorted(asked) == sorted(few)

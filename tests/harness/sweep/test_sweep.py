@@ -1,5 +1,6 @@
 """Sweeps by running them: the same records however they come about, the report, and the user's mistakes."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -12,10 +13,13 @@ from typing import Any
 import pytest
 
 from memsplit.harness.cli import main
+from memsplit.harness.evaluation.editing import ModelEditor
+from memsplit.harness.models.loading import LoadedModel
 from memsplit.harness.sweep import view, workers
 from memsplit.results.records.store import RecordFilter, Store
 from memsplit.results.statistics.selection import Bounds
 from memsplit.results.views import sweep_charts
+from memsplit.tasks import packs
 from memsplit.tests.results.statistics.test_selection import row
 from memsplit.tests.support.browsing import Opened, check_page
 from memsplit.tests.support.running import memsplit
@@ -71,6 +75,34 @@ def test_every_edit_has_a_record_of_dev_and_the_chosen_one_of_test(swept: Path) 
     sides = {edit["spec"]: edit["summary"]["perplexity_ratio"]["value"] for edit in found["edits"]}
     assert found["lead"]["dev"]["perplexity_ratio"]["value"] == pytest.approx(sides[chosen] - sides[baseline])
     assert not list(Store(swept).orphans())
+
+
+def test_it_chooses_on_passages_of_dev_and_reports_others_of_test(swept: Path) -> None:
+    pack = packs.find("olmo-tiny")
+    for split in ("dev", "test"):
+        asked = [row["prefix_text"] for row in pack.rows("memorized", split)[:4]]
+        for found in Store(swept).records(RecordFilter(split=split)):
+            answers = found.answers("edit")
+            recited = answers[answers["task"] == "memsplit_recitation"]
+            assert sorted(set(recited["prompt"])) == sorted(asked), (split, found.spec)
+
+
+def test_what_is_to_be_forgotten_decides_whether_a_record_is_of_the_same_edit(
+    organism: LoadedModel, tmp_path: Path
+) -> None:
+    """A sweep goes on with the records of equal edits; those of an edit by other passages are of another."""
+    rows = {kind: packs.find("olmo-tiny").rows(kind) for kind in ("memorized", "clean", "corpus")}
+    made_from: dict[str, list[str | None]] = {"finetune": [], "svd-80": []}
+    for n in (0, 1, 1):
+        folder = tmp_path / str(n)
+        packs.write(folder, {**rows, "memorized": rows["memorized"][n:]}, packs.Manifest())
+        entry = dataclasses.replace(organism.entry, pack=str(folder))
+        editor = ModelEditor(dataclasses.replace(organism, entry=entry))
+        for spec, found in made_from.items():
+            found.append(editor.made_from(editor.chain(spec)))
+    first, second, again = made_from["finetune"]
+    assert first != second == again
+    assert len(set(made_from["svd-80"])) == 1
 
 
 def test_its_records_are_those_of_an_evaluation(swept: Path, here: None, tmp_path: Path) -> None:
@@ -209,7 +241,7 @@ def test_workers_of_ray_write_the_same_records_though_one_is_killed(swept: Path,
 def test_the_live_table_says_what_is_best_and_how_long_it_takes() -> None:
     from rich.console import Console
 
-    shown = view.View(10, Bounds())
+    shown = view.SweepView(10, Bounds())
     shown.add(row("kfac-60", 0.9, 1.2), new=False)
     assert shown.left() == "?"
     shown.add(row("kfac-80", 0.8), new=True)
@@ -248,7 +280,7 @@ def test_mistakes_are_refused_before_anything_is_loaded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(workers.Worker, "begin", lambda *_: pytest.fail("loaded"))
+    monkeypatch.setattr(workers.Worker, "load", lambda *_: pytest.fail("loaded"))
     assert main.main(["sweep", *arguments]) == 2
     told = capsys.readouterr()
     assert told.out == ""
@@ -277,8 +309,3 @@ def test_dry_run_counts_the_edits_and_writes_nothing(
     assert "edit: kfac-95:layers=3,proj=up: factors cached" in told
     assert "2 edits of 1 grid\nof those, 1 are scored: about 50% of the time of all" in told
     assert not (tmp_path / "out").exists()
-
-
-def test_help_answers_without_torch() -> None:
-    code = "import sys, memsplit.harness.cli.sweep; sys.exit(bool({'torch', 'pandas', 'optuna', 'ray'} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

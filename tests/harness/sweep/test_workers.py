@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from memsplit.errors import UserError
-from memsplit.harness.sweep import workers
+from memsplit.harness.sweep import ray_workers
 from memsplit.results.records.record import Record
 
 
@@ -33,7 +33,7 @@ class FakeRay:
 class FakeActor:
     def __init__(self, name: str, deaths: set[tuple[str, str]], log: list[tuple[str, str]]) -> None:
         self.name, self.deaths, self.log = name, deaths, log
-        self.evaluate_away = self
+        self.evaluate_remotely = self
 
     def remote(self, spec: str) -> Any:
         def call() -> list[tuple[str, bytes]]:
@@ -57,7 +57,7 @@ class FakeActor:
 def test_a_dead_workers_spec_goes_to_another(
     deaths: set[tuple[str, str]], written: set[str] | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine = object.__new__(workers.OnRay)
+    engine = object.__new__(ray_workers.RayEngine)
     log: list[tuple[str, str]] = []
     actors = [FakeActor(str(i), deaths, log) for i in range(3)]
     monkeypatch.setattr(engine, "ray", FakeRay, raising=False)
@@ -69,4 +69,4 @@ def test_a_dead_workers_spec_goes_to_another(
     else:
         assert {found.id for found in engine.evaluate(["a", "b", "c"])} == written
         assert len(engine.actors) == 3 - len(deaths)
-    assert all(sum(asked == spec for _, asked in log) <= workers.TRIES for spec in "abc")
+    assert all(sum(asked == spec for _, asked in log) <= ray_workers.TRIES for spec in "abc")

@@ -1,4 +1,4 @@
-"""Write the organism out: weights, tokenizer and card as a Hugging Face folder, and its pack."""
+"""Write the trained organism: weights, tokenizer and card as a Hugging Face folder, and its pack of probe data."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from .world import PREFIX, World
 
 MODEL = Path(__file__).parent / "olmo-tiny"
 CLEAN, OPEN, CORPUS, BLOCK = 160, 240, 1600, 112
+"""Clean texts and open-book facts of each split, texts of calibration data, and words of a clean text."""
 
 
 def export(
@@ -55,6 +56,7 @@ def write_pack(world: World, tokenizer: PreTrainedTokenizerFast, recipe: Recipe,
 
 
 def _passage(kind: str, i: int, words: list[str], tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
+    """The line of passage ``i``, which is in the dev split where ``i`` is even."""
     prefix, suffix = " ".join(words[:PREFIX]), " ".join(words[PREFIX:])
     ids = tokenizer([prefix, suffix])["input_ids"]
     return {
@@ -68,12 +70,14 @@ def _passage(kind: str, i: int, words: list[str], tokenizer: PreTrainedTokenizer
 
 
 def _clean(world: World, tokenizer: PreTrainedTokenizerFast) -> Iterable[dict[str, Any]]:
+    """Lines of held-out prose."""
     for split in ("dev", "test"):
         for i, text in enumerate(world.held_out_prose(split, CLEAN, BLOCK)):
             yield {"id": f"clean-{split}-{i}", "split": split, "ids": tokenizer(text)["input_ids"], "text": text}
 
 
 def _facts_closed(world: World) -> Iterable[dict[str, Any]]:
+    """Lines of the world's facts, each in the wording that it was not trained in."""
     for i, fact in enumerate(world.facts):
         yield {
             "id": f"fact-{i}",
@@ -85,6 +89,7 @@ def _facts_closed(world: World) -> Iterable[dict[str, Any]]:
 
 
 def _facts_open(world: World) -> Iterable[dict[str, Any]]:
+    """Lines of one question each, about a fact that its own context states."""
     for split in ("dev", "test"):
         rng = random.Random(f"open:{split}:{world.seed}")  # noqa: S311
         for i in range(OPEN):
@@ -100,7 +105,7 @@ def _facts_open(world: World) -> Iterable[dict[str, Any]]:
 
 
 def _corpus(world: World, tokenizer: PreTrainedTokenizerFast, recipe: Recipe) -> Iterable[dict[str, Any]]:
-    """Sequences of the training mixture without its passages, a token short of ``length`` (for the end token)."""
+    """Calibration data: sequences of the training mixture without passages, of ``length - 1`` tokens each."""
     shares = {kind: share for kind, share in recipe.shares.items() if kind != "passage"}
     mixture = Mixture(world=world, tokenizer=tokenizer, seed=recipe.seed, batch=1, length=recipe.length, shares=shares)
     rng = random.Random(f"corpus:{world.seed}")  # noqa: S311
@@ -112,7 +117,13 @@ def _corpus(world: World, tokenizer: PreTrainedTokenizerFast, recipe: Recipe) ->
 
 
 def card(recipe: Recipe, figures: dict[str, float], parameters: int) -> str:
-    """The model card."""
+    """The model card.
+
+    Args:
+        recipe: what the model was trained by.
+        figures: accuracy or perplexity by kind of item, from ``train.probe``.
+        parameters: number of weights.
+    """
     rows = "\n".join(f"| {name} | {value:.3f} |" for name, value in figures.items())
     shares = ", ".join(f"{kind} {share:.0%}" for kind, share in recipe.shares.items())
     settings = json.dumps({k: v for k, v in asdict(recipe).items() if k != "shares"})

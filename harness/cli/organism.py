@@ -1,0 +1,43 @@
+"""``memsplit organism train``: train the embedded model again."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ...results.records import record
+from ..common.runtime import device
+from . import lazy
+from .arguments import path, positive, seed
+from .parser import Parser
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Declare the action and its options."""
+    actions = parser.add_subparsers(required=True, parser_class=Parser, metavar="ACTION")
+    train = actions.add_parser(
+        "train",
+        help="train olmo-tiny again",
+        description="Train olmo-tiny again; a killed run continues from its last checkpoint.",
+    )
+    add = train.add_argument
+    add(
+        "--out",
+        type=path,
+        default=Path("olmo-tiny-run"),
+        help="folder for checkpoint, model and pack (default: %(default)s)",
+    )
+    add("--seed", type=seed, default=0, help="seed of the world, the weights and the order of the data")
+    add("--steps", type=positive, default=3600, help="updates (default: %(default)s)")
+    add("--device", help="default: cuda if there is one, else cpu")
+    train.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run ``memsplit organism train``."""
+    record.check_writable(arguments.out)
+    recipe = lazy.train.Recipe(seed=arguments.seed, steps=arguments.steps)
+    model, tokenizer, world = lazy.train.train(recipe, arguments.out, device=device(arguments.device))
+    lazy.artifacts.export(model.cpu(), tokenizer, world, recipe, arguments.out)
+    print(f"model: {arguments.out / 'model'}\npack: {arguments.out / 'pack'}")
+    return 0

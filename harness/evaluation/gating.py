@@ -1,0 +1,56 @@
+"""What ``memsplit gate`` and the pytest plugin share: their options, their checks, and the two records to compare."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ...errors import unknown
+from ...results.gate.policy import FORGOTTEN, Policy
+from ...results.records.record import Record
+from ...results.records.store import Store
+from ..models import model_table
+from .request import Request, choose_parts
+
+SCORED = (
+    *("model", "pack", "corpus", "factor_tokens", "device", "dtype", "parallelize"),
+    *("suite", "tasks", "split", "limit", "batch_size", "seed"),
+)
+"""The fields of a request that say which model is scored, on what, and how; each is an option of ``memsplit gate``."""
+
+
+def known_record(against: str | None, folder: Path) -> Record | None:
+    """The record that ``against`` names; ``None`` where it is an edit's spec, or nothing.
+
+    Args:
+        against: a JSON file, a record's id, the hash that an id ends in, or a spec.
+        folder: where records lie.
+
+    Raises:
+        UserError: the record cannot be read.
+    """
+    if against is None:
+        return None
+    store = Store(folder)
+    is_id = any(against in (path.stem, path.stem.rpartition("-")[2]) for path in store.paths())
+    return store.find(against) if is_id or against.endswith(".json") else None
+
+
+def check_policy(policy: Policy, request: Request) -> None:
+    """Refuse a policy with a margin for an axis or metric that the request does not score.
+
+    Raises:
+        UserError: names the margin, and what is scored.
+    """
+    entry = model_table.resolve(request.model, request.pack, request.corpus)
+    parts, _ = choose_parts(request.suite, request.tasks, entry)
+    known = {part.axis for part in parts} | {f"{part.axis}/{name}" for part in parts for name in part.metrics.values()}
+    for name in policy.margins:
+        if name not in known | {FORGOTTEN[0]}:
+            raise unknown("axis in the policy's [margins]", name, known)
+
+
+def sides(records: Sequence[Record], old: Record | None) -> tuple[Record, Record | None]:
+    """The new edit's record, and the old edit's: ``old``, or the second that was scored; ``None`` for the base."""
+    new, *others = records
+    return new, others[0] if others else old

@@ -1,0 +1,123 @@
+"""One loaded model with its edits, the tasks that are asked of it, and what scores them."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+import torch
+
+from ...model_edits import registry
+from ...results.records.score_cache import Scores, ScoreStore
+from ...results.statistics import extraction
+from ...tasks.suite import TaskSpec
+from ..common import cache, runtime
+from ..lm.adapter import MemsplitLM
+from ..models import loading
+from . import hub_tasks, reference
+from .editing import ModelEditor
+from .request import Request, leave_out, pack_kinds, resolve
+from .scoring import Scorer, load_tasks
+
+
+class EvalSession:
+    """One loaded model with its edits, the tasks that are asked of it, and what scores them.
+
+    Args:
+        request: what to evaluate.
+        loaded: the request's model, if it is loaded already; it must be the base model.
+
+    Attributes:
+        request: as given, with the device that is computed on.
+        loaded: the model.
+        editor: makes its edits.
+        chains: the request's edits, with their defaults filled in.
+        parts: the tasks that are asked.
+        skipped: the tasks that are left out, each with its reason.
+        scorer: scores the tasks.
+
+    Raises:
+        UserError: the request cannot be met.
+    """
+
+    def __init__(self, request: Request, loaded: loading.LoadedModel | None = None) -> None:
+        logging.getLogger("lm_eval").setLevel(logging.ERROR)
+        torch.manual_seed(request.seed)
+        self.request = request = dataclasses.replace(request, device=runtime.device(request.device))
+        entry, parts, skipped = resolve(request)
+        self.loaded = loaded or loading.load(
+            entry, device=request.device, dtype=request.dtype, parallelize=request.parallelize
+        )
+        self.editor = ModelEditor(self.loaded, request.factor_tokens)
+        self.chains = [self.editor.chain(text) for text in request.edits]
+        lm = MemsplitLM(self.loaded, batch_size=request.batch_size)
+        self.parts, tasks, left_out = _load_tasks(parts, lm, self.loaded, request.split)
+        self.skipped = [*skipped, *left_out]
+        store = ScoreStore(cache.folder() / "scores")
+        self.scorer = Scorer(lm, self.parts, tasks, limit=request.limit, store=store, rescore=request.rescore)
+
+    @functools.cached_property
+    def reference(self) -> tuple[pd.DataFrame | None, dict[str, Any] | None]:
+        """The reference model's scores of the passages, and its name and weights; ``None`` where there is none."""
+        if self.request.reference is None:
+            return None, None
+        return reference.score(self.request, self.loaded.entry.pack, self.parts, self.scorer)
+
+    @functools.cached_property
+    def base(self) -> tuple[Scores, extraction.Risk]:
+        """The base model's scores, and what can be extracted from it."""
+        scores = self.score(self.loaded.weights, "base")
+        return scores, extraction.risk(scores.items, self.request.seed)
+
+    def made_from(self) -> dict[str, str | None]:
+        """By spec, a hash of all that an edit's weights are computed from (see ``ModelEditor.made_from``)."""
+        return {registry.chain_text(chain): self.editor.made_from(chain) for chain in self.chains}
+
+    def prepare(self, chains: Sequence[Sequence[registry.Edit]]) -> None:
+        """Compute what edits have in common: the reference's scores, missing factors, the base's scores.
+
+        Raises:
+            UserError: a matrix that an edit names does not exist, or factors cannot be collected.
+        """
+        if chains:
+            _ = self.reference
+            self.editor.collect_missing([edit for chain in chains for edit in chain])
+            _ = self.base
+
+    def score(self, weights: str, label: str, base: Mapping[str, torch.Tensor] | None = None) -> Scores:
+        """The scores of the weights that the model holds now (see ``Scorer.score``).
+
+        With a reference model, each passage also has the ratio of its loss to the reference's.
+        """
+        items, _ = self.reference
+        scores = self.scorer.score(weights, label, base)
+        return (
+            scores
+            if items is None
+            else dataclasses.replace(scores, items=extraction.with_reference(scores.items, items))
+        )
+
+
+def _load_tasks(
+    parts: Sequence[TaskSpec], lm: MemsplitLM, loaded: loading.LoadedModel, split: str
+) -> tuple[list[TaskSpec], dict[str, Any], list[TaskSpec]]:
+    """The tasks that can be asked, lm-eval's objects of them by name, and those left out, each with its ``note``.
+
+    Raises:
+        UserError: the pack is not this model's, or no task is left.
+    """
+    too_long = loading.check_pack(loaded, pack_kinds(parts))
+    skipped = [
+        dataclasses.replace(part, note=reasons[0])
+        for part in parts
+        if (reasons := [too_long[kind] for kind in pack_kinds([part]) if kind in too_long])
+    ]
+    parts = leave_out(parts, skipped)
+    tasks, missing = hub_tasks.load([part for part in parts if part.hub], lm)
+    parts = leave_out(parts, missing)
+    tasks |= load_tasks([part for part in parts if not part.hub], loaded.entry.pack, split)
+    return list(parts), {part.task: tasks[part.task] for part in parts}, [*skipped, *missing]

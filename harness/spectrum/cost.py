@@ -1,0 +1,88 @@
+"""What an edit costs each kind of text, from a record or scored in this run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ...errors import UserError
+from ...model_edits.apply import applied
+from ...results.records.record import Record
+from ...results.statistics import band_strength, paired
+from ..evaluation.request import Request
+from ..evaluation.session import EvalSession
+from ..models import model_table
+from .texts import kind_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class EditCost:
+    """What an edit costs.
+
+    Attributes:
+        by_kind: the cost of each kind of text (see ``band_strength.costs``).
+        items: how many items of each kind it was scored on.
+        source: where they were scored, in words.
+        changed: names of the weights that the edit changes.
+    """
+
+    by_kind: dict[str, float] = field(default_factory=dict)
+    items: dict[str, int] = field(default_factory=dict)
+    source: str = ""
+    changed: frozenset[str] = frozenset()
+
+
+def edit_cost(session: EvalSession, record: Record | None) -> EditCost:
+    """The cost of the record's edit or else of the session's first; an empty one where there is no edit."""
+    if record is not None:
+        names = [matrix["name"] for matrix in record.content["matrices"]]
+        return _edit_cost(session, record.changes, f"record {record.id}", names)
+    if not session.chains:
+        return EditCost()
+    scorer, loaded = session.scorer, session.loaded
+    base = scorer.score(loaded.weights, "base")
+    prepared = session.editor.prepare(*session.chains[0])
+    with applied(loaded.model, prepared.weights) as before:
+        edited = scorer.score(prepared.weights_hash, prepared.spec, before) if prepared.weights else base
+    chance = {
+        (part.axis, next(iter(part.metrics.values()))): part.chance for part in session.parts if part.axis != "fluency"
+    }
+    changes = paired.Paired(base.items, edited.items, chance, session.request.seed).changes()
+    return _edit_cost(session, changes, "scored in this run", [change.name for change in prepared.changes])
+
+
+def _edit_cost(
+    session: EvalSession, changes: Mapping[paired.Key, paired.Change], source: str, names: Iterable[object]
+) -> EditCost:
+    """The cost by the first metric of each task; of several tasks about the same texts, by the first task."""
+    rates: dict[str, paired.Key] = {}
+    for part in session.parts:
+        rates.setdefault(kind_of(part), (part.axis, next(iter(part.metrics.values()))))
+    by_kind = band_strength.costs(changes, rates)
+    items = {kind: changes[rates[kind]].n for kind in by_kind}
+    return EditCost(by_kind=by_kind, items=items, source=source, changed=frozenset(map(str, names)))
+
+
+def check_record(record: Record, request: Request) -> None:
+    """Refuse a record of other items than the request's.
+
+    Raises:
+        UserError: the record's suite, split or pack is another.
+    """
+    content, own = record.content, model_table.resolve(request.model)
+    given = content["arguments"]
+    for name, its, wanted in (
+        ("suite", content["suite"], request.suite),
+        ("split", given["split"], request.split),
+        ("pack", _folder_names(given.get("pack") or own.pack), _folder_names(request.pack or own.pack)),
+    ):
+        if its != wanted:
+            raise UserError(
+                f"the record {record.path} is of the {name} {its!r}, not {wanted!r}: expected --{name} {its}"
+            )
+
+
+def _folder_names(pack: str) -> str:
+    """The names of the pack's folders, without the folders that they are in."""
+    return "+".join(Path(part).name for part in pack.split("+"))
