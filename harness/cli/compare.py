@@ -42,8 +42,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     if len(arguments.records) < 2:
         raise UserError(f"one record {arguments.records[0]!r}: expected two or more, or base and one")
-    sides = _sides(Store(arguments.store), arguments.records)
     compare, terminal = lazy.compare, lazy.terminal
+    sides = compare.sides(Store(arguments.store), arguments.records)
     comparisons = compare.compare(sides)
     flipped = [compare.flips(one.first, one.other) for one in comparisons] if arguments.items else None
     if arguments.json:
@@ -55,16 +55,3 @@ def run(arguments: argparse.Namespace) -> int:
         if flipped is not None:
             console.print(terminal.flips(flipped[i], one.first.label, one.other.label, arguments.items), soft_wrap=True)
     return 0
-
-
-def _sides(store: Store, names: list[str]) -> list[lazy.compare.Side]:
-    """The sides that are named, in order; ``base`` is the base model of the first record.
-
-    Raises:
-        UserError: ``base`` is not the first name, or the store has no such record.
-    """
-    if "base" in names[1:]:
-        raise UserError("'base' comes first: expected memsplit compare base RECORD …")
-    records = [store.find(name) for name in names if name != "base"]
-    sides = [lazy.compare.Side(found) for found in records]
-    return [lazy.compare.Side(records[0], "base"), *sides] if names[0] == "base" else sides

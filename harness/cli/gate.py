@@ -67,9 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
         for name, default in arguments.scored_defaults.items():
             if getattr(arguments, name) != default:
                 option = f"--{name.replace('_', '-')}"
-                raise UserError(
-                    f"{option} is of what is scored, and --record was scored: expected one of the two"
-                )
+                raise UserError(f"{option} is of what is scored, and --record was scored: expected one of the two")
         store = Store(arguments.out)
         new = store.find(arguments.record)
         old = store.find(arguments.against) if arguments.against else None

@@ -21,6 +21,7 @@ from ...results.records.record import Record
 from ...results.records.score_cache import Scores
 from ...results.records.store import Store
 from ...results.statistics import aggregate, extraction, paired
+from ...results.views import frames
 from ...tasks.suite import NO_RATES, TaskSpec
 from ..models import model_table
 from .editing import Prepared
@@ -30,15 +31,28 @@ from .session import EvalSession
 PACKAGES = ("memsplit", "torch", "transformers", "lm-eval", "datasets", "rapidfuzz", "pandas", "scipy", "safetensors")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Report:
-    """What a command found: a record an edit."""
+    """The records of a request's edits; shown as a short table by an interpreter or a notebook."""
 
     model: str
     suite: str
     fingerprint: str
     records: list[Record]
     skipped: list[TaskSpec]
+
+    def frame(self) -> pd.DataFrame:
+        """One row for each edit, axis and metric (see :func:`memsplit.results.views.frames.tidy`)."""
+        return frames.tidy(self.records)
+
+    def __repr__(self) -> str:
+        return frames.as_text(*self._brief())
+
+    def _repr_html_(self) -> str:
+        return frames.as_html(*self._brief())
+
+    def _brief(self) -> tuple[str, pd.DataFrame]:
+        return f"{self.model}, suite {self.suite}", frames.brief((each.spec, each.summary) for each in self.records)
 
     def to_json(self) -> dict[str, Any]:
         """The one object of ``--json``."""

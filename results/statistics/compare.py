@@ -13,6 +13,7 @@ from rapidfuzz.distance import Levenshtein
 
 from ...errors import UserError
 from ..records.record import Record
+from ..records.store import Store
 from . import significance
 from .paired import Change, Interval, Key, Paired, differences, interval
 
@@ -54,6 +55,19 @@ class Comparison:
     other: Side
     changes: dict[Key, Change]
     summary: dict[str, tuple[Interval, Interval, Interval]]
+
+
+def sides(store: Store, names: Sequence[str]) -> list[Side]:
+    """The sides that are named, in order; ``base`` is the base model of the first record.
+
+    Raises:
+        UserError: ``base`` is not the first name, or the store has no such record.
+    """
+    if "base" in names[1:]:
+        raise UserError("'base' comes first: expected memsplit compare base RECORD …")
+    records = [store.find(name) for name in names if name != "base"]
+    edits = [Side(found) for found in records]
+    return [Side(records[0], "base"), *edits] if names[0] == "base" else edits
 
 
 def compare(sides: Sequence[Side]) -> list[Comparison]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING
 
 from rich.box import HORIZONTALS
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -41,6 +42,13 @@ CHANGE = "change [95 % interval]"
 def console(width: int | None = None) -> Console:
     """A terminal on which text is what it is: names and specs may hold what rich takes for markup."""
     return Console(width=width, markup=False, highlight=False)
+
+
+def as_text(shown: RenderableType, width: int = 120) -> str:
+    """What a console of that width would show, without colours."""
+    sink = io.StringIO()
+    Console(file=sink, width=width, color_system=None, markup=False, highlight=False).print(shown)
+    return sink.getvalue()
 
 
 def comparison(

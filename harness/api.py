@@ -1,0 +1,212 @@
+"""The front door: what ``import memsplit`` offers to a notebook or a script."""
+
+from __future__ import annotations
+
+import html
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+from rich.console import Console
+
+from ..errors import UserError
+from ..results.board import formats, ranking
+from ..results.records.record import Record
+from ..results.records.store import DEFAULT, RecordFilter, Store
+from ..results.statistics.compare import Comparison, sides
+from ..results.statistics.compare import compare as compare_sides
+from ..results.statistics.paired import Interval
+from ..results.views import frames, terminal
+from .common.runtime import quiet
+from .evaluation.editing import edited
+from .evaluation.request import Request
+from .evaluation.runner import Report, run
+
+__all__ = ["board", "compare", "edited", "evaluate", "records"]
+
+
+def evaluate(
+    model: str = "olmo-tiny",
+    edits: str | Sequence[str] = ("kfac",),
+    *,
+    suite: str = "memsplit",
+    tasks: Sequence[str] = (),
+    split: str = "test",
+    limit: int | None = None,
+    pack: str | None = None,
+    corpus: str | None = None,
+    reference: str | None = None,
+    factor_tokens: int | None = None,
+    batch_size: int = 32,
+    device: str | None = None,
+    dtype: str | None = None,
+    parallelize: bool = False,
+    seed: int = 0,
+    out: str | Path = DEFAULT,
+    rescore: bool = False,
+    resume: bool = False,
+) -> Report:
+    """Score a model before and after each edit, on the same items, as ``memsplit-eval`` does.
+
+    Args:
+        model: a name of ``memsplit-eval --list-models``, a folder, a GGUF file, or a hub id.
+        edits: specs such as ``"kfac-80"``; one alone may be a string.
+        suite: the suite of tasks.
+        tasks: only these tasks of the suite.
+        split: the part of the items, ``"dev"`` or ``"test"``.
+        limit: only the first so many items of each task.
+        pack: the probe data: a pack's name, a folder, or several joined by ``+``; by default the model's.
+        corpus: calibration data that curvature is collected from; by default the pack's, else the model's.
+        reference: another model, whose loss on each passage this one's is compared with.
+        factor_tokens: tokens that curvature is collected from; by default the model's.
+        batch_size: sequences in a forward pass.
+        device: where to compute; CUDA if there is one, else the CPU, by default.
+        dtype: the type to compute in; by default the model's, and float32 on a CPU.
+        parallelize: spread the model over all devices.
+        seed: of the intervals' resampling.
+        out: the folder that records are written to.
+        rescore: score again what was scored before with the same weights and items.
+        resume: keep the records in ``out`` that an earlier, killed evaluation of the same request wrote.
+
+    Returns:
+        A record for each edit; shown as a short table. ``.frame()`` has every metric.
+
+    Raises:
+        UserError: the request cannot be met; the message is one line with the remedy.
+    """
+    request = Request(
+        model=model,
+        edits=(edits,) if isinstance(edits, str) else edits,
+        suite=suite,
+        tasks=tasks,
+        split=split,
+        limit=limit,
+        pack=pack,
+        corpus=corpus,
+        reference=reference,
+        factor_tokens=factor_tokens,
+        batch_size=batch_size,
+        device=device,
+        dtype=dtype,
+        parallelize=parallelize,
+        seed=seed,
+        out=Path(out),
+        rescore=rescore,
+        resume=resume,
+    )
+    with warnings.catch_warnings():
+        quiet()
+        return run(request)
+
+
+class Records(list[Record]):
+    """Records, oldest first; shown as a short table."""
+
+    def frame(self) -> pd.DataFrame:
+        """One row for each edit, axis and metric (see ``results.views.frames.tidy``)."""
+        return frames.tidy(self)
+
+    def __repr__(self) -> str:
+        return frames.as_text(*self._brief())
+
+    def _repr_html_(self) -> str:
+        return frames.as_html(*self._brief())
+
+    def _brief(self) -> tuple[str, pd.DataFrame]:
+        return f"{len(self)} records", frames.brief((record.spec, record.summary) for record in self)
+
+
+class Boards(list[ranking.Board]):
+    """One leaderboard for each model and set of items; shown as tables."""
+
+    def show(self, *, all_columns: bool = False) -> None:
+        """Print the tables, in a notebook as well as on a terminal; with ``all_columns`` every column."""
+        console = Console()
+        console.print(formats.terminal(self, all_columns, console.width))
+
+    def frame(self) -> pd.DataFrame:
+        """One row for each entry, with every figure in full."""
+        return pd.concat([each.frame().astype(object) for each in self], ignore_index=True)
+
+    def __repr__(self) -> str:
+        return "\n".join(frames.as_text(each.title, self._brief(each)) for each in self) or "no records"
+
+    def _repr_html_(self) -> str:
+        return "".join(frames.as_html(each.title, self._brief(each)) for each in self) or "<p>no records</p>"
+
+    @staticmethod
+    def _brief(one: ranking.Board) -> pd.DataFrame:
+        rows = [
+            (entry.spec, {key: cell for key, cell in entry.cells.items() if isinstance(cell, Interval)})
+            for entry in one.entries
+        ]
+        table = frames.brief(rows)
+        table.insert(0, "rank", ["" if entry.rank is None else str(entry.rank) for entry in one.entries])
+        return table
+
+
+class Comparisons(list[Comparison]):
+    """Edits against a first one, item by item; shown as the tables of ``memsplit compare``."""
+
+    def frame(self) -> pd.DataFrame:
+        """One row for each edit, axis and metric; ``base`` is the first one's value (see ``frames.compared``)."""
+        return frames.compared(self)
+
+    def __repr__(self) -> str:
+        return "\n".join(terminal.as_text(terminal.against(each)) for each in self)
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(repr(self))}</pre>"
+
+
+def records(
+    store: str | Path = DEFAULT,
+    *,
+    model: str | None = None,
+    edit: str | None = None,
+    suite: str | None = None,
+    split: str | None = None,
+    fingerprint: str | None = None,
+) -> Records:
+    """The records of a folder, oldest first.
+
+    Args:
+        store: the folder.
+        model: only those of this model; ``*`` and ``?`` stand for anything.
+        edit: only those whose spec begins so; ``*`` and ``?`` stand for anything.
+        suite: only those of this suite.
+        split: only those of this part of the items, ``"dev"`` or ``"test"``.
+        fingerprint: only those whose suite's fingerprint begins so.
+
+    Raises:
+        UserError: a record is damaged, or of a newer schema.
+    """
+    wanted = RecordFilter(model=model, edit=edit, suite=suite, split=split, fingerprint=fingerprint)
+    return Records(Store(Path(store)).records(wanted))
+
+
+def board(store: str | Path = DEFAULT) -> Boards:
+    """The leaderboards of a folder of records: ``.show()`` prints them, ``.frame()`` has every figure.
+
+    Raises:
+        UserError: a record is damaged, or of a newer schema.
+    """
+    return Boards(ranking.boards(Store(Path(store)).records()))
+
+
+def compare(first: str, *others: str, store: str | Path = DEFAULT) -> Comparisons:
+    """Compare edits with a first one, on the items that both were asked, as ``memsplit compare`` does.
+
+    Args:
+        first: a record's file, its id or the hash in it, how one of these begins, or its spec; or ``"base"``, the
+            unedited model.
+        others: records to compare with it; one at least.
+        store: the folder of the records.
+
+    Raises:
+        UserError: there is no such record, or the records were not asked the same.
+    """
+    if not others:
+        raise UserError(f"one record {first!r}: expected two or more, or 'base' and one")
+    return Comparisons(compare_sides(sides(Store(Path(store)), [first, *others])))

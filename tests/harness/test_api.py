@@ -1,0 +1,124 @@
+"""The front door: what `import memsplit` offers gives the same figures as the command line, and shows them shortly."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import memsplit as ms
+from memsplit.results.views import frames
+
+TASKS = ["memsplit_recitation", "memsplit_logic_boolean", "memsplit_fluency"]
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("records")
+
+
+@pytest.fixture(scope="module")
+def report(out: Path) -> ms.Report:
+    return ms.evaluate("olmo-tiny", edits=["svd-60", "svd-90"], tasks=TASKS, limit=6, out=str(out))
+
+
+def test_the_frame_has_every_figure_of_the_records(report: ms.Report) -> None:
+    frame = report.frame()
+    assert list(frame.columns) == ["edit", "axis", "metric", "base", "edited", "change", "low", "high", "p", "n"]
+    assert set(frame["edit"]) == {record.spec for record in report.records}
+    assert not frame.duplicated(["edit", "axis", "metric"]).any()
+    for record in report.records:
+        written = json.loads(record.path.read_text())["changes"]
+        rows = frame[frame["edit"] == record.spec].set_index(["axis", "metric"])
+        assert {"/".join(key) for key in rows.index} == written.keys()
+        for key, change in written.items():
+            row = rows.loc[tuple(key.split("/", 1))]
+            for column, name in (
+                ("base", "base"),
+                ("edited", "edited"),
+                ("change", "value"),
+                ("low", "low"),
+                ("p", "p"),
+            ):
+                known = change[name] is not None
+                assert row[column] == pytest.approx(change[name]) if known else pd.isna(row[column])
+            assert row["n"] == change["n"] == 6
+    assert frame["change"].to_numpy() == pytest.approx((frame["edited"] - frame["base"]).to_numpy())
+
+
+def test_a_report_is_shown_as_a_short_table(report: ms.Report) -> None:
+    lines = repr(report).splitlines()
+    assert len(lines) == 2 + len(report.records)
+    assert max(map(len, lines)) < 200
+    for line, record in zip(lines[2:], report.records, strict=True):
+        assert record.spec in line
+        assert f"{record.summary['split_score'].value:.3f}" in line
+    page = report._repr_html_()
+    assert "<table" in page
+    assert all(record.spec in page for record in report.records)
+
+
+def test_names_are_no_markup() -> None:
+    table = frames.brief([("<img src=x onerror=alert(1)>", {})])
+    page = frames.as_html("<b>", table)
+    assert "<img" not in page
+    assert "<b>" not in page
+    assert "&lt;img" in page
+
+
+def test_one_edit_may_be_a_string(out: Path, report: ms.Report) -> None:
+    again = ms.evaluate(edits="svd-60", tasks=TASKS, limit=6, out=out, resume=True)
+    assert [record.path for record in again.records] == [report.records[0].path]
+
+
+def test_records_of_a_folder(out: Path, report: ms.Report) -> None:
+    found = ms.records(out)
+    assert {record.path for record in found} == {record.path for record in report.records}
+    assert sorted(found.frame()["edit"]) == sorted(report.frame()["edit"])
+    assert [record.spec for record in ms.records(out, edit="svd-90")] == [report.records[1].spec]
+    assert repr(ms.records(out / "none")) == "0 records\nno records"
+    assert "2 records" in repr(found)
+
+
+def test_boards_of_a_folder(out: Path, report: ms.Report, capsys: pytest.CaptureFixture[str]) -> None:
+    boards = ms.board(out)
+    boards.show()
+    shown = capsys.readouterr().out
+    frame = boards.frame()
+    assert set(frame["kind"]) == {"base", "edit"}
+    for record in report.records:
+        assert record.spec.split(":")[0] in shown
+        assert record.spec in repr(boards)
+        assert record.spec in boards._repr_html_()
+        row = frame[frame["edit"] == record.spec].iloc[0]
+        assert row["split_score"] == record.summary["split_score"].value
+
+
+def test_compared_with_the_base_it_is_the_record(out: Path, report: ms.Report) -> None:
+    record = report.records[0]
+    frame = ms.compare("base", record.id, store=out).frame()
+    own = report.frame().query("edit == @record.spec")
+    pd.testing.assert_frame_equal(frame.reset_index(drop=True), own.reset_index(drop=True))
+    both = ms.compare("svd-60", "svd-90", store=out)
+    assert "other - first" in repr(both)
+    assert both._repr_html_().startswith("<pre>")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"model": "olmo-tny"}, "did you mean 'olmo-tiny'"),
+        ({"edits": "kfc-80"}, "did you mean 'kfac'"),
+        ({"limit": "8"}, "limit"),
+        ({"limit": -1}, "limit"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"device": "gpu"}, "device"),
+        ({"tasks": "memsplit_fluency"}, "tasks"),
+        ({"split": "tst"}, "did you mean 'test'"),
+    ],
+)
+def test_a_mistake_is_one_line(options: dict[str, object], words: str, tmp_path: Path) -> None:
+    with pytest.raises(ms.UserError, match=words) as error:
+        ms.evaluate(**{"out": tmp_path / "out", **options})  # type: ignore[arg-type]
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "out").exists()
