@@ -30,25 +30,20 @@ class ProbedModel(Protocol):
     @property
     def model(self) -> Any:
         """The causal language model."""
-        ...
 
     @property
     def batch(self) -> int:
         """Sequences a forward pass."""
-        ...
 
     @property
     def start(self) -> list[int]:
         """The ids before every text."""
-        ...
 
     def passage(self, row: Row) -> PrefixSuffix:
         """A row's prefix, after ``start``, and suffix."""
-        ...
 
     def ends(self) -> set[int]:
         """The ids that end a text."""
-        ...
 
 
 def position(lm: ProbedModel, rows: Sequence[Row]) -> list[Figures]:
