@@ -72,7 +72,7 @@ def load(
         UserError: it cannot be fetched, is damaged, or is no causal language model; the message says which and the
             remedy.
     """
-    device = runtime.device(device)
+    device = device or runtime.device(None)
     where = _where(entry)
     spread = {"device_map": "auto"} if parallelize else {}
     dtype = dtype or ("float32" if torch.device(device).type == "cpu" else entry.dtype)

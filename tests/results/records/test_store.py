@@ -200,7 +200,7 @@ def test_an_evaluation_that_is_killed_is_resumed_to_the_same_records(tmp_path: P
     assert whole.returncode == 0, whole.stderr
     out, cache = tmp_path / "cut", tmp_path / "cut-cache"
     script = (
-        "import os, signal, sys; from memsplit.harness import cli, runner, scoring\n"
+        "import os, signal, sys; from memsplit.harness.cli import main as cli; from memsplit.harness.evaluation import runner, scoring\n"
         "def dying(function, left=[2]):\n"
         "    def call(*a, **k):\n"
         "        found = function(*a, **k); left[0] -= 1\n"
