@@ -5,12 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from ..errors import UserError, unknown
-
-if TYPE_CHECKING:
-    import torch
+from .lazy import torch
 
 PROJECTIONS: dict[str, tuple[str, ...]] = {
     "gate": ("mlp.gate_proj",),

@@ -17,7 +17,7 @@ from ...model_edits import registry, targets
 from ...model_edits.apply import MatrixChange, applied, compute
 from ...model_edits.curvature.store import FactorStore
 from ...model_edits.hashing import tensors_sha256
-from ...model_edits.material import Material, Passage
+from ...model_edits.inputs import EditInputs, MemorizedSequence
 from ...tasks import packs
 from ..models import loading, model_table
 from ..models.token_ids import passage_ids, text_ids
@@ -90,8 +90,8 @@ class ModelEditor:
             found, arguments = self.matrices(edit), self.curvature.arguments(edit)
             factors = self.curvature.read(arguments, found if arguments else ())
             with applied(self.loaded.model, weights):
-                material = Material(targets=found, factors=factors, **self._passages(edit))
-                new, account = compute(self.loaded.model, edit, material)
+                inputs = EditInputs(targets=found, factors=factors, **self._passages(edit))
+                new, account = compute(self.loaded.model, edit, inputs)
             weights |= new
             changes += account
             if arguments:
@@ -135,12 +135,12 @@ class ModelEditor:
 
     def _passages(self, edit: registry.Edit) -> dict[str, Any]:
         """What an edit that is told what to forget is told: the dev part's passages, and its clean text to retain."""
-        if not edit.needs_passages:
+        if not edit.needs_forget_set:
             return {}
         pack = packs.find(self.loaded.entry.pack)
         passages = [passage_ids(row, self.loaded.tokenizer) for row in pack.rows("memorized", "dev")]
         return {
-            "forget": [Passage(prefix=prefix, suffix=suffix) for prefix, suffix in passages],
+            "forget": [MemorizedSequence(prefix=prefix, suffix=suffix) for prefix, suffix in passages],
             "retain": [text_ids(row, self.loaded.tokenizer) for row in pack.rows("clean", "dev")],
         }
 

@@ -75,7 +75,7 @@ def fill_in(text: str, entry: model_table.ModelEntry, n_layers: int | None) -> t
 
 
 def _fill_in(edit: registry.Edit, entry: model_table.ModelEntry, n_layers: int | None) -> registry.Edit:
-    if edit.needs_passages and not all(map(packs.find(entry.pack).has, ("memorized", "clean"))):
+    if edit.needs_forget_set and not all(map(packs.find(entry.pack).has, ("memorized", "clean"))):
         raise UserError(
             f"{edit.name!r} is told what to forget by a pack's memorized.jsonl, and what to keep by its clean.jsonl: "
             "expected --pack NAME or FOLDER"
@@ -168,9 +168,9 @@ def describe(request: Request) -> list[str]:
             if to_collect:
                 chain_s += curvature.collecting_s(arguments, to_collect)
                 states.add(f"collects factors of {len(to_collect)} matrices from {curvature.tokens} tokens")
-            elif edit.needs_factors:
+            elif edit.statistic:
                 states.add("factors cached")
-            elif edit.needs_passages:
+            elif edit.needs_forget_set:
                 states.add("trains, for a time that is not known beforehand")
         total_s += chain_s
         state = "; ".join(sorted(states)) or "needs no factors"

@@ -56,4 +56,4 @@ def _factors(path: Path, content: dict[str, Any], target: Target, shape: torch.S
             raise UserError(f"{key!r} of {str(path)!r} is broken: {name} is not symmetric and finite")
     if (len(G), len(A)) != shape:
         raise UserError(f"{key!r} of {str(path)!r} is {len(G)} x {len(A)}, expected {shape[0]} x {shape[1]}")
-    return Factors(A, G, n, imported=sha256)
+    return Factors({"aaT": A, "ggT": G}, n, imported=sha256)

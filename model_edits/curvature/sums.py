@@ -1,4 +1,4 @@
-"""Running sums over positions, which a killed collection goes on from, and which several processes add up.
+"""Running sums over positions, which a killed collection continues from and which several processes add up.
 
 Shapes: n = positions of one batch, i = in, o = out.
 """
@@ -17,22 +17,23 @@ from ...files import replacing
 from .. import tensor_file
 
 Moments = Callable[[torch.Tensor, torch.Tensor], dict[str, tuple[torch.Tensor, torch.Tensor]]]
-"""From the inputs a [n, i] and the gradients g [n, o] of one batch: by name, what is summed as ``leftᵀ right``."""
+"""From the inputs a [n, i] and the gradients g [n, o] of one batch to pairs (left, right) by name, whose products
+``leftᵀ right`` are summed. In a collection from forward passes alone g is [n, 0]."""
 SAVE_EVERY_S = 60.0
-"""Seconds between two writes; more where one takes over a twentieth of that."""
+"""Seconds between two writes of partial sums; more if one write takes over a twentieth of that."""
 SPLIT_FROM = 1024
-"""Order of a symmetric sum from which four products of a part each are faster than one of all."""
+"""Order of a symmetric sum from which four products of parts are faster than one product of the whole."""
 log = logging.getLogger("memsplit")
 
 
 class Sums:
-    """Sums of one matrix: in float32 on the model's device, now and then folded into float64 totals on the CPU.
+    """Sums of one matrix: in float32 on the model's device, regularly added to float64 totals on the CPU.
 
     Args:
-        of: what is summed.
-        shapes: of each sum, by name.
-        device: where the gradients are.
-        symmetric: every sum is of ``xᵀ x``, of which the upper half is enough.
+        of: the products that are summed.
+        shapes: the shape of each sum, by name.
+        device: device of the sums in float32.
+        symmetric: whether every product is ``xᵀ x``; only the upper half is then computed.
     """
 
     def __init__(
@@ -52,7 +53,7 @@ class Sums:
                 _add_upper(self.running[name], left)
             else:
                 self.running[name].addmm_(left.T, right)
-        self.new_positions += len(g_no)
+        self.new_positions += len(a_ni)
 
     def fold(self) -> None:
         """Move the float32 sums into the totals."""
