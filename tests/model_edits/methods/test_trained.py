@@ -232,32 +232,30 @@ def test_a_half_precision_model_is_trained_in_full_precision(model: Any, spec: s
 
 
 def losses(model: Any, weights: Mapping[str, torch.Tensor]) -> tuple[training.TeacherForced, float]:
-    """The suffixes' scored, and the loss of texts of the same kind as those to retain."""
-    retain = [training.TokenSequence(ids) for ids in RETAIN]
-    return training.forward_all(model, weights, suffixes(), 8), float(
-        training.forward_all(model, weights, retain, 8).loss
-    )
+    """The scores of the suffixes to forget, and the loss of the retain set."""
+    retain = training.forward_all(model, weights, [training.TokenSequence(ids) for ids in RETAIN], 8)
+    return training.forward_all(model, weights, suffixes(), 8), float(retain.loss)
 
 
-FORGETTING = [*(f"finetune:loss={loss},lr=0.001,steps=300,tolerance=0.1" for loss in LOSSES), "bsn-90:lr=1,epochs=10"]
-
-
-@pytest.mark.parametrize("spec", FORGETTING)
-def test_passages_are_forgotten_and_texts_retained(model: Any, spec: str) -> None:
+@pytest.mark.parametrize("loss", LOSSES)
+def test_passages_are_forgotten_and_texts_retained(model: Any, loss: str) -> None:
+    spec = f"finetune:loss={loss},lr=0.001,steps=300,tolerance=0.1"
     weights, _ = made(model, spec, edit_inputs(model, layers=(0, 1)))
     (before, clean_before), (after, clean_after) = losses(model, {}), losses(model, weights)
     assert after.loss > before.loss + 0.2
     assert clean_after < clean_before + math.log1p(0.1) + 0.05
 
 
-def test_a_learned_mask_is_better_than_the_random_one_it_begins_with(model: Any) -> None:
-    """By what is retained less what is forgotten, over three seeds: training by a straight-through gradient is noisy."""
+def test_a_learned_mask_forgets_and_retains_more_than_the_random_one_it_begins_with(model: Any) -> None:
+    """On the average of three seeds, as a straight-through gradient is noisy; the effects are over three margins wide."""
     given = edit_inputs(model, layers=(0, 1))
-    mean = {}
+    forgotten, retained = {}, {}
     for epochs in (0, 10):
-        found = [losses(model, made(model, f"bsn-90:lr=1,epochs={epochs},seed={s}", given)[0]) for s in range(3)]
-        mean[epochs] = sum(float(retained - forgotten.loss) for forgotten, retained in found) / 3
-    assert mean[10] < mean[0] - 0.1
+        found = [losses(model, made(model, f"bsn-70:lr=1,epochs={epochs},seed={s}", given)[0]) for s in range(3)]
+        forgotten[epochs] = sum(float(scored.loss) for scored, _ in found) / 3
+        retained[epochs] = sum(loss for _, loss in found) / 3
+    assert forgotten[10] > forgotten[0] + 0.5
+    assert retained[10] < retained[0] - 0.02
 
 
 def counted_steps(spec: str, model: Any, monkeypatch: pytest.MonkeyPatch) -> tuple[int, dict[str, torch.Tensor]]:
