@@ -111,11 +111,14 @@ class ModelEditor:
         """Names by its content all that decides a chain's weights: what is equal makes the same of the same base.
 
         Version of the edits (their code, where another package's), arguments of the factors, passages to forget, files
-        that a step names. ``None`` where that cannot be known beforehand: a hub id without a revision.
+        that a step names. ``None`` where that cannot be known beforehand: a hub id without a revision, a notebook's edit.
         """
         parts: list[object] = []
         for edit in steps:
-            parts += [str(edit.spec), _version(edit), self.curvature.arguments(edit), repr(self._passages(edit))]
+            version = _version(edit)
+            if version is None:
+                return None
+            parts += [str(edit.spec), version, self.curvature.arguments(edit), repr(self._passages(edit))]
             named = {field.name: getattr(edit, field.name) for field in edit.option_fields()}
             path = named.get("path")
             if isinstance(path, str) and not Path(path).exists() and not named.get("revision"):
@@ -145,10 +148,17 @@ class ModelEditor:
         }
 
 
-def _version(edit: registry.Edit) -> str:
-    """The edit's version and, of a class that is not memsplit's own, its file's hash: it may be work in progress."""
-    own = type(edit).__module__.startswith(f"{registry.__package__}.")
-    return f"{edit.version} {'' if own else sha256(Path(inspect.getfile(type(edit))))}"
+def _version(edit: registry.Edit) -> str | None:
+    """The edit's version and, of a class that is not memsplit's own, its file's hash: it may be work in progress.
+
+    ``None`` for a class that a notebook or an interactive session defines, which has no file.
+    """
+    if type(edit).__module__.startswith(f"{registry.__package__}."):
+        return f"{edit.version} "
+    try:
+        return f"{edit.version} {sha256(Path(inspect.getfile(type(edit))))}"
+    except (OSError, TypeError):
+        return None
 
 
 def _files(path: Path) -> list[Path]:

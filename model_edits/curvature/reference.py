@@ -20,10 +20,10 @@ from .factors import Factors
 
 
 def read(path: Path, targets: Mapping[Target, torch.Size]) -> dict[Target, Factors]:
-    """The file's factors of these matrices. Nothing but tensors and plain values is unpickled.
+    """The factors of these matrices. Only tensors and plain values are unpickled.
 
     Args:
-        path: of the file.
+        path: path of the file.
         targets: the matrices, each with its shape [out, in].
 
     Raises:

@@ -2,6 +2,8 @@
 
 import itertools
 import math
+import sys
+import types
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -204,6 +206,20 @@ def test_wanda_from_forward_passes_is_wanda_from_whole_factors(editor: ModelEdit
         one, other = (wanda.new_weight(W_oi, factors[target.name], target.name) for factors in (diagonals, whole))
         assert one.kept == other.kept
         assert (one.weight != other.weight).float().mean() < 1e-4  # weights at the threshold may tie but for rounding
+
+
+def test_an_edit_of_a_notebook_is_made_and_never_taken_for_an_earlier_one(
+    editor: ModelEditor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its code may have changed since, and there is no file to tell."""
+    monkeypatch.setattr(registry, "_EDITS", dict(registry.edits()))
+    magnitude = registry.find_edit("magnitude")
+    monkeypatch.setattr("sys.modules", {**sys.modules, "__main__": types.ModuleType("__main__")})
+    registry.register_edit("mine")(type("Mine", (magnitude,), {"__module__": "__main__"}))
+    mine = editor.prepare(*editor.chain("mine-30"))
+    assert mine.weights_hash == editor.prepare(*editor.chain("magnitude-30")).weights_hash
+    assert editor.made_from(mine.steps) is None
+    assert editor.made_from(editor.chain("magnitude-30")) is not None
 
 
 def test_the_matched_control_removes_the_same_norm(editor: ModelEditor) -> None:
