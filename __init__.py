@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from .errors import MemsplitError, UserError
     from .harness.api import board, compare, edited, evaluate, records
     from .harness.evaluation.runner import Report
-    from .model_edits.registry import Edit, MatrixEdit, Outcome, register_edit
+    from .model_edits.edit import CurvatureEdit, Edit, EditedWeight, MatrixEdit
+    from .model_edits.registry import register_edit
     from .results.records.record import Record
 
     __version__: str
@@ -19,14 +20,16 @@ _MODULES = {
     ".errors": ("MemsplitError", "UserError"),
     ".harness.api": ("board", "compare", "edited", "evaluate", "records"),
     ".harness.evaluation.runner": ("Report",),
-    ".model_edits.registry": ("Edit", "MatrixEdit", "Outcome", "register_edit"),
+    ".model_edits.edit": ("CurvatureEdit", "Edit", "EditedWeight", "MatrixEdit"),
+    ".model_edits.registry": ("register_edit",),
     ".results.records.record": ("Record",),
 }
 __all__ = [
+    "CurvatureEdit",
     "Edit",
+    "EditedWeight",
     "MatrixEdit",
     "MemsplitError",
-    "Outcome",
     "Record",
     "Report",
     "UserError",

@@ -13,12 +13,12 @@ from memsplit.harness.models import loading, model_table
 from memsplit.model_edits.curvature.store import FactorStore
 
 
-def trained(rows: int, columns: int, proj: str = "up", tokens: int = 40_960) -> tuple[torch.Tensor, torch.Tensor]:
-    """Falling eigenvalues of ggT [rows] and aaT [columns] of a projection of layer 3, interpolated in the logarithm."""
+def trained(rows: int, columns: int, tokens: int = 40_960) -> tuple[torch.Tensor, torch.Tensor]:
+    """Falling eigenvalues of ggT [rows] and aaT [columns] of layer 3's up projection, interpolated in the logarithm."""
     loaded = loading.load(model_table.resolve("olmo-tiny"), device="cpu")
     with tempfile.TemporaryDirectory() as folder:
         editor = editing.ModelEditor(loaded, tokens, FactorStore(Path(folder)))
-        (edit,) = editor.chain(f"kfac-50:layers=3,proj={proj}")
+        (edit,) = editor.chain("kfac-50:layers=3,proj=up")
         editor.collect_missing([edit])
         (target,) = editor.matrices(edit)
         curvature = editor.curvature

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import torch
 
-from .material import Material
-from .registry import Edit
+from .edit import Edit
+from .inputs import EditInputs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,10 +17,10 @@ class MatrixChange:
     """What an edit did to one matrix.
 
     Attributes:
-        name: its weight's.
-        kept: components kept.
-        total: components there were.
-        removed_norm: ‖W - W'‖ / ‖W‖ (Frobenius).
+        name: name of its weight.
+        kept: number of components kept.
+        total: number of components before the edit.
+        removed_norm: ‖W - W'‖ / ‖W‖ (Frobenius), W before and W' after the edit.
     """
 
     name: str
@@ -31,36 +31,36 @@ class MatrixChange:
 
 @torch.no_grad()
 def compute(
-    model: torch.nn.Module, edit: Edit, material: Material
+    model: torch.nn.Module, edit: Edit, inputs: EditInputs
 ) -> tuple[dict[str, torch.Tensor], list[MatrixChange]]:
-    """The edit's new weights by parameter name, in the parameters' own type and layout; the model is not changed.
+    """The edit's new weights by parameter name, in the parameters' own type and layout. The model is not changed.
 
     Args:
-        model: whose weights to edit.
-        edit: what to do.
-        material: what it needs.
+        model: the model with the weights to edit.
+        edit: the edit.
+        inputs: what the edit needs.
 
     Returns:
-        New weights of those parameters that change, computed in float32 and cast once, and the account of all that
-        the edit looked at.
+        New weights of the parameters that change, computed in float32 or wider and cast once; and what the edit did to
+        each weight that it looked at.
 
     Raises:
         UserError: the edit cannot be made.
     """
     weights: dict[str, torch.Tensor] = {}
     changes = []
-    targets = {target.name: target for target in material.targets}
-    for name, outcome in edit.new_weights(model, material):
+    targets = {target.name: target for target in inputs.targets}
+    for name, edited in edit.new_weights(model, inputs):
         target = targets.get(name)
         parameter = target.parameter if target else name
         stored = weights.get(parameter, model.get_parameter(parameter).detach())
         before = target.view(stored) if target else stored
         wide = before.to(torch.promote_types(before.dtype, torch.float32))
-        new = outcome.weight if edit.dial == 0 else outcome.weight + edit.dial * (wide - outcome.weight)
+        new = edited.weight if edit.dial == 0 else edited.weight + edit.dial * (wide - edited.weight)
         unchanged = edit.dial == 1 or torch.equal(new.to(before.dtype), before)
         norm = 0.0 if unchanged else float((wide - new).norm() / wide.norm().clamp(min=1e-30))
         label = f"{name}.weight" if target else name
-        changes.append(MatrixChange(name=label, kept=outcome.kept, total=outcome.total, removed_norm=norm))
+        changes.append(MatrixChange(name=label, kept=edited.kept, total=edited.total, removed_norm=norm))
         if not unchanged:
             if parameter not in weights:
                 weights[parameter] = stored.clone(memory_format=torch.contiguous_format)
@@ -71,7 +71,7 @@ def compute(
 
 @contextmanager
 def applied(model: torch.nn.Module, weights: Mapping[str, torch.Tensor]) -> Iterator[dict[str, torch.Tensor]]:
-    """The model with these weights; on leaving, the very tensors that were there before, yielded, are back."""
+    """Put these weights into the model, and put the same tensors as before, which are yielded, back on leaving."""
     before = {name: model.get_parameter(name).data for name in weights}
     try:
         for name, weight in weights.items():

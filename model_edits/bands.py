@@ -21,7 +21,7 @@ from .curvature.factors import Basis, Factors
 from .selection import keep_products
 
 SHARES = (0.5, 0.6, 0.8, 0.9, 0.95)
-"""Of the curvature mass, whose components are counted."""
+"""Shares of the curvature mass for which :class:`Spectrum` counts components."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,9 +29,9 @@ class Band:
     """Components between two places in the order of falling curvature.
 
     Attributes:
-        start: where it begins, percent; 0 is the component of the largest curvature.
-        stop: where it ends, percent.
-        by: percent of the ``count`` of components, or of their curvature ``mass``.
+        start: where the band begins, in percent; 0 is the component of the largest curvature.
+        stop: where the band ends, in percent.
+        by: whether percents are of the number of components (``count``) or of their curvature ``mass``.
     """
 
     start: float
@@ -65,11 +65,11 @@ class Spectrum:
     """How a matrix's curvature is spread over its components.
 
     Attributes:
-        components: how many there are.
-        effective_rank: exp of the entropy of the components' shares of the mass (Roy and Vetterli, 2007): how many
-            equal ones would be spread as widely.
+        components: number of components.
+        effective_rank: exp of the entropy of the components' shares of the mass (Roy and Vetterli, 2007): the number of
+            equal components with the same entropy.
         holding: for each of :data:`SHARES`, the fewest components that hold that share of the mass.
-        curve: points: a number of components, the largest first, and the share of the mass that they hold, exact.
+        curve: points (n, share): the n largest components hold that share of the mass, exactly.
     """
 
     components: int
@@ -79,11 +79,11 @@ class Spectrum:
 
 
 def spectrum(basis: Basis, points: int = 400) -> Spectrum:
-    """The spectrum of a whole eigenbasis; no product of two eigenvalues is kept, nor are they sorted.
+    """The spectrum of an eigenbasis, computed without forming or sorting the products of eigenvalues.
 
-    The curve has one point for each of many thresholds, at equal distances of their logarithm, between the smallest and
-    the largest product: how many components are not below it, and what they hold. Thresholds with equal counts give one
-    point.
+    The curve has a point for each of many thresholds between the smallest and the largest product, equidistant in their
+    logarithm: the number of components at or above the threshold, and the share that they hold. Thresholds with equal
+    numbers give one point.
     """
     lam_o, mu_i = basis.lam_o.detach().cpu().double(), basis.mu_i.detach().cpu().double()
     total = float(lam_o.sum() * mu_i.sum())
@@ -108,13 +108,13 @@ class Strength(NamedTuple):
 
     Attributes:
         read: the mean of ‖u_i v_jᵀ a‖ = |v_jᵀ a| over the band's components: how strongly they read the input. This is
-            the source's measure, as far as it tells: it projects inputs onto the eigenbasis of ``aaT``, draws the bands
-            by λ_i·μ_j, and calls ‖u vᵀ a‖ a component's activation. How it averages (components or their squares,
-            which tokens) is not published.
-        write: ‖W_B a‖ with W_B = U (C ∘ M_B) Vᵀ: what the band adds to the layer's output, which an edit that zeroes it
-            takes away.
-        share: ‖W_B a‖² / ‖W a‖²: the same without the input's own size. The shares of bands that make up W need not add
-            up to 1, as what they write is not orthogonal; 0 where ``W a`` is 0.
+            the measure of arXiv 2510.24256 as far as it is described there: inputs are projected onto the eigenbasis of
+            ``aaT``, bands are drawn by λ_i·μ_j, and ‖u vᵀ a‖ is called a component's activation. How it is averaged
+            (components or their squares, which tokens) is not published.
+        write: ‖W_B a‖ with W_B = U (C ∘ M_B) Vᵀ: what the band adds to the layer's output, and an edit that zeroes the
+            band removes.
+        share: ‖W_B a‖² / ‖W a‖², which does not depend on the size of the input. The shares of bands that make up W
+            need not add up to 1, because their outputs are not orthogonal; 0 if ``W a`` is 0.
     """
 
     read: torch.Tensor
@@ -128,7 +128,7 @@ class Banded:
     Args:
         W_oi: the matrix.
         factors: its curvature.
-        bands: to split it into; they may overlap.
+        bands: the bands to split it into; they may overlap.
     """
 
     def __init__(self, W_oi: torch.Tensor, factors: Factors, bands: Sequence[Band]) -> None:
@@ -154,7 +154,7 @@ class Banded:
         return self.U_oo @ self.coordinates(band) @ self.V_ii.T
 
     def strength(self, a_ni: torch.Tensor) -> Strength:
-        """Of inputs; ``U`` keeps lengths, so that nothing is taken back to the outputs' own basis."""
+        """The strength of inputs [n, i]. ``U`` keeps lengths, so outputs are not turned back from its basis."""
         x_ni = a_ni.to(self.C_oi) @ self.V_ii
         write = [(x_ni @ self.coordinates(band).T).norm(dim=1) for band in range(len(self.steps))]
         write_nb = torch.stack(write, dim=1)

@@ -1,4 +1,4 @@
-"""An edit as a file: the weights that it changed, and hashes of those that they take the place of."""
+"""Delta files: the weights that an edit changed, and hashes of the base weights that they replace."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
-
 from ..errors import UserError
 from . import tensor_file
 from .hashing import tensors_sha256
+from .lazy import torch
 
 NAME = "delta.safetensors"
 FORMAT = "memsplit-delta-1"
@@ -23,7 +22,7 @@ def write(path: Path, model: torch.nn.Module, weights: Mapping[str, torch.Tensor
         path: of the file.
         model: with the weights before the edit.
         weights: the new ones, by parameter name.
-        spec: the edit's.
+        spec: the edit's canonical text.
 
     Raises:
         OSError: the file cannot be written.

@@ -1,7 +1,7 @@
-"""Grids of edit specs: braces as a shell's, ``kfac-{40..95..5}:proj={up,gate+up}@{0,0.5}``. Text alone, no model.
+"""Grids of edit specs, with braces as in a shell: ``kfac-{40..95..5}:proj={up,gate+up}@{0,0.5}``.
 
-``{a,b,c}`` stands for each of its alternatives, which may hold braces themselves and may be empty; ``{from..to}`` and
-``{from..to..step}`` for the numbers of a range, both ends included where a step falls on them, in either direction.
+``{a,b,c}`` stands for each of its alternatives, which may be empty and may contain braces. ``{from..to}`` and
+``{from..to..step}`` stand for the numbers of a range, rising or falling, with both ends if a step falls on them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from decimal import Decimal
 from ..errors import UserError
 
 MOST = 10_000
-"""Specs that a grid may stand for."""
+"""The largest number of specs in a grid."""
 EXPECTED = "alternatives {a,b} or a range {from..to[..step]}"
 _DECIMAL = r"-?(?:0|[1-9][0-9]{0,8})(?:\.[0-9]{1,9})?"
 _RANGE = re.compile(rf"({_DECIMAL})\.\.({_DECIMAL})(?:\.\.({_DECIMAL}))?")
@@ -24,11 +24,11 @@ _RANGE = re.compile(rf"({_DECIMAL})\.\.({_DECIMAL})(?:\.\.({_DECIMAL}))?")
 
 @dataclass(frozen=True, kw_only=True)
 class Brace:
-    """One brace of a grid, the braces inside it expanded.
+    """One brace of a grid, with the braces inside it expanded.
 
     Attributes:
-        text: as it was written.
-        choices: what it stands for, in order.
+        text: the brace as written.
+        choices: the texts that it stands for, in order.
     """
 
     text: str
@@ -36,7 +36,7 @@ class Brace:
 
     @property
     def ordered(self) -> bool:
-        """Whether the choices are numbers that rise or fall, so that neighbours are alike."""
+        """Whether the choices are numbers in rising or falling order."""
         if not all(re.fullmatch(_DECIMAL, choice) for choice in self.choices):
             return False
         numbers = [Decimal(choice) for choice in self.choices]
@@ -48,9 +48,9 @@ class Grid:
     """A grid.
 
     Attributes:
-        text: as it was written.
-        literals: what stands before, between and after the braces: one more than there are of them.
-        braces: from left to right.
+        text: the grid as written.
+        literals: the texts before, between and after the braces; one more than there are braces.
+        braces: the braces, from left to right.
     """
 
     text: str
@@ -58,21 +58,21 @@ class Grid:
     braces: tuple[Brace, ...]
 
     def __len__(self) -> int:
-        """How many texts it stands for."""
+        """The number of texts that the grid stands for."""
         return math.prod(len(brace.choices) for brace in self.braces)
 
     def __iter__(self) -> Iterator[str]:
-        """The texts, the last brace running fastest."""
+        """The texts; the choice of the last brace changes fastest."""
         return map(self.at, itertools.product(*(range(len(brace.choices)) for brace in self.braces)))
 
     def at(self, choices: Sequence[int]) -> str:
-        """The text of one choice a brace, by their indices."""
+        """The text with the choices of these indices, one index for each brace."""
         chosen = [brace.choices[i] for brace, i in zip(self.braces, choices, strict=True)]
         return self.literals[0] + "".join(map("".join, zip(chosen, self.literals[1:], strict=True)))
 
 
 def parse(text: str) -> Grid:
-    """Read a grid.
+    """Parse a grid.
 
     Raises:
         UserError: a brace is not of the grammar, or the grid too large; the message quotes both.
@@ -81,7 +81,7 @@ def parse(text: str) -> Grid:
 
 
 def _parse(text: str, whole: str) -> Grid:
-    """A grid, or an alternative of the whole one, which errors quote."""
+    """Parse a grid, or an alternative within a brace; errors quote the whole grid."""
     literals, braces = [""], []
     place = 0
     while place < len(text):
@@ -101,7 +101,7 @@ def _parse(text: str, whole: str) -> Grid:
 
 
 def _brace(text: str, start: int, whole: str) -> tuple[Brace, int]:
-    """The brace that opens at ``start``, and where it ends."""
+    """The brace that opens at ``start``, and the index after its end."""
     depth, parts, begins = 0, [], start + 1
     for place in range(start, len(text)):
         depth += {"{": 1, "}": -1}.get(text[place], 0)

@@ -1,19 +1,19 @@
-"""Names for tensors, made of their contents."""
+"""Hashes of tensors."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
 
-import torch
+from .lazy import torch
 
 
 def tensors_sha256(tensors: Mapping[str, torch.Tensor], base: str = "") -> str:
-    """sha256 of names, types, shapes and bytes, in the order of the names.
+    """The sha256 of the tensors' names, types, shapes and bytes, in the order of the names.
 
     Args:
         tensors: by name.
-        base: a hash to go on from; with no tensors the hash is this one itself.
+        base: a hash that the sum starts with; it is returned as it is if there are no tensors.
     """
     if not tensors and base:
         return base

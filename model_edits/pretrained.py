@@ -1,4 +1,4 @@
-"""Load what others have published; what goes wrong is told in one line."""
+"""Loading of published models and files, with errors of one line."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from huggingface_hub.errors import HfHubHTTPError
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM
 
 from ..errors import UserError
+from .lazy import huggingface_hub, transformers
 
 T = TypeVar("T")
 BROKEN = (
@@ -23,16 +22,16 @@ BROKEN = (
 
 
 def fetch(pretrained: str, part: str, load: Callable[[], T], hint: str = "") -> T:
-    """What ``load`` returns.
+    """The result of ``load``, whose exceptions become a ``UserError``.
 
     Args:
-        pretrained: the folder or hub id that it loads from.
-        part: what is loaded, in a word.
-        load: loads it.
-        hint: what works without a network.
+        pretrained: the folder or hub id that ``load`` reads.
+        part: a word for what is loaded, for errors.
+        load: the function that loads it.
+        hint: what works without a network, for errors.
 
     Raises:
-        UserError: it cannot be fetched, or is damaged.
+        UserError: the file or repository cannot be fetched, or is damaged.
     """
     try:
         return load()
@@ -57,7 +56,7 @@ def load_model(pretrained: str, part: str = "model", hint: str = "", **arguments
         UserError: as :func:`fetch`; or weights are missing, or do not fit into memory.
     """
     arguments["output_loading_info"] = True
-    load = partial(AutoModelForCausalLM.from_pretrained, pretrained, **arguments)
+    load = partial(transformers.AutoModelForCausalLM.from_pretrained, pretrained, **arguments)
     model, info = fetch(pretrained, part, load, hint)
     absent = sorted({*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])})
     if absent:
@@ -68,8 +67,8 @@ def load_model(pretrained: str, part: str = "model", hint: str = "", **arguments
 
 
 def _reason(error: Exception) -> str:
-    """A message's first line; all where that only announces the rest; two of the hub's, which begin with a status."""
+    """The first line of a message; all lines if it ends in a colon; two of an error of the hub, the first a status."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     if lines[0].endswith(":"):
         return " ".join(lines)
-    return " ".join(lines[: 2 if isinstance(error, HfHubHTTPError) else 1])[:300]
+    return " ".join(lines[: 2 if isinstance(error, huggingface_hub.errors.HfHubHTTPError) else 1])[:300]

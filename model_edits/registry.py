@@ -1,157 +1,41 @@
-"""The edits there are: one line beside each class, or an entry point in the group ``memsplit.edits``."""
+"""The registry of edits: which there are, and the edit of a spec.
+
+An edit is a class with ``@register_edit("NAME")`` in a file NAME.py of the package ``methods``, or in a notebook; or a
+class that another package names in the entry-point group ``memsplit.edits``. Names are known without importing any of
+these. Authors of edits import the base classes from here too.
+"""
 
 from __future__ import annotations
 
-import abc
 import dataclasses
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from importlib.metadata import EntryPoint, entry_points
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, get_args, get_origin, get_type_hints
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
+from importlib.metadata import EntryPoint, EntryPoints, entry_points
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
 
 from ..errors import UserError, unknown
+from .edit import COMMON, CurvatureEdit, Edit, EditedWeight, MatrixEdit
+from .option_values import parse_value
 from .spec import EditSpec, number
-from .targets import format_layers, parse_layers, parse_proj
 
-if TYPE_CHECKING:
-    import torch
-
-    from .curvature.factors import Factors
-    from .material import Material
-
+__all__ = [
+    "COMMON",
+    "CurvatureEdit",
+    "Edit",
+    "EditedWeight",
+    "MatrixEdit",
+    "build",
+    "chain_text",
+    "edit_names",
+    "edits",
+    "find_edit",
+    "register_edit",
+]
+METHODS = f"{__package__}.methods"
 ENTRY_POINTS = "memsplit.edits"
-COMMON = ("percent", "dial", "layers", "proj")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """What a method made of one weight.
-
-    Attributes:
-        weight: the new weight.
-        kept: components kept.
-        total: components there were.
-    """
-
-    weight: torch.Tensor
-    kept: int
-    total: int
-
-    @classmethod
-    def of(cls, weight: torch.Tensor, new: torch.Tensor, kept: int) -> Outcome:
-        """Of keeping ``kept`` of as many components as there are weights: all or none of them to the last bit."""
-        if kept in (0, weight.numel()):
-            new = weight if kept else new.new_zeros(new.shape)
-        return cls(weight=new, kept=kept, total=weight.numel())
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Edit(abc.ABC):
-    """Base of all edits: the fields are the configuration, checked when built.
-
-    A method adds its own fields (``int``, ``float``, ``str`` or ``Literal``); each is a key of the spec. Most methods
-    look at one matrix at a time: see :class:`MatrixEdit`.
-
-    Attributes:
-        percent: what is kept of the method's budget (``budget``), 0 to 100; ``None`` where it has none.
-        dial: what would be removed is multiplied by this; 0 removes it.
-        layers: layers to edit; ``None`` is the model table's.
-        proj: projections to edit; ``None`` is the model table's.
-    """
-
-    name: ClassVar[str]
-    summary: ClassVar[str]
-    source: ClassVar[str] = ""
-    budget: ClassVar[str | None] = None
-    needs_factors: ClassVar[bool] = False
-    needs_passages: ClassVar[bool] = False
-    control: ClassVar[bool] = False
-    """Whether it is what others are measured against: it removes as much, but not what they choose."""
-    version: ClassVar[int] = 1
-    """Of what it computes: raised with every change that changes its weights (``tests/golden`` holds them)."""
-    targeted: ClassVar[bool] = True
-    """Whether it edits the matrices of ``layers`` and ``proj``; else it finds its own, or none."""
-
-    percent: float | None = None
-    dial: float = 0.0
-    layers: tuple[int, ...] | None = None
-    proj: tuple[str, ...] | None = None
-
-    @abc.abstractmethod
-    def new_weights(self, model: torch.nn.Module, material: Material) -> Iterator[tuple[str, Outcome]]:
-        """Each edited weight's name with its outcome, one at a time; the model is left as it is.
-
-        The name is a parameter's, and the weight of its shape; or a matrix's of ``material.targets``, [out, in].
-
-        Raises:
-            UserError: the edit does not fit the model, or a file that it needs is missing or broken.
-        """
-
-    def factor_options(self) -> dict[str, str]:
-        """How the factors that it needs are to be collected: ``{"labels": …}``; empty for the defaults."""
-        return {}
-
-    def needs_percent(self) -> bool:
-        """Whether the edit cannot be made without a percent."""
-        return self.budget is not None
-
-    @property
-    def spec(self) -> EditSpec:
-        """The one spec of this edit; what equals a default is left out."""
-        options = {}
-        for field in self.option_fields():
-            value = getattr(self, field.name)
-            if value != field.default:
-                options[field.name] = number(value) if isinstance(value, float) else str(value)
-        if self.layers is not None:
-            options["layers"] = format_layers(self.layers)
-        if self.proj is not None:
-            options["proj"] = "+".join(self.proj)
-        return EditSpec(name=self.name, percent=self.percent, options=tuple(sorted(options.items())), dial=self.dial)
-
-    @classmethod
-    def usage(cls) -> dict[str, str]:
-        """The method's keys, each with what it takes and, in brackets, its default."""
-        keys = {"layers": "0+2-3 [the model's]", "proj": "gate+up [the model's]"} if cls.targeted else {}
-        hints = get_type_hints(cls)
-        for field in cls.option_fields():
-            takes = "|".join(map(str, _options(hints[field.name])))
-            default = "" if field.default is None else f" [{field.default}]"
-            keys[field.name] = takes + (" (required)" if field.default is dataclasses.MISSING else default)
-        return keys
-
-    @classmethod
-    def option_fields(cls) -> list[dataclasses.Field[Any]]:
-        """The method's own keys."""
-        return [field for field in dataclasses.fields(cls) if field.name not in COMMON]
-
-
-class MatrixEdit(Edit):
-    """Base of the edits that make each matrix anew from itself and its curvature."""
-
-    @abc.abstractmethod
-    def new_weight(self, weight: torch.Tensor, factors: Factors | None, name: str) -> Outcome:
-        """The matrix after this edit; ``weight`` is left as it is.
-
-        Args:
-            weight: [out, in], float32 or wider.
-            factors: the matrix's curvature where the method ``needs_factors``.
-            name: the matrix's name, for seeding.
-        """
-
-    def new_weights(self, model: torch.nn.Module, material: Material) -> Iterator[tuple[str, Outcome]]:
-        """Every target, one after the other; one without any curvature is left as it is, where that is needed."""
-        for target in material.targets:
-            weight, factors = target.matrix(model), None
-            if self.needs_factors:
-                factors = material.factors[target.name]
-                if not factors.known:
-                    yield target.name, Outcome.of(weight, weight, weight.numel())
-                    continue
-                factors = factors.to(weight.dtype)
-            yield target.name, self.new_weight(weight, factors, target.name)
-
-
 E = TypeVar("E", bound=type[Edit])
 _EDITS: dict[str, type[Edit]] = {}
 
@@ -159,13 +43,14 @@ _EDITS: dict[str, type[Edit]] = {}
 def register_edit(name: str) -> Callable[[E], E]:
     """Register the class below under ``name``.
 
+    A class that is defined again, by a notebook's cell or a reloaded module, takes the place of the earlier one.
+
     Raises:
-        ValueError: the name is taken by another class.
+        ValueError: the name belongs to a built-in edit, to another package's, or to another class of the module.
     """
 
     def register(cls: E) -> E:
-        if _EDITS.get(name, cls) is not cls:
-            raise ValueError(f"edit {name!r} is registered already, by {_EDITS[name].__qualname__}")
+        _check_free(name, cls)
         cls.name = name
         _EDITS[name] = cls
         return cls
@@ -173,8 +58,35 @@ def register_edit(name: str) -> Callable[[E], E]:
     return register
 
 
+def _check_free(name: str, cls: type[Edit]) -> None:
+    if cls.__module__ == f"{METHODS}.{name}":
+        return
+    owners = [f"{METHODS}.{name}"] if name in _built_in() else []
+    owners += [entry.value for entry in _of_packages(name) if _top(entry.module) != _top(cls.__module__)]
+    known = _EDITS.get(name)
+    if known is not None and known is not cls and not _redefines(cls, known):
+        owners.append(_path(known))
+    if owners:
+        raise ValueError(f"edit {name!r} is registered already, by {owners[0]}")
+
+
+def _redefines(cls: type[Edit], known: type[Edit]) -> bool:
+    """Whether the class is a new definition of its author's own edit: all of ``__main__`` is of one author."""
+    return cls.__module__ == known.__module__ and (
+        cls.__module__ == "__main__" or cls.__qualname__ == known.__qualname__
+    )
+
+
+def _path(cls: type[Edit]) -> str:
+    return f"{cls.__module__}:{cls.__qualname__}"
+
+
+def _top(module: str) -> str:
+    return module.partition(".")[0]
+
+
 def edits() -> Mapping[str, type[Edit]]:
-    """Every edit by name: those built in and those of installed packages, in the order of their names.
+    """Every edit by name, sorted: built-in edits, those of installed packages, and those registered in this process.
 
     Raises:
         UserError: a package's edit cannot be imported, is no edit, or has a name that is taken.
@@ -183,24 +95,40 @@ def edits() -> Mapping[str, type[Edit]]:
 
 
 def edit_names() -> list[str]:
-    """The names of every edit, sorted; nothing of other packages is imported."""
-    from . import methods  # noqa: F401 (registers them)
+    """The names of all edits, sorted. No edit is imported for that."""
+    return sorted({*_EDITS, *_built_in(), *_entry_points().names})
 
-    return sorted({*_EDITS, *(entry.name for entry in entry_points(group=ENTRY_POINTS))})
+
+@cache
+def _built_in() -> frozenset[str]:
+    """The names of the modules in ``methods``, which are those of the built-in edits."""
+    return frozenset(module.name for module in pkgutil.iter_modules([str(Path(__file__).with_name("methods"))]))
+
+
+@cache
+def _entry_points() -> EntryPoints:
+    """Those of all installed packages, which take some 50 ms to read."""
+    return entry_points(group=ENTRY_POINTS)
+
+
+def _of_packages(name: str) -> EntryPoints:
+    return _entry_points().select(name=name)
 
 
 def find_edit(name: str) -> type[Edit]:
     """The edit of a name.
 
     Raises:
-        UserError: there is none, with the nearest name; or it cannot be imported, is no edit, or its name is taken.
+        UserError: there is none (the nearest name is given), or it cannot be imported, is no edit, or its name is
+            taken.
     """
     known = edit_names()
     if name not in known:
         raise unknown("edit", name, known)
-    for entry in entry_points(group=ENTRY_POINTS, name=name):
-        registered = _EDITS.get(name)
-        if registered is None or f"{registered.__module__}:{registered.__qualname__}" != entry.value:
+    if name in _built_in():
+        importlib.import_module(f"{METHODS}.{name}")
+    for entry in _of_packages(name):
+        if name not in _EDITS or _path(_EDITS[name]) != entry.value:
             _register(entry)
     return _EDITS[name]
 
@@ -217,11 +145,11 @@ def _register(entry: EntryPoint) -> None:
 
 
 _UNUSABLE = (ImportError, AttributeError, SyntaxError, NameError, TypeError, ValueError, RuntimeError, OSError)
-"""What importing somebody's module may raise."""
+"""What importing another package's module may raise."""
 
 
 def chain_text(steps: Iterable[Edit]) -> str:
-    """The one text of edits that are applied from left to right."""
+    """The canonical text of a chain of edits, which are applied from left to right."""
     return "+".join(str(step.spec) for step in steps)
 
 
@@ -229,8 +157,8 @@ def build(spec: EditSpec, percent: Mapping[str, float] | None = None) -> Edit:
     """The edit of a spec.
 
     Args:
-        spec: what to build.
-        percent: the model table's percent by method, for a spec that gives none.
+        spec: the parsed spec.
+        percent: default percents by method, from the model table, for a spec that gives none.
 
     Raises:
         UserError: unknown method or key, or a value that does not fit.
@@ -247,7 +175,7 @@ def build(spec: EditSpec, percent: Mapping[str, float] | None = None) -> Edit:
         if key not in keys:
             expected = unknown("key", key, keys) if keys else f"{spec.name!r} takes no keys, found {key!r}"
             raise UserError(f"bad edit '{spec}': {expected}")
-        values[key] = _value(spec, key, text, hints[key])
+        values[key] = parse_value(spec, key, text, hints[key])
     for field in cls.option_fields():
         if field.default is dataclasses.MISSING and field.name not in values:
             raise UserError(f"bad edit '{spec}': {field.name}=… expected, as in {spec.name}:{field.name}=…")
@@ -255,37 +183,3 @@ def build(spec: EditSpec, percent: Mapping[str, float] | None = None) -> Edit:
     if edit.percent is None and edit.needs_percent():
         raise UserError(f"bad edit '{spec}': a percent expected, as in {spec.name}-50 (the model's table gives none)")
     return edit
-
-
-def _value(spec: EditSpec, key: str, text: str, hint: Any) -> Any:
-    if key in ("layers", "proj"):
-        try:
-            return parse_layers(text) if key == "layers" else parse_proj(text)
-        except UserError as error:
-            raise UserError(f"bad edit '{spec}': {error}") from error
-    options = _options(hint)
-    if get_origin(hint) is Literal:
-        if text not in options:
-            raise UserError(f"bad edit '{spec}': {unknown(key, text, options)}")
-        return text
-    try:
-        return _TYPES[options[0]](text)
-    except ValueError:
-        raise UserError(f"bad edit '{spec}': {text!r} found, expected {key}={options[0]}") from None
-
-
-def _int(text: str) -> int:
-    if not re.fullmatch("[0-9]{1,18}", text):
-        raise ValueError(text)
-    return int(text)
-
-
-_TYPES: dict[str, Callable[[str], Any]] = {"int": _int, "float": float, "str": str}
-
-
-def _options(hint: Any) -> list[str]:
-    """What a key of this type takes: the words of a ``Literal``, or the type's name."""
-    if get_origin(hint) is Literal:
-        return list(get_args(hint))
-    kinds = [kind for kind in get_args(hint) or (hint,) if kind is not type(None)]
-    return [kind.__name__ for kind in kinds]

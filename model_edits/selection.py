@@ -1,5 +1,6 @@
-"""Which components to keep: the fewest that hold a share of a budget, the largest first, equal ones by their index.
+"""Ablation masks: which components to keep so that a share of a budget is held by the fewest.
 
+Larger components are kept before smaller ones, and equal ones in the order of their index.
 Shapes: o = out features, i = in features.
 """
 
@@ -7,11 +8,11 @@ from __future__ import annotations
 
 import math
 
-import torch
+from .lazy import torch
 
 
 def keep_count(values: torch.Tensor, share: float) -> torch.Tensor:
-    """The largest ``round(share * n)`` of every row's n values; boolean, of the values' shape."""
+    """The mask of the largest ``round(share * n)`` of the n values of every row; boolean, of the values' shape."""
     n = values.shape[-1]
     order = values.argsort(dim=-1, descending=True, stable=True)
     keep = torch.zeros_like(values, dtype=torch.bool)
@@ -19,11 +20,11 @@ def keep_count(values: torch.Tensor, share: float) -> torch.Tensor:
 
 
 def keep_share(values: torch.Tensor, share: float) -> torch.Tensor:
-    """The smallest set, largest values first, whose sum reaches ``share`` of the total.
+    """The mask of the smallest set of values, largest first, whose sum is at least ``share`` of the sum of all.
 
     Args:
         values: of any shape, none negative.
-        share: 0 keeps nothing, 1 keeps all, those of no value too; where all are of none, so does any other.
+        share: 0 keeps nothing; 1 keeps everything, zeros too. If all values are zero, any share above 0 keeps all.
 
     Returns:
         Boolean, of the values' shape.
@@ -38,24 +39,21 @@ def keep_share(values: torch.Tensor, share: float) -> torch.Tensor:
     return keep.reshape(values.shape)
 
 
-def keep_products(
-    lam_o: torch.Tensor, mu_i: torch.Tensor, share: float, *, by: str = "mass", total: float | None = None
-) -> torch.Tensor:
-    """:func:`keep_share` or :func:`keep_count` of all products ``lam_o * mu_i``, without forming them.
+def keep_products(lam_o: torch.Tensor, mu_i: torch.Tensor, share: float, *, by: str = "mass") -> torch.Tensor:
+    """:func:`keep_share` or :func:`keep_count` of all products ``lam_o[:, None] * mu_i``, without forming them.
 
-    Both spectra fall, so that each row keeps its first few columns. A threshold is bisected, its logarithm that is, and
-    counted row by row by binary search, until the few products between two thresholds can be sorted.
+    Both spectra fall, so the mask keeps the first few columns of each row. The logarithm of a threshold is bisected.
+    The products above a threshold are counted row by row with a binary search, until the few products between two
+    thresholds can be sorted.
 
     Args:
         lam_o: [o], falling, not negative.
         mu_i: [i], falling, not negative.
         share: of the total, 0 to 1.
-        by: ``mass``, a share of the products' sum, or ``count``, of their number.
-        total: the sum of all products, where ``lam_o`` is the leading part of a spectrum, and
-            :func:`leading_is_enough`.
+        by: the total is the sum of the products (``mass``) or their number (``count``).
 
     Returns:
-        How many columns each row keeps [o], on the CPU; they fall.
+        The number of columns that each row keeps [o], on the CPU; these numbers fall.
     """
     lam_o, mu_i = lam_o.detach().cpu().double(), mu_i.detach().cpu().double()
     rows, columns = len(lam_o), len(mu_i)
@@ -63,8 +61,7 @@ def keep_products(
         kept = rows * columns if share and by == "mass" else round(share * rows * columns)
         return (kept - columns * torch.arange(rows)).clamp(0, columns)
     sums_i = torch.cat([mu_i.new_zeros(1), mu_i.cumsum(0)])
-    total = float(lam_o.sum() * sums_i[-1]) if total is None else total
-    goal = share * total if by == "mass" else float(round(share * rows * columns))
+    goal = share * float(lam_o.sum() * sums_i[-1]) if by == "mass" else float(round(share * rows * columns))
 
     def reached(count_o: torch.Tensor) -> float:
         return float((lam_o * sums_i[count_o]).sum() if by == "mass" else count_o.sum())
@@ -87,22 +84,3 @@ def keep_products(
         value_n = torch.ones_like(value_n)
     wanted = int((reached(few_o) + value_n.cumsum(0) < goal).sum()) + (reached(few_o) < goal)
     return few_o + torch.bincount(row_n[order_n[:wanted]], minlength=rows)
-
-
-def leading_is_enough(lam_r: torch.Tensor, mu_i: torch.Tensor, share: float, total: float) -> bool:
-    """Whether :func:`keep_products`, by mass, keeps the same with the leading part of the row spectrum as with all.
-
-    It does where the share is reached by products above the largest that the other rows could have.
-
-    Args:
-        lam_r: [r], the leading part, falling, not negative.
-        mu_i: [i], falling, not negative.
-        share: of the total, 0 to 1.
-        total: the sum of all products, those of the other rows too.
-    """
-    lam_r, mu_i = lam_r.detach().cpu().double(), mu_i.detach().cpu().double()
-    rounding = 1 + 1e-12
-    bound = float(lam_r[-1] * mu_i[0]) * rounding
-    count_r = torch.searchsorted(-mu_i, -bound / lam_r)
-    sums_i = torch.cat([mu_i.new_zeros(1), mu_i.cumsum(0)])
-    return float((lam_r * sums_i[count_r]).sum()) >= share * total * rounding

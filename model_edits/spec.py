@@ -1,6 +1,6 @@
 """The grammar of edit specs: ``NAME[-PERCENT][:key=value,…][@DIAL]``, and chains of them: ``SPEC+SPEC``.
 
-A spec is text alone here: which names, keys and values exist is the registry's knowledge.
+Specs are parsed as text here; the registry knows which names, keys and values exist.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ class EditSpec:
     """A parsed spec.
 
     Attributes:
-        name: of the method.
-        percent: what is kept of the method's own budget, 0 to 100; ``None`` where none was given.
+        name: name of the method.
+        percent: how much of the method's own budget is kept, 0 to 100; ``None`` if the text gives none.
         options: the keys and their values as text, sorted by key.
-        dial: what would be removed is multiplied by this instead of by 0.
+        dial: factor that multiplies what the edit removes; 0 removes it.
     """
 
     name: str
@@ -35,7 +35,7 @@ class EditSpec:
     dial: float = 0.0
 
     def __str__(self) -> str:
-        """The text that parses to this spec: keys sorted, numbers as short as they go, no ``@0``."""
+        """The canonical text, which parses to this spec: sorted keys, shortest numbers, no ``@0``."""
         percent = "" if self.percent is None else f"-{number(self.percent)}"
         options = ",".join(f"{key}={value}" for key, value in sorted(self.options))
         dial = "" if self.dial == 0 else f"@{number(self.dial)}"
@@ -43,17 +43,17 @@ class EditSpec:
 
 
 def number(value: float) -> str:
-    """A number's shortest text: ``50`` for 50.0, ``99.5`` for 99.5; never an exponent."""
+    """The shortest text of a number without an exponent: ``50`` for 50.0, ``99.5`` for 99.5."""
     text = f"{Decimal(repr(float(value))):f}"
     text = text.rstrip("0").rstrip(".") if "." in text else text
     return "0" if text == "-0" else text
 
 
 def parse_chain(text: str) -> tuple[EditSpec, ...]:
-    """The specs of a chain, to be applied from left to right.
+    """The specs of a chain, in the order in which they are applied.
 
-    A ``+`` may stand in a value too (``proj=gate+up``): there it begins a new spec only where ``NAME-PERCENT`` or
-    ``NAME:`` follows.
+    Values may contain a ``+`` too (``proj=gate+up``). After a value, a ``+`` begins a new spec only if ``NAME-PERCENT``
+    or ``NAME:`` follows.
 
     Raises:
         UserError: a spec is not of the grammar.
@@ -78,7 +78,7 @@ def parse(text: str) -> EditSpec:
 
 
 def _parse(step: str, text: str) -> EditSpec:
-    """One step of the whole text, which errors quote."""
+    """Parse one step; errors quote the whole text."""
     head, at, dial_text = step.partition("@")
     head, colon, options_text = head.partition(":")
     name, dash, percent_text = head.partition("-")

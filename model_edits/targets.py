@@ -1,16 +1,14 @@
-"""Which matrices an edit touches: layers and projections by name, in any decoder-only transformer."""
+"""The matrices that an edit changes, by layer and projection, in any decoder-only transformer."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from ..errors import UserError, unknown
-
-if TYPE_CHECKING:
-    import torch
+from .lazy import torch
 
 PROJECTIONS: dict[str, tuple[str, ...]] = {
     "gate": ("mlp.gate_proj",),
@@ -51,11 +49,11 @@ class Target:
     """One weight matrix.
 
     Attributes:
-        name: the matrix's: its module's full name, or for an expert what that would be if each had modules of its own.
-        layer: its layer, from 0.
+        name: full name of its module; for an expert, the name that its module would have if it had one.
+        layer: index of its layer, from 0.
         proj: its role, a key of :data:`PROJECTIONS`.
-        transposed: the stored weight is [in, out] (GPT-2's ``Conv1D``) instead of [out, in].
-        part: where it lies in a mixture of experts; ``None`` for a module's own weight.
+        transposed: whether the stored weight is [in, out] (GPT-2's ``Conv1D``) instead of [out, in].
+        part: its place in the weight of a mixture of experts; ``None`` for the weight of a module.
     """
 
     name: str
@@ -66,11 +64,11 @@ class Target:
 
     @property
     def parameter(self) -> str:
-        """The full name of the weight that holds it."""
+        """The full name of the parameter that contains the matrix."""
         return self.part.parameter if self.part else f"{self.name}.weight"
 
     def view(self, stored: torch.Tensor) -> torch.Tensor:
-        """The matrix [out, in] inside the stored weight."""
+        """The matrix [out, in], a view of the stored weight."""
         if self.part is None:
             return stored.T if self.transposed else stored
         matrix = stored[self.part.expert]
@@ -115,15 +113,15 @@ def parse_proj(text: str) -> tuple[str, ...]:
     Raises:
         UserError: a role does not exist.
     """
-    asked = MLP if text == "all" else text.split("+")
-    for proj in asked:
+    named = MLP if text == "all" else text.split("+")
+    for proj in named:
         if proj not in PROJECTIONS:
             raise unknown("projection", proj, [*PROJECTIONS, "all"])
-    return tuple(proj for proj in PROJECTIONS if proj in asked)
+    return tuple(proj for proj in PROJECTIONS if proj in named)
 
 
 def check_layers(layers: Iterable[int], n_layers: int) -> None:
-    """Raise ``UserError`` where a layer is not one of the model's ``n_layers``."""
+    """Raise ``UserError`` if a layer is not below ``n_layers``."""
     for layer in layers:
         if layer >= n_layers:
             raise UserError(f"layer {layer} is out of range: the model has layers 0-{n_layers - 1}")
@@ -148,7 +146,7 @@ def find(model: torch.nn.Module, layers: Iterable[int], proj: Iterable[str]) -> 
 
 
 def default_proj(model: torch.nn.Module) -> tuple[str, ...]:
-    """``gate`` and ``up``, or ``up`` alone where the MLP has no gate.
+    """``gate`` and ``up``, or ``up`` alone if the MLP has no gate.
 
     Raises:
         UserError: the model has neither.

@@ -1,36 +1,35 @@
-"""Tensors in a safetensors file with a header of texts and a hash of their contents."""
+"""Safetensors files with text metadata and a hash of their tensors, which is checked when they are read."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from ..errors import UserError
 from .hashing import tensors_sha256
+from .lazy import safetensors_torch, torch
 
 
 def write(path: Path, tensors: Mapping[str, torch.Tensor], header: Mapping[str, str]) -> None:
-    """Write tensors.
+    """Write tensors, with ``header`` as metadata.
 
     Raises:
         OSError: the file cannot be written.
     """
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     try:
-        save_file(plain, path, metadata={**header, "sha256": tensors_sha256(plain)})
+        safetensors_torch.save_file(plain, path, metadata={**header, "sha256": tensors_sha256(plain)})
     except SafetensorError as error:
         raise OSError(str(error)) from error
 
 
 def check(path: Path, what: str, remedy: str = "") -> None:
-    """See that a file is not cut short, without reading it.
+    """Check that a file is a safetensors file and not cut short, without reading its tensors.
 
     Raises:
-        UserError: it is, or is not of this kind.
+        UserError: the file is cut short, or of another format.
     """
     try:
         with safe_open(path, framework="pt"):
@@ -44,8 +43,8 @@ def read(path: Path, what: str, remedy: str = "") -> tuple[dict[str, torch.Tenso
 
     Args:
         path: of the file.
-        what: the file is, in a word.
-        remedy: what the user can do about a damaged one.
+        what: a word for the contents, for errors.
+        remedy: what the user can do about a damaged file, for errors.
 
     Raises:
         UserError: the file is missing, damaged, or not of this kind.

@@ -1,61 +1,59 @@
-"""What the edits that train share: reading texts with other weights in the model's place, and gradients of these.
+"""Functions of the edits that train: teacher-forced forward passes with other weights, and gradients of these.
 
-The model is never changed: it is called with ``torch.func.functional_call``, all that is not trained detached.
+The model is never changed: it is called with ``torch.func.functional_call``, and weights that are not trained are
+detached.
 Shapes: b = texts of a batch, t = tokens, v = vocabulary, o = out features, i = in features.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
-import torch
-from torch.func import functional_call
-from torch.nn.functional import cross_entropy
-
-if TYPE_CHECKING:
-    from .targets import Target
+from .lazy import torch
+from .targets import Target
 
 T = TypeVar("T")
 
 
-class Text(NamedTuple):
-    """Ids, and the first of them that is asked for: those before are given. The very first is never asked for."""
+class TokenSequence(NamedTuple):
+    """Token ids, of which those from ``start`` on are scored, each given all before it."""
 
     ids: list[int]
     start: int = 1
 
 
-class Reading(NamedTuple):
-    """Of each text, over the tokens asked for.
+class TeacherForced(NamedTuple):
+    """Scores of each sequence of a batch, over its scored tokens.
 
     Attributes:
-        log_p_b: the sum of their log-probabilities, each given all before it.
-        tokens_b: how many they are.
-        right_b: how many of them are the likeliest token; where all are, greedy decoding recites the text.
+        log_p_b: the sum of the tokens' log-probabilities.
+        tokens_b: the number of scored tokens.
+        correct_b: the number of scored tokens that are the model's likeliest. If it equals ``tokens_b``, greedy
+            decoding recites the sequence.
     """
 
     log_p_b: torch.Tensor
     tokens_b: torch.Tensor
-    right_b: torch.Tensor
+    correct_b: torch.Tensor
 
     @property
     def loss_b(self) -> torch.Tensor:
-        """Cross-entropy per token of each text."""
+        """Mean cross-entropy per token, of each sequence."""
         return -self.log_p_b / self.tokens_b
 
     @property
     def loss(self) -> torch.Tensor:
-        """Cross-entropy per token of all texts together."""
+        """Mean cross-entropy per token, over the tokens of all sequences."""
         return -self.log_p_b.sum() / self.tokens_b.sum()
 
 
-def place(
+def insert_matrices(
     model: torch.nn.Module, targets: Sequence[Target], matrices: Mapping[str, torch.Tensor]
 ) -> dict[str, torch.Tensor]:
-    """Copies of the parameters that hold the targets, in the model's type, with these matrices [out, in] in them.
+    """Copies of the parameters that hold the targets, with these matrices [out, in] in the targets' places.
 
-    Gradients can be taken in them.
+    The copies have the model's type and require gradients.
     """
     weights: dict[str, torch.Tensor] = {}
     with torch.no_grad():
@@ -66,40 +64,53 @@ def place(
     return {name: weight.requires_grad_() for name, weight in weights.items()}
 
 
-def read(model: torch.nn.Module, weights: Mapping[str, torch.Tensor], texts: Sequence[Text]) -> Reading:
-    """Read texts in one batch, with ``weights`` by parameter name; differentiable in these.
+def forward(
+    model: torch.nn.Module, weights: Mapping[str, torch.Tensor], sequences: Sequence[TokenSequence]
+) -> TeacherForced:
+    """Scores of the sequences in one batch, with ``weights`` in place of the parameters of these names.
 
-    Shorter texts are filled up on the right, which no token before sees.
+    The scores are differentiable in ``weights``. Shorter sequences are padded on the right, which no earlier token
+    attends to.
     """
     device = next(model.parameters()).device
-    length = max(len(text.ids) for text in texts)
-    ids_bt = torch.tensor([[*text.ids, *[0] * (length - len(text.ids))] for text in texts], device=device)
-    start_b, end_b = torch.tensor([(text.start, len(text.ids)) for text in texts], device=device).T
+    length = max(len(sequence.ids) for sequence in sequences)
+    ids_bt = torch.tensor([[*each.ids, *[0] * (length - len(each.ids))] for each in sequences], device=device)
+    start_b, end_b = torch.tensor([(each.start, len(each.ids)) for each in sequences], device=device).T
     position_t = torch.arange(length, device=device)
     inside_bt = position_t < end_b[:, None]
-    asked_bt = (inside_bt & (position_t >= start_b[:, None]))[:, 1:]
+    scored_bt = (inside_bt & (position_t >= start_b[:, None]))[:, 1:]
     frozen = {name: parameter.detach() for name, parameter in model.named_parameters()}
     arguments = {"input_ids": ids_bt, "attention_mask": inside_bt.long(), "use_cache": False}
-    called = functional_call(model, {**frozen, **weights}, (), arguments)
-    logits_btv, next_bt = called.logits[:, :-1].float(), ids_bt[:, 1:]
-    loss_bt = cross_entropy(logits_btv.flatten(0, 1), next_bt.flatten(), reduction="none").view(next_bt.shape)
-    right_bt = logits_btv.argmax(dim=-1) == next_bt
-    return Reading(-(loss_bt * asked_bt).sum(dim=1), asked_bt.sum(dim=1), (right_bt & asked_bt).sum(dim=1))
+    output = torch.func.functional_call(model, {**frozen, **weights}, (), arguments)
+    logits_btv, next_bt = _wide(output.logits[:, :-1]), ids_bt[:, 1:]
+    flat_loss = torch.nn.functional.cross_entropy(logits_btv.flatten(0, 1), next_bt.flatten(), reduction="none")
+    log_p_bt = -flat_loss.view(next_bt.shape) * scored_bt
+    correct_bt = (logits_btv.argmax(dim=-1) == next_bt) & scored_bt
+    return TeacherForced(log_p_bt.sum(dim=1), scored_bt.sum(dim=1), correct_bt.sum(dim=1))
 
 
-@torch.no_grad()
-def read_all(model: torch.nn.Module, weights: Mapping[str, torch.Tensor], texts: Sequence[Text], batch: int) -> Reading:
-    """Read texts batch by batch, without gradients."""
-    parts = [read(model, weights, texts[n : n + batch]) for n in range(0, len(texts), batch)]
-    return Reading(*(torch.cat(values) for values in zip(*parts, strict=True)))
+def forward_all(
+    model: torch.nn.Module, weights: Mapping[str, torch.Tensor], sequences: Sequence[TokenSequence], batch: int
+) -> TeacherForced:
+    """Scores of the sequences, computed ``batch`` at a time and without gradients."""
+    with torch.no_grad():
+        parts = [forward(model, weights, sequences[n : n + batch]) for n in range(0, len(sequences), batch)]
+    return TeacherForced(*(torch.cat(values) for values in zip(*parts, strict=True)))
 
 
 def gradients(
     loss: torch.Tensor, weights: Mapping[str, torch.Tensor], targets: Sequence[Target]
 ) -> dict[str, torch.Tensor]:
-    """The gradient [out, in] of a loss in each target's matrix, float32, of the weights that :func:`place` made."""
+    """The gradients [out, in] of a loss with respect to the targets' matrices, by target name, float32 or wider.
+
+    ``weights`` are those of :func:`insert_matrices`, from which the loss was computed.
+    """
     by_parameter = dict(zip(weights, torch.autograd.grad(loss, list(weights.values())), strict=True))
-    return {target.name: target.view(by_parameter[target.parameter]).float() for target in targets}
+    return {target.name: _wide(target.view(by_parameter[target.parameter])) for target in targets}
+
+
+def _wide(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 def batches(items: Sequence[T], size: int, generator: torch.Generator) -> Iterator[list[T]]:
@@ -110,6 +121,6 @@ def batches(items: Sequence[T], size: int, generator: torch.Generator) -> Iterat
 
 
 def cycle(items: Sequence[T], size: int, generator: torch.Generator) -> Iterator[list[T]]:
-    """Pass after pass over the items, without end."""
+    """Endless passes over the items, each shuffled anew."""
     while True:
         yield from batches(items, size, generator)

@@ -11,11 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from memsplit.harness.cli import main
-from memsplit.model_edits import registry
-from memsplit.model_edits.spec import parse
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md")), *ROOT.glob("examples/*/*.md")]
@@ -80,18 +77,6 @@ def test_a_pages_commands_run_one_after_the_other(
             code, said = done.returncode, done.stderr[-3000:]
         expected = (0, 3) if command.startswith("memsplit gate ") else (0,)  # so few items settle nothing
         assert code in expected, (command, said)
-
-
-def test_the_guides_edit_works(monkeypatch: pytest.MonkeyPatch) -> None:
-    (code, *_) = [text for _, language, text in blocks(ROOT / "docs" / "extend.md") if language == "python"]
-    assert code.count("\n") <= 30
-    monkeypatch.setattr(registry, "_EDITS", dict(registry.edits()))
-    exec(code, {"__name__": "memsplit.model_edits.methods.rows", "__package__": "memsplit.model_edits.methods"})
-    weight = torch.tensor([[3.0, -1.0], [0.5, 2.0]])
-    edit = registry.build(parse("rows-50"))
-    assert isinstance(edit, registry.MatrixEdit)
-    outcome = edit.new_weight(weight, None, "m")
-    assert torch.equal(outcome.weight, torch.tensor([[3.0, -1.0], [0.0, 0.0]]))
 
 
 def test_the_python_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -85,13 +85,14 @@ def import_file(arguments: argparse.Namespace) -> int:
     for edit in steps:
         shapes = {target: target.matrix(editor.loaded.model).shape for target in editor.matrices(edit)}
         named = curvature.arguments(edit)
-        if "statistic" in named:
+        if named.get("statistic") == "ekfac":
             raise UserError(f"'{edit.spec}' needs more than the file holds: expected an edit by K-FAC's factors")
         for target, factors in lazy.reference.read(arguments.file, shapes).items():
             path_ = store.path(named, target.name)
             if path_.exists():
                 raise UserError(f"{path_} is there already: expected none, prune it first")
-            imported[path_] = (named, target.name, factors)
+            wanted = factors.diagonal() if named.get("statistic") == "aaT_diag" else factors
+            imported[path_] = (named, target.name, wanted)
     for each in imported.values():
         store.save(*each)
     _print_used(editor, steps)
@@ -109,7 +110,7 @@ def _editor(
     entry = model_table.resolve(arguments.model, arguments.pack, arguments.corpus)
     loaded = lazy.loading.load(entry, device=chosen, dtype=arguments.dtype, parallelize=arguments.parallelize)
     editor = lazy.editing.ModelEditor(loaded, arguments.factor_tokens)
-    steps = [step for text in edits for step in editor.chain(text) if step.needs_factors]
+    steps = [step for text in edits for step in editor.chain(text) if step.statistic]
     if not steps:
         raise UserError(f"{' '.join(edits)} needs no factors: expected an edit that does, such as kfac")
     return editor, steps

@@ -71,7 +71,7 @@ def methods(names: Sequence[str]) -> list[str]:
     lines = []
     for name in names or registry.edit_names():
         cls = registry.find_edit(name)
-        needs = [("curvature", cls.needs_factors), ("a pack's passages to forget", cls.needs_passages)]
+        needs = [("curvature", cls.statistic), ("a pack's passages to forget", cls.needs_forget_set)]
         needed = ", ".join(what for what, needed in needs if needed)
         facts = {"PERCENT is of": cls.budget, "needs": needed, "source": cls.source}
         lines.append(f"{name}{'-PERCENT' if cls.budget else ''}: {cls.summary}")

@@ -20,7 +20,7 @@ from ...model_edits import registry, targets
 from ...model_edits.apply import MatrixChange, applied, compute
 from ...model_edits.curvature.store import FactorStore
 from ...model_edits.hashing import tensors_sha256
-from ...model_edits.material import Material, Passage
+from ...model_edits.inputs import EditInputs, MemorizedSequence
 from ...tasks import packs
 from ..models import loading, model_table
 from ..models.token_ids import passage_ids, text_ids
@@ -96,8 +96,8 @@ class ModelEditor:
             found, arguments = self.matrices(edit), self.curvature.arguments(edit)
             factors = self.curvature.read(arguments, found if arguments else ())
             with applied(self.loaded.model, weights):
-                material = Material(targets=found, factors=factors, **self._passages(edit))
-                new, account = compute(self.loaded.model, edit, material)
+                inputs = EditInputs(targets=found, factors=factors, **self._passages(edit))
+                new, account = compute(self.loaded.model, edit, inputs)
             weights |= new
             changes += account
             if arguments:
@@ -117,11 +117,15 @@ class ModelEditor:
         """A hash of all that a chain's weights are computed from, beside the base's: equal hashes make equal weights.
 
         That is the edits' versions (of another package's edit, its code), the arguments of the factors, the passages to
-        forget, and the files that a step names. ``None`` where it cannot be known: a hub id without a revision.
+        forget, and the files that a step names. ``None`` where it cannot be known: a hub id without a revision, or an
+        edit that a notebook defines.
         """
         parts: list[object] = []
         for edit in steps:
-            parts += [str(edit.spec), _version(edit), self.curvature.arguments(edit), repr(self._passages(edit))]
+            version = _version(edit)
+            if version is None:
+                return None
+            parts += [str(edit.spec), version, self.curvature.arguments(edit), repr(self._passages(edit))]
             named = {field.name: getattr(edit, field.name) for field in edit.option_fields()}
             path = named.get("path")
             if isinstance(path, str) and not Path(path).exists() and not named.get("revision"):
@@ -141,12 +145,12 @@ class ModelEditor:
 
     def _passages(self, edit: registry.Edit) -> dict[str, Any]:
         """What an edit that is trained is given: the dev part's passages to forget, and its clean text to retain."""
-        if not edit.needs_passages:
+        if not edit.needs_forget_set:
             return {}
         pack = packs.find(self.loaded.entry.pack)
         passages = [passage_ids(row, self.loaded.tokenizer) for row in pack.rows("memorized", "dev")]
         return {
-            "forget": [Passage(prefix=prefix, suffix=suffix) for prefix, suffix in passages],
+            "forget": [MemorizedSequence(prefix=prefix, suffix=suffix) for prefix, suffix in passages],
             "retain": [text_ids(row, self.loaded.tokenizer) for row in pack.rows("clean", "dev")],
         }
 
@@ -181,8 +185,8 @@ def edited(
     editor = ModelEditor(loading.wrap(model, tokenizer, pack=pack, texts=corpus), factor_tokens, store)
     chain = editor.chain(spec)
     for edit in chain:
-        needed = {"tokenizer": tokenizer} if edit.needs_factors or edit.needs_passages else {}
-        needed |= {"corpus": corpus} if edit.needs_factors else {}
+        needed = {"tokenizer": tokenizer} if edit.statistic or edit.needs_forget_set else {}
+        needed |= {"corpus": corpus} if edit.statistic else {}
         if missing := [name for name, value in needed.items() if value is None]:
             given = ", ".join(f"{name}=…" for name in missing)
             raise UserError(
@@ -199,10 +203,17 @@ def edited(
         yield model
 
 
-def _version(edit: registry.Edit) -> str:
-    """The edit's version and, of a class of another package, its file's hash: it may be work in progress."""
-    own = type(edit).__module__.startswith(f"{registry.__package__}.")
-    return f"{edit.version} {'' if own else sha256(Path(inspect.getfile(type(edit))))}"
+def _version(edit: registry.Edit) -> str | None:
+    """The edit's version and, of a class of another package, its file's hash: it may be work in progress.
+
+    ``None`` for a class that a notebook or an interactive session defines, which has no file.
+    """
+    if type(edit).__module__.startswith(f"{registry.__package__}."):
+        return f"{edit.version} "
+    try:
+        return f"{edit.version} {sha256(Path(inspect.getfile(type(edit))))}"
+    except (OSError, TypeError):
+        return None
 
 
 def _files(path: Path) -> list[Path]:

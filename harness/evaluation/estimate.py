@@ -59,9 +59,9 @@ def _preparing(session: EvalSession, chain: Sequence[registry.Edit], counted: se
         if to_collect:
             seconds += curvature.collecting_s(arguments, to_collect)
             states.add(f"collects factors of {len(to_collect)} matrices from {curvature.tokens} tokens")
-        elif edit.needs_factors:
+        elif edit.statistic:
             states.add("factors cached")
-        elif edit.needs_passages:
+        elif edit.needs_forget_set:
             states.add("trains, for a time that is not known beforehand")
     return seconds, "; ".join(sorted(states)) or "needs no factors"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import distributed
 
-from ...model_edits.curvature.collect import collect, collect_ekfac
+from ...model_edits.curvature.collect import collect, collect_ekfac, collect_input_squares
 from ...model_edits.curvature.factors import Factors
 from ...model_edits.curvature.store import FactorStore
 from ...model_edits.curvature.sums import Partial, rank_and_world
@@ -53,7 +53,7 @@ class Curvature:
 
     def arguments(self, edit: Edit) -> Arguments:
         """All that a matrix's factors depend on beside its name; empty for an edit that needs no factors."""
-        if not edit.needs_factors:
+        if edit.statistic is None:
             return {}
         if self._corpus_name is None:
             self._corpus_name = self.loaded.corpus().name()
@@ -116,6 +116,10 @@ class Curvature:
             partial = Partial(self.store.partial(*key, [read[name].sha256 for name in names]))
             batches = self.batches("curvature, second pass")
             new = collect_ekfac(model, missing, read, batches, labels=labels, seed=seed, partial=partial)
+        elif arguments.get("statistic") == "aaT_diag":
+            start = time.monotonic()
+            partial = Partial(self.store.partial(*key))
+            new = collect_input_squares(model, missing, self.batches("activations"), partial=partial)
         else:
             start = time.monotonic()
             partial = Partial(self.store.partial(*key))
@@ -133,13 +137,13 @@ class Curvature:
     def collecting_s(self, arguments: Mapping[str, str | int], missing: Sequence[Target]) -> float:
         """Estimated seconds of collecting, from timed passes over one batch and over three, after one to warm up."""
         ids = torch.zeros(self._sequences(), self.length, dtype=torch.long, device=self.loaded.model.device)
-        seconds = []
+        seconds, statistic = [], arguments.get("statistic")
         for n in (1, 1, 3):
             start = time.monotonic()
-            collect(self.loaded.model, missing, [ids] * n)
+            (collect_input_squares if statistic == "aaT_diag" else collect)(self.loaded.model, missing, [ids] * n)
             seconds.append(time.monotonic() - start)
         batch_s = max(seconds[2] - seconds[1], 0) / 2
-        passes = 2 if arguments.get("statistic") == "ekfac" else 1
+        passes = 2 if statistic == "ekfac" else 1
         return passes * (seconds[1] + batch_s * (self.tokens / ids.numel() - 1))
 
     def batches(self, label: str) -> Iterator[torch.Tensor]:

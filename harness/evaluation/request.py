@@ -167,7 +167,7 @@ def fill_in(text: str, entry: model_table.ModelEntry, n_layers: int | None) -> t
 
 
 def _fill_in(edit: registry.Edit, entry: model_table.ModelEntry, n_layers: int | None) -> registry.Edit:
-    if edit.needs_passages and not all(map(packs.find(entry.pack).has, ("memorized", "clean"))):
+    if edit.needs_forget_set and not all(map(packs.find(entry.pack).has, ("memorized", "clean"))):
         raise UserError(
             f"{edit.name!r} is told what to forget by a pack's memorized.jsonl, and what to keep by its clean.jsonl: "
             "expected --pack NAME or FOLDER"

@@ -1,4 +1,7 @@
-"""Collect K-FAC factors in one pass over text, and E-KFAC's own curvature of each component in another.
+"""Collection of curvature statistics over text.
+
+K-FAC's factors take one pass forward and backward, E-KFAC's curvature of each component a second one. The diagonal of
+``aaT`` takes a forward pass alone.
 
 Sources: Martens & Grosse, "Optimizing Neural Networks with Kronecker-factored Approximate Curvature", arXiv 1503.05671,
 as used in arXiv 2510.24256; George et al., arXiv 1806.03884.
@@ -7,29 +10,30 @@ Shapes: b = sequences, t = tokens, v = vocabulary, n = positions, i = in, o = ou
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
-from torch.overrides import TorchFunctionMode
 
 from ...errors import UserError
 from ..targets import Target
 from .factors import Basis, Factors
+from .hooks import watched
 from .sums import Moments, Partial, Sums, from_first, rank_and_world
 
 log = logging.getLogger("memsplit")
 FOLD = 16
 """Batches that are summed in float32 before the sum is added to the float64 totals."""
-_Sinks = list[tuple[Sums, int | None]]
-"""The sums that one product feeds, each with the half of its outputs that is the matrix's (``None``: all)."""
 
 
 def _kfac(a_ni: torch.Tensor, g_no: torch.Tensor) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
     return {"aaT": (a_ni, a_ni), "ggT": (g_no, g_no)}
+
+
+def _input_squares(a_ni: torch.Tensor, _: torch.Tensor) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    return {"aaT_diag": (a_ni.new_ones(len(a_ni), 1), a_ni.square())}
 
 
 def _ekfac(basis: Basis) -> Moments:
@@ -40,9 +44,9 @@ def _ekfac(basis: Basis) -> Moments:
 
 
 def sample_labels(p_tv: torch.Tensor, seed: int, index: int) -> torch.Tensor:
-    """One label a position, drawn from the model's own distribution [t, v] by inverting its cumulative sum.
+    """One label for each position, sampled from the model's distribution [t, v] by inverting its cumulative sum.
 
-    The draw is a function of the seed and the sequence's index alone, so that it does not depend on the batch size.
+    The sample depends on the seed and the sequence's index alone, not on the batch size.
     """
     generator = torch.Generator().manual_seed((seed << 32) + index)
     u_t1 = torch.rand(p_tv.shape[0], 1, generator=generator).to(p_tv.device)
@@ -63,19 +67,19 @@ def collect(
 
     ``g`` is the gradient of the cross-entropy summed over positions, so that a position's contribution depends neither
     on the batch nor on the sequence's length. An expert's positions are those that are routed to it. Nothing below the
-    lowest target keeps a graph, and no weight's gradient is computed. Where ``torch.distributed`` runs several
-    processes, each takes its share of the batches and all return the same.
+    lowest target keeps a graph, and no weight's gradient is computed. If ``torch.distributed`` runs several processes,
+    each takes its share of the batches and all return the same.
 
     Args:
         model: in evaluation mode; its parameters' ``requires_grad`` are restored.
         targets: the matrices.
-        batches: ids [b, t]; the same ones in every process.
-        labels: ``sampled`` from the model (the true Fisher), or ``gold``, the text's own.
-        seed: of the sampling.
-        partial: where the sums are kept meanwhile, and gone on from; the batches must be the same as before.
+        batches: token ids [b, t]; the same in every process.
+        labels: ``sampled`` from the model (the true Fisher), or ``gold``, those of the text (the empirical Fisher).
+        seed: seed of the sampling.
+        partial: file of partial sums, from which a killed collection of the same batches continues.
 
     Returns:
-        Factors by the target's name, float32.
+        Factors by target name, float32.
 
     Raises:
         UserError: an input or gradient is not finite, or the model does not compute a target as a product of its own.
@@ -85,7 +89,34 @@ def collect(
         o, i = (weight := target.view(model.get_parameter(target.parameter))).shape
         sums[target.name] = Sums(_kfac, {"aaT": (i, i), "ggT": (o, o)}, weight.device, symmetric=True)
     _run(model, targets, sums, batches, labels, seed, partial)
-    return {name: Factors(s.mean("aaT"), s.mean("ggT"), int(s.positions)) for name, s in sums.items()}
+    return {name: Factors({"aaT": s.mean("aaT"), "ggT": s.mean("ggT")}, int(s.positions)) for name, s in sums.items()}
+
+
+def collect_input_squares(
+    model: torch.nn.Module,
+    targets: Sequence[Target],
+    batches: Iterable[torch.Tensor],
+    *,
+    partial: Partial | None = None,
+) -> dict[str, Factors]:
+    """E[a²] of each target, the diagonal of ``aaT``, over the same positions as :func:`collect`; without gradients.
+
+    Args:
+        model: in evaluation mode.
+        targets: the matrices.
+        batches: as in :func:`collect`.
+        partial: as in :func:`collect`.
+
+    Raises:
+        UserError: as :func:`collect`.
+    """
+    sums = {}
+    for target in targets:
+        weight = target.view(model.get_parameter(target.parameter))
+        shapes = {"aaT_diag": (1, weight.shape[1])}
+        sums[target.name] = Sums(_input_squares, shapes, weight.device, symmetric=False)
+    _run(model, targets, sums, batches, None, 0, partial)
+    return {name: Factors({"aaT_diag": s.mean("aaT_diag")[0]}, int(s.positions)) for name, s in sums.items()}
 
 
 def collect_ekfac(
@@ -98,17 +129,17 @@ def collect_ekfac(
     seed: int = 0,
     partial: Partial | None = None,
 ) -> dict[str, Factors]:
-    """The factors with E[(Uᵀ g aᵀ V)²] beside them, over the same positions as :func:`collect`.
+    """The factors, and E[(Uᵀ g aᵀ V)²] in their eigenbases, over the same positions as :func:`collect`.
 
     A position's component (o, i) is the product of its two coordinates, so the sum of squares is one matrix product.
 
     Args:
         model: in evaluation mode.
         targets: the matrices.
-        factors: K-FAC's, by the target's name; their eigenbases are those measured in.
+        factors: K-FAC's factors by target name.
         batches: as in :func:`collect`.
         labels: as in :func:`collect`.
-        seed: of the sampling.
+        seed: seed of the sampling.
         partial: as in :func:`collect`.
 
     Raises:
@@ -121,9 +152,9 @@ def collect_ekfac(
         for name, f in kfac.items()
     }
     _run(model, targets, sums, batches, labels, seed, partial)
+    moments = {name: {"fisher_oi": s.mean("fisher_oi"), **bases[name]._asdict()} for name, s in sums.items()}
     return {
-        name: dataclasses.replace(f, tokens=int(s.positions), fisher_oi=s.mean("fisher_oi"), basis=bases[name])
-        for (name, f), s in zip(kfac.items(), sums.values(), strict=True)
+        name: Factors({**f.moments, **moments[name]}, int(sums[name].positions), f.imported) for name, f in kfac.items()
     }
 
 
@@ -132,14 +163,13 @@ def _run(
     targets: Sequence[Target],
     sums: Mapping[str, Sums],
     batches: Iterable[torch.Tensor],
-    labels: str,
+    labels: str | None,
     seed: int,
     partial: Partial | None,
 ) -> None:
-    """One pass: forward, labels, backward; the sums are added to on the way.
+    """Fill the sums in one pass over the batches: forward alone without ``labels``, else forward and backward.
 
-    The model sees all ids but each sequence's last, which is a label alone. One softmax serves both the sampling and
-    the gradient, p - onehot(label).
+    The model reads all ids but each sequence's last, which is a label alone.
     """
     rank, world = rank_and_world()
     done = folded = partial.load(sums) if partial else 0
@@ -147,9 +177,9 @@ def _run(
         log.info("going on after %d batches that were read before", done)
     index = mine = 0
     with ExitStack() as stack:
-        stack.enter_context(torch.enable_grad())
+        stack.enter_context(torch.set_grad_enabled(labels is not None))
         stack.enter_context(_frozen(model))
-        stack.enter_context(_watched(model, targets, sums))
+        stack.enter_context(watched(model, targets, sums))
         if partial:
             stack.push(lambda kind, *_: partial.save(sums, folded) if kind and folded > done else None)
         for number, ids_bt in enumerate(batches):
@@ -160,13 +190,8 @@ def _run(
             if mine <= done:
                 continue
             logits_btv = model(input_ids=ids_bt[:, :-1], use_cache=False).logits
-            p_btv = logits_btv.detach().float().softmax(-1)
-            if labels == "gold":
-                label_bt = ids_bt[:, 1:].to(p_btv.device)
-            else:
-                label_bt = torch.stack([sample_labels(p_tv, seed, first + b) for b, p_tv in enumerate(p_btv)])
-            p_btv.scatter_add_(-1, label_bt[..., None], -torch.ones_like(p_btv[..., :1]))
-            logits_btv.backward(p_btv.to(logits_btv.dtype))
+            if labels is not None:
+                logits_btv.backward(_gradient(logits_btv, ids_bt, labels, seed, first))
             if mine % FOLD == 0:
                 for s in sums.values():
                     s.fold()
@@ -179,8 +204,23 @@ def _run(
     _check(targets, sums)
 
 
+def _gradient(logits_btv: torch.Tensor, ids_bt: torch.Tensor, labels: str, seed: int, first: int) -> torch.Tensor:
+    """The gradient p - onehot(label) of the summed cross-entropy; the labels are sampled from the same softmax p."""
+    p_btv = logits_btv.detach().float().softmax(-1)
+    if labels == "gold":
+        label_bt = ids_bt[:, 1:].to(p_btv.device)
+    else:
+        label_bt = torch.stack([sample_labels(p_tv, seed, first + b) for b, p_tv in enumerate(p_btv)])
+    p_btv.scatter_add_(-1, label_bt[..., None], -torch.ones_like(p_btv[..., :1]))
+    return p_btv.to(logits_btv.dtype)
+
+
 def _check(targets: Sequence[Target], sums: Mapping[str, Sums]) -> None:
-    """Refuse sums that are not finite, and matrices that were never seen: of a layer's experts, some may be idle."""
+    """Check that all sums are finite and every matrix was used; of a layer's experts, at least one.
+
+    Raises:
+        UserError: one is not finite, or was not used.
+    """
     seen = {(t.layer, t.proj) for t in targets if int(sums[t.name].positions)}
     for target in targets:
         if (target.layer, target.proj) not in seen:
@@ -198,61 +238,3 @@ def _frozen(model: torch.nn.Module) -> Iterator[None]:
     finally:
         for p, requires_grad in before:
             p.requires_grad_(requires_grad)
-
-
-@contextmanager
-def _watched(model: Any, targets: Sequence[Target], sums: Mapping[str, Sums]) -> Iterator[None]:
-    """Feed the sums whenever the model uses a target: by hooks on modules, and for experts by watching products.
-
-    Experts are computed one after the other meanwhile, each by a product with its own part of the weights.
-    """
-    experts: dict[int, _Sinks] = {}
-    with ExitStack() as stack:
-        for target in targets:
-            if target.part:
-                start = model.get_parameter(target.parameter)[target.part.expert].data_ptr()
-                experts.setdefault(start, []).append((sums[target.name], target.part.half))
-            else:
-                hook = _hook([(sums[target.name], None)])
-                stack.callback(model.get_submodule(target.name).register_forward_hook(hook).remove)
-        if experts:
-            before = model.get_experts_implementation()
-            model.set_experts_implementation("eager")
-            stack.callback(model.set_experts_implementation, before)
-            stack.enter_context(_Products(experts))
-        yield
-
-
-class _Products(TorchFunctionMode):
-    """Watches ``linear`` for weights that begin at given addresses."""
-
-    def __init__(self, sinks: Mapping[int, _Sinks]) -> None:
-        super().__init__()
-        self.sinks = sinks
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Call ``func``, and watch it if it is such a product."""
-        output = func(*args, **(kwargs or {}))
-        if func is torch.nn.functional.linear:
-            inputs, weight = (args + tuple((kwargs or {}).values()))[:2]
-            if sinks := self.sinks.get(weight.data_ptr()):
-                _feed(sinks, inputs, output)
-        return output
-
-
-def _hook(sinks: _Sinks) -> Any:
-    return lambda module, inputs, output: _feed(sinks, inputs[0], output)
-
-
-def _feed(sinks: _Sinks, inputs: torch.Tensor, output: torch.Tensor) -> None:
-    """Add inputs and gradients up when the gradients come; the lowest target's output becomes the graph's leaf."""
-    a_ni = inputs.detach().flatten(0, -2).float()
-
-    def backward(grad: torch.Tensor) -> None:
-        g_no = grad.flatten(0, -2).float()
-        for sums, half in sinks:
-            sums.add(a_ni, g_no if half is None else g_no.chunk(2, -1)[half])
-
-    if not output.requires_grad:
-        output.requires_grad_()
-    output.register_hook(backward)  # type: ignore[no-untyped-call]  # torch leaves it untyped

@@ -20,10 +20,10 @@ from .factors import Factors
 
 
 def read(path: Path, targets: Mapping[Target, torch.Size]) -> dict[Target, Factors]:
-    """The file's factors of these matrices. Nothing but tensors and plain values is unpickled.
+    """The factors of these matrices. Only tensors and plain values are unpickled.
 
     Args:
-        path: of the file.
+        path: path of the file.
         targets: the matrices, each with its shape [out, in].
 
     Raises:
@@ -56,4 +56,4 @@ def _factors(path: Path, content: dict[str, Any], target: Target, shape: torch.S
             raise UserError(f"{key!r} of {str(path)!r} is broken: {name} is not symmetric and finite")
     if (len(G), len(A)) != shape:
         raise UserError(f"{key!r} of {str(path)!r} is {len(G)} x {len(A)}, expected {shape[0]} x {shape[1]}")
-    return Factors(A, G, n, imported=sha256)
+    return Factors({"aaT": A, "ggT": G}, n, imported=sha256)

@@ -16,10 +16,10 @@ from .. import tensor_file
 from .factors import Factors
 
 FORMAT = 2
-"""Goes up when the code that collects factors changes what it finds."""
+"""Version of the collected statistics: raised when the code that collects them changes their values."""
 REMEDY = "delete the file to collect them again"
 UNFINISHED = "unfinished"
-"""The subfolder of what killed collections go on from."""
+"""The subfolder with the partial sums of killed collections, which continue from them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,9 +27,9 @@ class Entry:
     """The factors of one set of arguments.
 
     Attributes:
-        id: the folder's name.
-        arguments: everything that decided them, the matrix aside; empty where no file could be read.
-        files: by the matrix's name.
+        id: name of the folder.
+        arguments: everything that the factors depend on, except the matrix; empty if no file could be read.
+        files: the files by matrix name.
     """
 
     id: str
@@ -43,37 +43,37 @@ class Entry:
 
     @property
     def used(self) -> float:
-        """When one of its files was last written, or read for an edit, in seconds since 1970."""
+        """When one of the files was last written, or read for an edit, in seconds since 1970."""
         return max(path.stat().st_mtime for path in self.files.values())
 
 
 class FactorStore:
-    """Factors on disk, named by a hash of everything that decides their content.
+    """Factors on disk, in folders named by a hash of everything that the factors depend on.
 
     Args:
-        folder: of the cache; made when first written to.
+        folder: folder of the cache; it is created on the first write.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def path(self, arguments: Mapping[str, str | int], matrix: str) -> Path:
-        """Where the factors of ``matrix`` collected with ``arguments`` lie, or would."""
+        """The path of the factors of ``matrix`` that are collected with ``arguments``, whether or not it exists."""
         return self.folder / digest({**arguments, "format": FORMAT})[:32] / f"{matrix}.safetensors"
 
     def partial(self, *arguments: object) -> Path:
-        """Where a collection of these arguments keeps its sums meanwhile."""
+        """The path of the partial sums of a collection with these arguments."""
         return self.folder / UNFINISHED / f"{digest([*arguments, FORMAT])[:32]}.safetensors"
 
     def has(self, arguments: Mapping[str, str | int], matrix: str) -> bool:
-        """Whether there is a file for these factors (whole or not)."""
+        """Whether there is a file for these factors; its contents are not checked."""
         return self.path(arguments, matrix).exists()
 
     def check(self, arguments: Mapping[str, str | int], matrix: str) -> None:
-        """See, before any work, that a file that is there is not cut short, and that one that is not can be written.
+        """Check, before any work, that an existing file is not cut short, or that a missing one can be written.
 
         Raises:
-            UserError: it is, or cannot.
+            UserError: the file is cut short, or cannot be written.
         """
         path = self.path(arguments, matrix)
         if path.exists():
@@ -111,23 +111,23 @@ class FactorStore:
         }
         try:
             with replacing(path) as partial:
-                tensor_file.write(partial, {name: t.float() for name, t in factors.tensors().items()}, header)
+                tensor_file.write(partial, {name: t.float() for name, t in factors.moments.items()}, header)
         except OSError as error:
             raise UserError(f"the factor cache {self.folder} cannot be written to ({error})") from error
         return path
 
     def entries(self) -> list[Entry]:
-        """All that is kept, the last used first."""
+        """All entries, the last used first."""
         folders = self.folder.iterdir() if self.folder.is_dir() else ()
         found = [entry for folder in folders if folder.name != UNFINISHED and (entry := _entry(folder))]
         return sorted(found, key=lambda entry: (-entry.used, entry.id))
 
     def orphans(self) -> list[Path]:
-        """What killed commands left: sums that a collection would go on from, and files that were being written."""
+        """Files of killed commands: partial sums, and files that were being written."""
         return sorted([*(self.folder / UNFINISHED).glob("*.safetensors"), *self.folder.rglob(f".*{PARTIAL}")])
 
     def damaged(self, entry: Entry) -> Iterator[tuple[str, str]]:
-        """The matrices whose file is not what it says, each with the reason; every byte is read."""
+        """The matrices whose file is damaged or misplaced, each with the reason. Every byte is read."""
         for matrix, path in entry.files.items():
             try:
                 _, found = read(path)
@@ -163,7 +163,7 @@ def read(path: Path) -> tuple[Factors, str]:
     """
     tensors, header = tensor_file.read(path, "factors", REMEDY)
     try:
-        return Factors.of(tensors, int(header["tokens"]), header["imported"]), header["arguments"]
+        return Factors(tensors, int(header["tokens"]), header["imported"]), header["arguments"]
     except KeyError as error:
         raise UserError(f"the factors {path} are damaged (they lack {error}); {REMEDY}") from error
 

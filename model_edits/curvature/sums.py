@@ -1,4 +1,4 @@
-"""Running sums over positions, which a killed collection goes on from, and which several processes add up.
+"""Running sums over positions, which a killed collection continues from and which several processes add up.
 
 Shapes: n = positions of one batch, i = in, o = out.
 """
@@ -17,22 +17,23 @@ from ...files import replacing
 from .. import tensor_file
 
 Moments = Callable[[torch.Tensor, torch.Tensor], dict[str, tuple[torch.Tensor, torch.Tensor]]]
-"""From the inputs a [n, i] and the gradients g [n, o] of one batch: by name, what is summed as ``leftᵀ right``."""
+"""From the inputs a [n, i] and the gradients g [n, o] of one batch to pairs (left, right) by name, whose products
+``leftᵀ right`` are summed. In a collection from forward passes alone g is [n, 0]."""
 SAVE_EVERY_S = 60.0
-"""Seconds between two writes; more where one takes over a twentieth of that."""
+"""Seconds between two writes of partial sums; more if one write takes over a twentieth of that."""
 SPLIT_FROM = 1024
-"""Order of a symmetric sum from which four products of a part each are faster than one of all."""
+"""Order of a symmetric sum from which four products of parts are faster than one product of the whole."""
 log = logging.getLogger("memsplit")
 
 
 class Sums:
-    """Sums of one matrix: in float32 on the model's device, now and then folded into float64 totals on the CPU.
+    """Sums of one matrix: in float32 on the model's device, regularly added to float64 totals on the CPU.
 
     Args:
-        of: what is summed.
-        shapes: of each sum, by name.
-        device: where the gradients are.
-        symmetric: every sum is of ``xᵀ x``, of which the upper half is enough.
+        of: the products that are summed.
+        shapes: the shape of each sum, by name.
+        device: device of the sums in float32.
+        symmetric: whether every product is ``xᵀ x``; only the upper half is then computed.
     """
 
     def __init__(
@@ -52,10 +53,10 @@ class Sums:
                 _add_upper(self.running[name], left)
             else:
                 self.running[name].addmm_(left.T, right)
-        self.new_positions += len(g_no)
+        self.new_positions += len(a_ni)
 
     def fold(self) -> None:
-        """Move the float32 sums into the totals."""
+        """Add the float32 sums to the totals, and set them to zero."""
         for name, running in self.running.items():
             self.totals[name] += running.cpu()
             running.zero_()
@@ -63,7 +64,7 @@ class Sums:
         self.new_positions = 0
 
     def reduce(self) -> None:
-        """Add up the totals of all processes, where there are several; each then holds the same."""
+        """Add up the totals of all processes, if there are several; every process then has the same totals."""
         if not distributed.is_initialized():
             return
         for total in (*self.totals.values(), self.positions):
@@ -72,13 +73,13 @@ class Sums:
             total.copy_(shared)
 
     def mean(self, name: str) -> torch.Tensor:
-        """A sum over the positions, divided by their number, float32; zero where there was none."""
+        """A sum divided by the number of positions, float32; zero if there were none."""
         mean = (self.totals.pop(name) / max(int(self.positions), 1)).float()
         return mean.triu() + mean.triu(1).T if self.symmetric else mean
 
 
 def _add_upper(sum_kk: torch.Tensor, x_nk: torch.Tensor) -> None:
-    """Add ``xᵀ x``, most of what is below the diagonal left out, for it is the same: 10 of 16 blocks are computed."""
+    """Add the upper part of ``xᵀ x``, which is symmetric: 10 of 16 blocks are computed."""
     width = len(sum_kk) if len(sum_kk) < SPLIT_FROM else -(-len(sum_kk) // 4)
     for start in range(0, len(sum_kk), width):
         rows = slice(start, start + width)
@@ -86,10 +87,10 @@ def _add_upper(sum_kk: torch.Tensor, x_nk: torch.Tensor) -> None:
 
 
 class Partial:
-    """Sums on disk, of a collection that is not done. Each process keeps its own, for its own share of the batches.
+    """A file of the partial sums of a collection. Each process has its own, for its share of the batches.
 
     Args:
-        path: of the file; its folder is made. It is to be named by all that decides the batches and the sums.
+        path: path of the file, whose folder is created. Its name must depend on everything that the sums depend on.
     """
 
     def __init__(self, path: Path) -> None:
@@ -99,7 +100,7 @@ class Partial:
         self.every = SAVE_EVERY_S
 
     def load(self, sums: Mapping[str, Sums]) -> int:
-        """Fill the sums from the file; the number of batches that they are of, 0 where there is none.
+        """Read the sums from the file, and return the number of batches in them: 0 if there is no file.
 
         Raises:
             UserError: the file is damaged.
@@ -112,12 +113,12 @@ class Partial:
         return int(header["done"])
 
     def save_when_due(self, sums: Mapping[str, Sums], done: int) -> None:
-        """Write the totals, if the last time was long enough ago."""
+        """Write the totals, if the last write was long enough ago."""
         if time.monotonic() - self.last >= self.every:
             self.save(sums, done)
 
     def save(self, sums: Mapping[str, Sums], done: int) -> None:
-        """Write the totals; a disk that is full is no reason to stop."""
+        """Write the totals; a full disk is logged and does not stop the collection."""
         start = time.monotonic()
         try:
             with replacing(self.path) as partial:
@@ -138,7 +139,7 @@ class Partial:
 
 
 def from_first(tensor: torch.Tensor) -> torch.Tensor:
-    """The first process's tensor, in all of them."""
+    """The tensor of the first process, in all processes."""
     if not distributed.is_initialized():
         return tensor
     shared = (tensor.cuda() if distributed.get_backend() == "nccl" else tensor).contiguous()
@@ -147,5 +148,5 @@ def from_first(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def rank_and_world() -> tuple[int, int]:
-    """This process's number and how many there are."""
+    """The index of this process, and the number of processes."""
     return (distributed.get_rank(), distributed.get_world_size()) if distributed.is_initialized() else (0, 1)

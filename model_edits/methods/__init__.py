@@ -1,18 +1,1 @@
-"""The built-in edits, one a file. None imports torch when it is imported, so that listings answer at once."""
-
-from . import bsn, checkpoint, delta, ekfac, finetune, kfac, magnitude, none, peft, random, svd, wanda
-
-__all__ = [
-    "bsn",
-    "checkpoint",
-    "delta",
-    "ekfac",
-    "finetune",
-    "kfac",
-    "magnitude",
-    "none",
-    "peft",
-    "random",
-    "svd",
-    "wanda",
-]
+"""The built-in edits: each is a class in a file of the edit's name, which the registry finds by that name."""

@@ -7,32 +7,29 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ...errors import UserError
-from ..registry import Edit, Outcome, register_edit
-
-if TYPE_CHECKING:
-    import torch
-
-    from ..material import Material
-
+from ..inputs import EditInputs
+from ..lazy import torch
+from ..pretrained import load_model
+from ..registry import Edit, EditedWeight, register_edit
 
 ASIDE = {
     *("architectures", "dtype", "torch_dtype", "transformers_version", "use_cache", "quantization_config"),
     *("bos_token_id", "eos_token_id", "pad_token_id", "max_position_embeddings", "id2label", "label2id"),
 }
-"""Keys of a config that do not decide what its weights compute."""
+"""Keys of a config that do not change the function that the weights compute."""
 
 
 @register_edit("checkpoint")
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint(Edit):
-    """Puts every weight of another checkpoint in the place of the model's.
+    """Replaces every weight of the model by that of another checkpoint.
 
     Attributes:
         path: a folder or hub id.
-        revision: of the hub's repository.
+        revision: branch, tag or commit of the hub's repository.
     """
 
     summary = "the weights of another checkpoint of the same architecture: a folder or hub id"
@@ -44,10 +41,8 @@ class Checkpoint(Edit):
     def __post_init__(self) -> None:
         object.__setattr__(self, "path", checked_path(self.path, "config.json"))
 
-    def new_weights(self, model: torch.nn.Module, material: Material) -> Iterator[tuple[str, Outcome]]:
+    def new_weights(self, model: torch.nn.Module, inputs: EditInputs) -> Iterator[tuple[str, EditedWeight]]:
         """Every parameter."""
-        from ..pretrained import load_model
-
         where = {"revision": self.revision} if self.revision else {}
         other = load_model(self.path, "checkpoint", dtype=next(model.parameters()).dtype, **where)
         models: tuple[Any, Any] = (model, other)
@@ -61,19 +56,19 @@ class Checkpoint(Edit):
 
 
 def _computing(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a config decides the function that the weights compute."""
+    """The keys and values of a config that determine the function that the weights compute."""
     return {key: value for key, value in config.items() if not key.startswith("_") and key not in ASIDE}
 
 
 def checked_path(path: str, *files: str) -> str:
-    """The path, ``~`` expanded, of what is there or is a hub's id; other ones are refused before anything is loaded.
+    """The path, with ``~`` expanded, if it is a folder or may be a hub id. Nothing is loaded.
 
     Args:
         path: a folder or hub id.
-        files: patterns of files that a folder must hold, each one at least.
+        files: patterns of files, of each of which the folder must hold at least one.
 
     Raises:
-        UserError: it is neither, or the folder lacks a file.
+        UserError: the path is neither, or the folder lacks a file.
     """
     path = str(Path(path).expanduser()) if path.startswith("~") else path
     here = Path(path)
@@ -88,8 +83,10 @@ def checked_path(path: str, *files: str) -> str:
     return path
 
 
-def replaced(model: torch.nn.Module, other: Mapping[str, torch.Tensor], path: str) -> Iterator[tuple[str, Outcome]]:
-    """Outcomes that put ``other`` in the place of every parameter of the model; kept are the weights that are equal.
+def replaced(
+    model: torch.nn.Module, other: Mapping[str, torch.Tensor], path: str
+) -> Iterator[tuple[str, EditedWeight]]:
+    """The parameters of ``other`` in place of the model's; weights that are equal count as kept.
 
     Raises:
         UserError: a name or shape differs.
@@ -104,4 +101,4 @@ def replaced(model: torch.nn.Module, other: Mapping[str, torch.Tensor], path: st
             found, expected = tuple(new.shape), tuple(weight.shape)
             raise UserError(f"{path!r} is of another architecture: {name} is {found}, expected {expected}")
         kept = int((new == weight).sum())
-        yield name, Outcome(weight=new, kept=kept, total=weight.numel())
+        yield name, EditedWeight(weight=new, kept=kept, total=weight.numel())

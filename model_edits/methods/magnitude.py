@@ -1,16 +1,15 @@
-"""Prune the smallest weights of each matrix."""
+"""Prune the smallest weights of each matrix.
+
+Source: Han et al., "Learning both Weights and Connections for Efficient Neural Networks", arXiv 1506.02626.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from ..registry import MatrixEdit, Outcome, register_edit
-
-if TYPE_CHECKING:
-    import torch
-
-    from ..curvature.factors import Factors
+from ..lazy import torch
+from ..registry import EditedWeight, MatrixEdit, register_edit
+from ..selection import keep_count
 
 
 @register_edit("magnitude")
@@ -21,11 +20,9 @@ class Magnitude(MatrixEdit):
     summary = "keep PERCENT of the weights, largest |W| first"
     source = "Han et al., arXiv 1506.02626"
     budget = "number of weights"
+    idempotent = True
 
-    def new_weight(self, weight: torch.Tensor, factors: Factors | None, name: str) -> Outcome:
-        """``W ∘ M`` with M the weights kept."""
-        from ..selection import keep_count
-
-        assert self.percent is not None
-        keep_oi = keep_count(weight.abs().flatten(), self.percent / 100).reshape(weight.shape)
-        return Outcome.of(weight, weight * keep_oi, int(keep_oi.sum()))
+    def new_weight(self, weight: torch.Tensor, name: str) -> EditedWeight:
+        """``W ∘ M`` with M the mask of the weights kept."""
+        mask_oi = keep_count(weight.abs().flatten(), self.share).reshape(weight.shape)
+        return EditedWeight.of_mask(weight, weight * mask_oi, int(mask_oi.sum()))

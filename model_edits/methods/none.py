@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from ..registry import Edit, Outcome, register_edit
-
-if TYPE_CHECKING:
-    import torch
-
-    from ..material import Material
+from ..inputs import EditInputs
+from ..lazy import torch
+from ..registry import Edit, EditedWeight, register_edit
 
 
 @register_edit("none")
@@ -20,8 +16,9 @@ class NoEdit(Edit):
     """Changes nothing."""
 
     summary = "the base model, unchanged"
+    idempotent = True
     targeted = False
 
-    def new_weights(self, model: torch.nn.Module, material: Material) -> Iterator[tuple[str, Outcome]]:
-        """None."""
+    def new_weights(self, model: torch.nn.Module, inputs: EditInputs) -> Iterator[tuple[str, EditedWeight]]:
+        """No weights."""
         return iter(())

@@ -1,21 +1,23 @@
-"""An adapter of the library ``peft`` (LoRA and its kin), merged."""
+"""An adapter of the library ``peft`` (LoRA and similar methods), merged.
+
+Source of LoRA: Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", arXiv 2106.09685.
+"""
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ...errors import UserError
-from ..registry import Edit, Outcome, register_edit
+from ..inputs import EditInputs
+from ..lazy import torch
+from ..pretrained import fetch
+from ..registry import Edit, EditedWeight, register_edit
 from .checkpoint import checked_path, replaced
-
-if TYPE_CHECKING:
-    import torch
-
-    from ..material import Material
 
 
 @register_edit("peft")
@@ -25,7 +27,7 @@ class PEFT(Edit):
 
     Attributes:
         path: a folder or hub id.
-        revision: of the hub's repository.
+        revision: branch, tag or commit of the hub's repository.
     """
 
     summary = "an adapter of the peft library, merged: a folder or hub id"
@@ -40,13 +42,9 @@ class PEFT(Edit):
             raise UserError("the edit 'peft' needs the package peft: pip install 'memsplit[peft]'")
         object.__setattr__(self, "path", checked_path(self.path, "adapter_config.json", "adapter_model.*"))
 
-    def new_weights(self, model: torch.nn.Module, material: Material) -> Iterator[tuple[str, Outcome]]:
-        """Every parameter, most of them as they are; a copy of the model is merged into."""
-        import copy
-
-        from peft import PeftModel
-
-        from ..pretrained import fetch
+    def new_weights(self, model: torch.nn.Module, inputs: EditInputs) -> Iterator[tuple[str, EditedWeight]]:
+        """Every parameter, most of them unchanged. The adapter is merged into a copy of the model."""
+        from peft import PeftModel  # optional: the extra memsplit[peft]
 
         where: dict[str, Any] = {"revision": self.revision} if self.revision else {}
 

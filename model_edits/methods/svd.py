@@ -1,16 +1,15 @@
-"""Truncate a matrix's singular values: the baseline that knows no data."""
+"""Truncate a matrix's singular values: the baseline that needs no data.
+
+Source: Eckart and Young, "The approximation of one matrix by another of lower rank", Psychometrika 1 (1936).
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from ..registry import MatrixEdit, Outcome, register_edit
-
-if TYPE_CHECKING:
-    import torch
-
-    from ..curvature.factors import Factors
+from ..lazy import torch
+from ..registry import EditedWeight, MatrixEdit, register_edit
+from ..selection import keep_share
 
 
 @register_edit("svd")
@@ -22,15 +21,9 @@ class SVD(MatrixEdit):
     source = "Eckart & Young 1936"
     budget = "spectral energy"
 
-    def new_weight(self, weight: torch.Tensor, factors: Factors | None, name: str) -> Outcome:
+    def new_weight(self, weight: torch.Tensor, name: str) -> EditedWeight:
         """``Σ_k σ_k u_k v_kᵀ`` over the singular values kept."""
-        import torch
-
-        from ..selection import keep_share
-
-        assert self.percent is not None
         U_ok, sigma_k, Vh_ki = torch.linalg.svd(weight, full_matrices=False)
-        kept = int(keep_share(sigma_k.square(), self.percent / 100).sum())
-        total = len(sigma_k)
+        kept, total = int(keep_share(sigma_k.square(), self.share).sum()), len(sigma_k)
         new = weight if kept == total else U_ok[:, :kept] * sigma_k[:kept] @ Vh_ki[:kept]
-        return Outcome(weight=new, kept=kept, total=total)
+        return EditedWeight(weight=new, kept=kept, total=total)

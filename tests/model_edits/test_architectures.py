@@ -11,9 +11,9 @@ from memsplit.harness.evaluation import editing
 from memsplit.harness.models import loading, model_table
 from memsplit.model_edits import registry, targets
 from memsplit.model_edits.apply import applied, compute
-from memsplit.model_edits.curvature.collect import collect
+from memsplit.model_edits.curvature.collect import collect, collect_input_squares
 from memsplit.model_edits.curvature.factors import Factors
-from memsplit.model_edits.material import Material
+from memsplit.model_edits.inputs import EditInputs
 from memsplit.model_edits.spec import parse
 
 SPECIAL = {"vocab_size": 32, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 1}
@@ -102,20 +102,37 @@ def test_factors_of_every_mlp_matrix_equal_a_plain_backward_pass(model: Any) -> 
         torch.testing.assert_close(factors[module].ggT, ggT, rtol=1e-4, atol=1e-6)
 
 
+def test_input_squares_are_the_diagonal_of_the_second_moments(model: Any) -> None:
+    """Of every MLP matrix, and of each expert over the positions that are routed to it; without a backward pass."""
+    found = targets.find(model, [0, 1], [*targets.default_proj(model), "down"])
+    factors = collect(model, found, [IDS[:2], IDS[2:]])
+    squares = collect_input_squares(model, found, [IDS[:2], IDS[2:]])
+    assert squares.keys() == factors.keys()
+    for name, of in squares.items():
+        assert of.tokens == factors[name].tokens
+        torch.testing.assert_close(of.aaT_diag, factors[name].aaT.diagonal(), rtol=1e-5, atol=1e-9)
+
+
+def new_weight(edit: registry.Edit, W_oi: torch.Tensor, factors: Factors, name: str) -> torch.Tensor:
+    if isinstance(edit, registry.MatrixEdit):
+        return edit.new_weight(W_oi, name).weight
+    assert isinstance(edit, registry.CurvatureEdit)
+    return edit.new_weight(W_oi, factors, name).weight
+
+
 @pytest.mark.parametrize("spec", ["kfac-50", "ekfac-50", "svd-50", "wanda-50"])
 def test_every_method_edits_and_the_base_comes_back(model: Any, spec: str) -> None:
     found = targets.find(model, [1], [*targets.default_proj(model), "down"])
     factors = {
-        module: Factors(f.aaT, f.ggT, f.tokens, torch.rand(len(f.ggT), len(f.aaT)))
+        module: Factors({**f.moments, "fisher_oi": torch.rand(len(f.ggT), len(f.aaT))}, f.tokens)
         for module, f in collect(model, found, [IDS]).items()
     }
     before = model(IDS).logits
     edit = registry.build(parse(spec))
-    weights, _ = compute(model, edit, Material(targets=found, factors=factors))
-    assert isinstance(edit, registry.MatrixEdit)
+    weights, _ = compute(model, edit, EditInputs(targets=found, factors=factors))
     for target in found:
         plain = target.view(model.get_parameter(target.parameter).detach()).contiguous()
-        expected = edit.new_weight(plain, factors[target.name], target.name).weight
+        expected = new_weight(edit, plain, factors[target.name], target.name)
         torch.testing.assert_close(target.view(weights[target.parameter]), expected, rtol=1e-4, atol=1e-6)
     with applied(model, weights):
         assert not torch.allclose(model(IDS).logits, before, atol=1e-6)
@@ -127,11 +144,10 @@ def test_a_bfloat16_model_is_edited_in_float32_and_cast_once(model: Any) -> None
     found = targets.find(model, [1], [*targets.default_proj(model), "down"])
     factors = collect(model, found, [IDS])
     edit = registry.build(parse("kfac-50@0.25"))
-    assert isinstance(edit, registry.MatrixEdit)
-    weights, _ = compute(model, edit, Material(targets=found, factors=factors))
+    weights, _ = compute(model, edit, EditInputs(targets=found, factors=factors))
     for target in found:
         W_oi = target.view(model.get_parameter(target.parameter).detach()).float().contiguous()
-        kept_oi = edit.new_weight(W_oi, factors[target.name], target.name).weight
+        kept_oi = new_weight(edit, W_oi, factors[target.name], target.name)
         expected = (kept_oi + 0.25 * (W_oi - kept_oi)).bfloat16()
         assert weights[target.parameter].dtype == torch.bfloat16
         changed = target.view(weights[target.parameter])
@@ -142,9 +158,8 @@ def test_a_model_without_an_entry_has_defaults_of_its_own(model: Any) -> None:
     entry = model_table.ModelEntry(name="m", pretrained="m")
     loaded = loading.LoadedModel(entry=entry, model=model, tokenizer=None, weights="w")
     (edit,) = editing.ModelEditor(loaded).chain("svd-50")
-    assert edit.layers == model_table.default_layers(2)
-    assert edit.proj == targets.default_proj(model)
-    assert ("gate" in edit.proj) == hasattr(model, "model")
+    assert edit.layers == (1,)
+    assert edit.proj == (("up",) if model.config.model_type in ("gpt2", "gpt_neox") else ("gate", "up"))
 
 
 @pytest.mark.parametrize("model", ["Olmoe"], indirect=True)
@@ -188,7 +203,7 @@ class TestExperts:
             *("kfac-50", "kfac-50:select=bottom", "kfac-50:rank=count", "kfac-50:select=bottom,weight=energy"),
             *("wanda-50", "random-50", "random:match=kfac-50"),
         ):
-            weights, changes = compute(model, registry.build(parse(spec)), Material(targets=idle, factors=factors))
+            weights, changes = compute(model, registry.build(parse(spec)), EditInputs(targets=idle, factors=factors))
             assert weights == {}, spec
             assert all(change.kept == change.total for change in changes), spec
 

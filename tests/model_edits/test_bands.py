@@ -23,7 +23,9 @@ def moments(n: int, rank: int) -> torch.Tensor:
 
 def case(o: int, i: int, rank: int | None = None) -> tuple[torch.Tensor, Factors]:
     torch.manual_seed(o)
-    return torch.randn(o, i, dtype=torch.float64), Factors(moments(i, rank or 2 * i), moments(o, rank or 2 * o), 100)
+    return torch.randn(o, i, dtype=torch.float64), Factors(
+        {"aaT": moments(i, rank or 2 * i), "ggT": moments(o, rank or 2 * o)}, 100
+    )
 
 
 def order(factors: Factors) -> tuple[torch.Tensor, torch.Tensor]:
@@ -97,7 +99,7 @@ def test_the_spectrum_is_that_of_all_products(shape: tuple[int, int], rank: int 
 
 
 def test_equal_curvature_has_full_rank() -> None:
-    eye = Factors(torch.eye(4, dtype=torch.float64), torch.eye(3, dtype=torch.float64), 1)
+    eye = Factors({"aaT": torch.eye(4, dtype=torch.float64), "ggT": torch.eye(3, dtype=torch.float64)}, 1)
     found = spectrum(eye.eigenbasis)
     assert found.effective_rank == pytest.approx(12)
     assert found.holding[0.5] == 6
@@ -110,7 +112,7 @@ def test_a_planted_finding_is_found(turned: bool | None, verdict: str) -> None:
     torch.manual_seed(0)
     size = torch.logspace(0, -1.5, 12, dtype=torch.float64)
     sizes = {True: size.flip(0), False: size, None: size.square() * 1.2}
-    factors = Factors(torch.diag(size.square()), torch.eye(8, dtype=torch.float64), 1)
+    factors = Factors({"aaT": torch.diag(size.square()), "ggT": torch.eye(8, dtype=torch.float64)}, 1)
     banded = Banded(torch.randn(8, 12, dtype=torch.float64), factors, OF_THE_SOURCE)
     clean, memorized = (torch.randn(600, 12, dtype=torch.float64) * s for s in (size, sizes[turned]))
     strength = torch.stack(banded.strength(torch.cat([memorized, clean])), dim=2)

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from memsplit.errors import UserError
-from memsplit.model_edits.registry import MatrixEdit, Outcome
-
-if TYPE_CHECKING:
-    import torch
-
-    from memsplit.model_edits.curvature.factors import Factors
+from memsplit.model_edits.lazy import torch  # imported at its first use: listings stay fast
+from memsplit.model_edits.registry import EditedWeight, MatrixEdit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +26,8 @@ class RoundToNearest(MatrixEdit):
         if not 2 <= self.bits <= 8:
             raise UserError(f"bad edit '{self.spec}': {self.bits} found, expected bits from 2 to 8")
 
-    def new_weight(self, weight: torch.Tensor, factors: Factors | None, name: str) -> Outcome:
-        """The nearest levels; kept are the weights that are one already."""
+    def new_weight(self, weight: torch.Tensor, name: str) -> EditedWeight:
+        """The nearest levels; weights that lie on one already count as kept."""
         step_o1 = weight.abs().amax(1, keepdim=True).clamp(min=1e-12) / (2 ** (self.bits - 1) - 1)
         rounded = (weight / step_o1).round() * step_o1
-        return Outcome(weight=rounded, kept=int((rounded == weight).sum()), total=weight.numel())
+        return EditedWeight(weight=rounded, kept=int((rounded == weight).sum()), total=weight.numel())

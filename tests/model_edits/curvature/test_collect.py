@@ -9,7 +9,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from memsplit.errors import UserError
-from memsplit.model_edits.curvature.collect import collect, collect_ekfac, sample_labels
+from memsplit.model_edits.curvature.collect import collect, collect_ekfac, collect_input_squares, sample_labels
 from memsplit.model_edits.curvature.factors import Factors
 from memsplit.model_edits.curvature.store import FactorStore
 from memsplit.model_edits.curvature.sums import SPLIT_FROM, Sums
@@ -91,9 +91,19 @@ def test_ekfac_equals_autodiff(model: Small) -> None:
                 loss = cross_entropy(model(token[None, None]).logits[0], label[None])
                 (gradient,) = torch.autograd.grad(loss, weight)
                 squares, n = squares + (U.T @ gradient @ V).square(), n + 1
-        fisher = found[target.name].fisher_oi
-        assert fisher is not None
-        torch.testing.assert_close(fisher.double(), squares / n, rtol=1e-4, atol=1e-8)
+        torch.testing.assert_close(found[target.name].fisher_oi.double(), squares / n, rtol=1e-4, atol=1e-8)
+
+
+def test_input_squares_equal_the_inputs_own(model: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against each position's input by itself; no gradient is computed."""
+    monkeypatch.setattr(torch.Tensor, "backward", None)
+    ids = torch.randint(VOCABULARY, (5, 7))
+    found = collect_input_squares(model, TARGETS, [ids[:2], ids[2:]])
+    for name, (aaT, _) in oracle(model, ids, ids[:, 1:]).items():
+        assert found[name].tokens == 5 * 6
+        torch.testing.assert_close(found[name].aaT_diag.double(), aaT.diagonal(), rtol=1e-5, atol=1e-7)
+    with pytest.raises(ValueError, match="'ggT' was not collected, only aaT_diag"):
+        _ = found["first"].ggT
 
 
 def test_factors_do_not_depend_on_the_batch(model: Small) -> None:
@@ -137,7 +147,7 @@ def test_labels_are_drawn_from_the_models_distribution() -> None:
 
 def test_store_returns_what_was_saved_and_refuses_what_is_damaged(tmp_path: Path) -> None:
     store = FactorStore(tmp_path / "new")
-    factors = Factors(torch.eye(3), 2 * torch.eye(2), 9)
+    factors = Factors({"aaT": torch.eye(3), "ggT": 2 * torch.eye(2)}, 9)
     arguments: dict[str, str | int] = {"weights": "w", "tokens": 9}
     path = store.save(arguments, "m", factors)
     again = store.load(arguments, "m")

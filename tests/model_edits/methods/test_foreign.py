@@ -16,6 +16,8 @@ from memsplit.errors import UserError
 from memsplit.harness.cli import main
 from memsplit.harness.evaluation.editing import ModelEditor
 from memsplit.model_edits.apply import applied
+from memsplit.model_edits.registry import edits
+from memsplit.tests.support.edit_cases import required
 
 IDS = torch.arange(2, 40)[None]
 CHANGED = "model.layers.1.mlp.down_proj.weight"
@@ -39,7 +41,7 @@ def folders(editor: ModelEditor, tmp_path_factory: pytest.TempPathFactory) -> di
     return {name: root / name for name in ("checkpoint", "peft", "delta")}
 
 
-@pytest.fixture(params=["checkpoint", "peft", "delta"])
+@pytest.fixture(params=[name for name, cls in edits().items() if required(cls)])
 def spec(request: pytest.FixtureRequest, folders: dict[str, Path]) -> str:
     return f"{request.param}:path={folders[request.param]}"
 
@@ -59,10 +61,10 @@ class TestConformance:
     def test_the_dial_is_a_straight_line(self, editor: ModelEditor, spec: str) -> None:
         base = dict(editor.loaded.model.named_parameters())
         whole = editor.prepare(*editor.chain(spec)).weights
-        half = editor.prepare(*editor.chain(f"{spec}@0.5")).weights
-        assert half.keys() == whole.keys()
-        for name, weight in half.items():
-            torch.testing.assert_close(weight, (whole[name] + base[name]) / 2, rtol=1e-5, atol=1e-6)
+        quarter = editor.prepare(*editor.chain(f"{spec}@0.25")).weights
+        assert quarter.keys() == whole.keys()
+        for name, weight in quarter.items():
+            torch.testing.assert_close(weight, 0.75 * whole[name] + 0.25 * base[name], rtol=1e-5, atol=1e-6)
         assert editor.prepare(*editor.chain(f"{spec}@1")).weights == {}
 
     def test_applying_twice_changes_nothing(self, editor: ModelEditor, spec: str) -> None:
