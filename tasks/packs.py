@@ -38,7 +38,7 @@ from typing import Any, NoReturn
 from ..errors import UserError, unknown
 from .items import world
 
-SHIPPED = Path(__file__).parent / "packs"
+SHIPPED = Path(__file__).parent / "data"
 SPLITS = ("dev", "test")
 _PASSAGE: dict[str, type] = {
     "id": str,
