@@ -12,8 +12,8 @@ from typing import Any
 from .. import files
 from ..errors import UserError, unknown
 from . import packs, suite
+from .dedup import NEAR, Overlap
 from .items import world
-from .overlap import NEAR, Overlap
 
 Rows = list[tuple[int, dict[str, Any]]]
 """A file's lines without faults, by number."""
@@ -96,7 +96,7 @@ def problems(paths: Mapping[str, Path], good: Mapping[str, Rows]) -> list[Proble
     """What is wrong with the lines of a pack's files together.
 
     An id twice; the same question, passage or text twice, which is worst in both splits; passages near to one of the
-    other split; memorized passages that stand, by half or more (see :mod:`.overlap`), in twins, clean text or corpus;
+    other split; memorized passages that stand, by half or more (see :mod:`.dedup`), in twins, clean text or corpus;
     facts of which no questions can be made.
 
     Args:

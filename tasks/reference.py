@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .overlap import groups
+from .dedup import groups
 from .packs import SPLITS, Manifest
 
 REPOSITORY = "goodfire-ai/memorization_kfac"
@@ -72,7 +72,7 @@ def pack(data: DataSet, contents: Mapping[str, bytes]) -> tuple[dict[str, list[d
     """The pack's rows by kind, and its manifest.
 
     Exact duplicates are dropped. Each kind is halved into dev and test; passages of one document, with a prefix or a
-    suffix in common, or near to one another (see :mod:`.overlap`) are in the same half. The same files give the same
+    suffix in common, or near to one another (see :mod:`.dedup`) are in the same half. The same files give the same
     pack.
 
     Args:

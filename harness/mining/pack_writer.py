@@ -14,7 +14,7 @@ from typing import Any
 from rapidfuzz.distance import Levenshtein
 
 from ...tasks import packs
-from ...tasks.neighbours import Groups, Neighbours
+from ...tasks.dedup import Groups, Neighbours
 from ...tasks.recitation import LOOSE
 from ..cli.mine import MADE
 from ..lm.adapter import Continuation
