@@ -54,7 +54,7 @@ class Neighbours:
         return set(zip(*(ids[k:] for k in range(self.n)), strict=False)) or {tuple(ids)}
 
     def _first(self, grams: set[tuple[int, ...]]) -> list[tuple[int, ...]]:
-        """The grams to look up; high ids come first, as most tokenizers give them to rare tokens, so few sequences match."""
+        """The grams to look up, high ids first: most tokenizers give those to rare tokens, so few sequences match."""
         shared = math.ceil(self.threshold * len(grams) - 1e-9)
         return sorted(grams, reverse=True)[: len(grams) - shared + 1]
 

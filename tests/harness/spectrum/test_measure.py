@@ -134,9 +134,7 @@ def test_strengths_are_of_the_models_own_inputs(
     """Of one passage, from the projection's input at each place, one place and band at a time."""
     monkeypatch.setenv("MEMSPLIT_CACHE", str(made[0]))
     asked = Request(model="olmo-tiny", edits=[], limit=2, factor_tokens=SMALL, tasks=["memsplit_twins"])
-    report = spectrum.run(
-        spectrum.SpectrumRequest(evaluation=asked, layers=(3,), proj=("down",), everywhere=everywhere)
-    )
+    report = spectrum.run(spectrum.SpectrumRequest(evaluation=asked, layers=(3,), proj=("down",), everywhere=everywhere))
     passage = packs.find("olmo-tiny").rows("memorized", "test")[1]
     name = "model.layers.3.mlp.down_proj"
     kept: dict[str, torch.Tensor] = {}
@@ -239,6 +237,4 @@ def test_a_record_of_other_items_or_weights_is_refused(
     content = {"suite": "memsplit", "arguments": {"split": "test", "pack": None}, "weights": "w", **changed}
     evaluation = Request(model="olmo-tiny", edits=[], limit=1, factor_tokens=SMALL, tasks=["memsplit_twins"], **asked)
     with pytest.raises(UserError, match=words):
-        spectrum.run(
-            spectrum.SpectrumRequest(evaluation=evaluation, layers=(0,), record=Record(tmp_path / "r.json", content))
-        )
+        spectrum.run(spectrum.SpectrumRequest(evaluation=evaluation, layers=(0,), record=Record(tmp_path / "r.json", content)))
