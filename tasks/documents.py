@@ -16,6 +16,8 @@ from .items import families
 from .items.generators import Item
 
 DEFAULT_PACK = "olmo-tiny+world"
+EXAMPLES = 4
+"""Answered items that a prompt begins with (``num_fewshot`` of ``_generated.yaml``)."""
 OTHERS = 8
 """Prefixes that a suffix's prior is the mean over."""
 
@@ -57,6 +59,11 @@ def generated(
     if shots:
         parts["train"] = families.shots(family, shots, seed)
     return {name: datasets.Dataset.from_list([_row(item) for item in items]) for name, items in parts.items()}
+
+
+def generated_with_examples(**metadata: Any) -> dict[str, datasets.Dataset]:
+    """:func:`generated` with :data:`EXAMPLES` answered items as the part ``train``, the examples of every prompt."""
+    return generated(**{"shots": EXAMPLES, **metadata})
 
 
 def _row(item: Item) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def folder_problems(folder: Path) -> list[Problem]:
         about = packs.manifest(folder)
     except UserError as error:
         return [Problem(path=manifest, what=str(error).removeprefix(f"{manifest}: "))]
-    known = {part.family for parts in suite.SUITES.values() for part in parts if part.family}
+    known = {task.family for task in suite.own().tasks.values() if task.family}
     found = [Problem(path=manifest, what=str(unknown("family", f, known))) for f in about.families if f not in known]
     for path in sorted(folder.glob("*.jsonl")):
         if path.stem not in packs.FIELDS:

@@ -15,7 +15,8 @@ from typing import Any, NoReturn
 from ...errors import UserError, unknown
 from ...results.records import record
 from ...tasks import packs, suite
-from ..evaluation.request import Request, choose_parts, fill_in
+from ..evaluation.request import Request, fill_in
+from ..evaluation.task_selection import choose_parts
 from ..models import model_table
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -72,11 +73,30 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_suite(parser: argparse.ArgumentParser) -> None:
+    """What names the tasks."""
+    add = parser.add_argument
+    suites = ", ".join(suite.SUITES)
+    add("--suite", default="memsplit", metavar="NAME", help=f"one of {suites} (default: %(default)s)")
+    add(
+        "--include-path",
+        action="append",
+        type=path,
+        default=[],
+        metavar="DIR",
+        help="a folder with further tasks and suites, as lm-eval's YAML; repeatable",
+    )
+    add(
+        "--tasks",
+        metavar="A,B",
+        help="only these tasks or groups, of the suite or of lm-eval's own; * in a name stands for any text",
+    )
+
+
 def add_items(parser: argparse.ArgumentParser) -> None:
     """What is asked and how, but of which part and how many."""
     add = parser.add_argument
-    add("--suite", default="memsplit", metavar="NAME", help=f"one of {', '.join(suite.SUITES)} (default: %(default)s)")
-    add("--tasks", metavar="A,B", help="only these tasks of the suite")
+    add_suite(parser)
     add("--batch-size", type=positive, default=32, metavar="N", help="sequences a forward pass (default: %(default)s)")
     add("--seed", type=seed, default=0, help="of the intervals' resampling (default: %(default)s)")
 
@@ -106,7 +126,7 @@ def check_scoring(arguments: argparse.Namespace, edits: Sequence[str], *, write:
     """
     entry = check_model(arguments, edits)
     tasks = arguments.tasks.split(",") if arguments.tasks is not None else []
-    choose_parts(arguments.suite, tasks, entry)
+    choose_parts(arguments.suite, tasks, entry, arguments.include_path)
     packs.check_split(arguments.split)
     if write:
         record.check_writable(arguments.out)

@@ -13,7 +13,8 @@ from ...files import replacing
 from ...results.gate.policy import FORGOTTEN, Policy, given
 from ...results.records import record
 from ...results.records.store import Store
-from ..evaluation.request import Request, choose_parts
+from ..evaluation.request import Request
+from ..evaluation.task_selection import choose_parts
 from ..models import model_table
 from .arguments import SPEC, add_model, add_scoring, check_scoring, path, quiet
 
@@ -127,7 +128,7 @@ def scored(request: Request, old: Record | None) -> tuple[Record, Record | None]
 def check_policy(policy: Policy, request: Request) -> None:
     """Refuse margins of what will not be scored, before anything is."""
     entry = model_table.resolve(request.model, request.pack, request.corpus)
-    parts, _ = choose_parts(request.suite, request.tasks, entry)
+    parts, _ = choose_parts(request.suite, request.tasks, entry, request.include_path)
     known = {part.axis for part in parts} | {f"{part.axis}/{name}" for part in parts for name in part.metrics.values()}
     for name in policy.margins:
         if name not in known | {FORGOTTEN[0]}:

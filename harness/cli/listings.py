@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
-from ...errors import UserError, unknown
+from ...errors import UserError
 from ...model_edits import registry
-from ...tasks import suite
+from ..evaluation.task_selection import expand_suite, known
 from ..models.model_table import TABLE
 
 
-def models(_: str) -> list[str]:
+def models(*_: object) -> list[str]:
     """One line a name for ``--model``."""
     names = [(entry.name, entry.summary) for entry in TABLE]
     names += [
@@ -20,7 +21,7 @@ def models(_: str) -> list[str]:
     return [f"{name:<12}{summary}" for name, summary in names]
 
 
-def edits(_: str) -> list[str]:
+def edits(*_: object) -> list[str]:
     """One line a method."""
     lines = []
     for name in registry.edit_names():
@@ -35,15 +36,17 @@ def edits(_: str) -> list[str]:
     return lines
 
 
-def tasks(name: str) -> list[str]:
-    """One line a task of a suite.
+def tasks(name: str, include_path: Sequence[Path]) -> list[str]:
+    """One line on each task of a suite.
+
+    Args:
+        name: the suite.
+        include_path: folders with further suites.
 
     Raises:
         UserError: there is no such suite.
     """
-    if name not in suite.SUITES:
-        raise unknown("suite", name, suite.SUITES)
-    parts = suite.SUITES[name]
+    parts = expand_suite(name, known(include_path))
     width = max(len(part.task) for part in parts) + 2
     notes = {part.task: f" (not asked: {part.note})" if part.note else "" for part in parts}
     return [f"{part.task:<{width}}{part.axis:<14}{part.summary}{notes[part.task]}" for part in parts]

@@ -9,13 +9,14 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from ...errors import UserError
 from ...results.records import record
-from ..evaluation.request import describe, not_asked
+from ..evaluation.request import describe
+from ..evaluation.task_selection import not_asked
 from ..models import download, model_table
 from . import compare, factors, gate, leaderboard, listings, mine, packs, power, runs, spectrum, sweep
 from .arguments import (
@@ -173,10 +174,14 @@ def _add_eval(parser: argparse.ArgumentParser) -> None:
 
 
 def _eval(arguments: argparse.Namespace) -> int:
-    known = {"list_models": listings.models, "list_edits": listings.edits, "list_tasks": listings.tasks}
+    known: dict[str, Callable[[str, list[Path]], list[str]]] = {
+        "list_models": listings.models,
+        "list_edits": listings.edits,
+        "list_tasks": listings.tasks,
+    }
     asked = [show for name, show in known.items() if getattr(arguments, name)]
     for show in asked:
-        print("\n".join(show(arguments.suite)))
+        print("\n".join(show(arguments.suite, arguments.include_path)))
     if asked:
         return 0
     if arguments.reference is not None:

@@ -13,10 +13,11 @@ from ...errors import UserError, unknown
 from ...files import replacing
 from ...model_edits import targets
 from ...results.records import record
-from ...tasks import packs, suite
-from ..evaluation.request import Request, choose_parts
+from ...tasks import packs
+from ..evaluation.request import Request
+from ..evaluation.task_selection import choose_parts
 from ..models import model_table
-from .arguments import SPEC, add_model, check_model, device, path, positive, quiet, seed
+from .arguments import SPEC, add_model, add_suite, check_model, device, path, positive, quiet, seed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,8 +39,7 @@ def add(commands: Any) -> None:
     add = parser.add_argument
     add("--layers", metavar="L", help="layers, as in an edit's: 2, 0-3, 0+2-3 (default: all)")
     add("--proj", metavar="P", help="projections, as in an edit's: gate+up, all (default: those of the MLP)")
-    add("--suite", default="memsplit", metavar="NAME", help=f"one of {', '.join(suite.SUITES)} (default: %(default)s)")
-    add("--tasks", metavar="A,B", help="only these tasks of the suite")
+    add_suite(parser)
     add("--split", default="test", metavar="PART", help="the part of the items: dev or test (default: %(default)s)")
     add(
         "--limit",
@@ -85,7 +85,7 @@ def spectrum(arguments: argparse.Namespace) -> int:
     from ..spectrum.measure import SpectrumRequest, run
 
     names = ("model", "pack", "corpus", "parallelize", "suite", "split", "limit", "batch_size", "dtype", "seed")
-    given = {name: getattr(arguments, name) for name in names}
+    given = {name: getattr(arguments, name) for name in (*names, "include_path")}
     evaluation = Request(
         **given,
         edits=[arguments.edit] if arguments.edit else [],
@@ -128,7 +128,7 @@ def _check(arguments: argparse.Namespace) -> record.Record | None:
             raise UserError(
                 f"the pack {pack.name!r} has no {kind}.jsonl: expected --pack NAME or FOLDER of one that has"
             )
-    choose_parts(arguments.suite, _tasks(arguments), entry)
+    choose_parts(arguments.suite, _tasks(arguments), entry, arguments.include_path)
     packs.check_split(arguments.split)
     from ...results.statistics.band_strength import MEASURES
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from ...errors import UserError, unknown
 from ...model_edits import grid
 from ...results.records import record
-from ..evaluation.request import Request, choose_parts, describe, fill_in
+from ..evaluation.request import Request, describe, fill_in
+from ..evaluation.task_selection import choose_parts
 from ..models import model_table
 from .arguments import add_items, add_model, check_model, device, path, positive, quiet, share
 
@@ -121,7 +122,7 @@ def _check(arguments: argparse.Namespace) -> Sweep:
             except UserError as error:
                 raise UserError(f"{error} (the edit {text!r} of --grid {each.text!r})") from error
     tasks = arguments.tasks.split(",") if arguments.tasks is not None else []
-    axes = {part.axis for part in choose_parts(arguments.suite, tasks, entry)[0]}
+    axes = {part.axis for part in choose_parts(arguments.suite, tasks, entry, arguments.include_path)[0]}
     least = dict(arguments.min_kept)
     for axis in (*NEEDED, *least):
         if axis not in axes:

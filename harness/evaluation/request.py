@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...errors import UserError, unknown
+from ...errors import UserError
 from ...model_edits import registry, spec, targets
-from ...tasks import packs, suite
+from ...tasks import packs
 from ..models import model_table
+from .task_selection import not_asked
 
 if TYPE_CHECKING:
     from .runner import EvalSession
@@ -41,6 +42,7 @@ class Request:
     rescore: bool = False
     resume: bool = False
     reference: str | None = None
+    include_path: Sequence[Path] = ()
 
 
 NOT_ASKED = ("edits", "out", "rescore", "resume")
@@ -53,6 +55,9 @@ def command(request: Request, edit: str) -> str:
     for option in dataclasses.fields(Request):
         value = getattr(request, option.name)
         if option.name in (*NOT_ASKED, "model", "device") or value in (option.default, (), []):
+            continue
+        if option.name == "include_path":
+            words += [word for folder in value for word in ("--include-path", str(folder))]
             continue
         words.append(f"--{option.name.replace('_', '-')}")
         if value is not True:
@@ -89,47 +94,6 @@ def _fill_in(edit: registry.Edit, entry: model_table.ModelEntry, n_layers: int |
         except UserError as error:
             raise UserError(f"bad edit '{edit.spec}': {error}") from error
     return dataclasses.replace(edit, layers=layers, proj=edit.proj or entry.proj)
-
-
-def choose_parts(
-    suite_name: str, tasks: Sequence[str], entry: model_table.ModelEntry
-) -> tuple[list[suite.TaskSpec], list[suite.TaskSpec]]:
-    """The tasks to run, and those left out: no pack of the model has what they need, or nobody has.
-
-    Unless it is named, a generated task that the packs do not list is for other models, and in neither.
-
-    Raises:
-        UserError: unknown suite or task, or nothing is left to run.
-    """
-    if suite_name not in suite.SUITES:
-        raise unknown("suite", suite_name, suite.SUITES)
-    parts = {part.task: part for part in suite.SUITES[suite_name]}
-    for name in tasks:
-        if name not in parts:
-            raise unknown("task", name, parts)
-    pack = packs.find(entry.pack)
-    families = pack.families
-    skipped: list[suite.TaskSpec] = []
-    asked = [parts[name] for name in tasks] or [p for p in parts.values() if not p.family or p.family in families]
-    for part in asked:
-        suits = part.hub or (all(map(pack.has, part.kind.split("+"))) if part.kind else part.family in families)
-        if part.note or not suits:
-            skipped.append(part)
-    return leave_out(asked, skipped), skipped
-
-
-def leave_out(parts: Sequence[suite.TaskSpec], skipped: Sequence[suite.TaskSpec]) -> list[suite.TaskSpec]:
-    """The parts that are not skipped.
-
-    Raises:
-        UserError: none is left.
-    """
-    names = {part.task for part in skipped}
-    left = [part for part in parts if part.task not in names]
-    if not left:
-        hint = "" if all(part.note for part in skipped) else ": expected --pack NAME or FOLDER"
-        raise UserError(f"no task is left to ask; {'; '.join(not_asked(skipped))}{hint}")
-    return left
 
 
 def describe(request: Request) -> list[str]:
@@ -176,15 +140,6 @@ def describe(request: Request) -> list[str]:
         state = "; ".join(sorted(states)) or "needs no factors"
         lines.append(f"edit: {registry.chain_text(chain)}: {state}, about {chain_s:.0f} s")
     return [*lines, f"in all: about {total_s:.0f} s, and loading"]
-
-
-def not_asked(skipped: Sequence[suite.TaskSpec]) -> list[str]:
-    """One line a reason on the tasks that were left out."""
-    tasks: dict[str, list[str]] = {}
-    for part in skipped:
-        reason, name = (part.note, part.task) if part.note else ("no pack has it", f"{part.task} ({part.needs})")
-        tasks.setdefault(reason, []).append(name)
-    return [f"not asked, for {reason}: {', '.join(names)}" for reason, names in tasks.items()]
 
 
 def _tokens(session: EvalSession, tasks: Mapping[str, Any]) -> int:

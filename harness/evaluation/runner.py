@@ -24,14 +24,15 @@ from ...results.records.record import Record
 from ...results.records.score_cache import Scores, ScoreStore
 from ...results.records.store import Store
 from ...results.statistics import aggregate, extraction, paired
-from ...tasks.suite import NO_RATES, TaskSpec
+from ...tasks.suite import TaskSpec
 from ..common import cache
 from ..lm.adapter import MemsplitLM
 from ..models import loading, model_table
 from . import hub_tasks
 from .editing import ModelEditor, Prepared
-from .request import NOT_ASKED, Request, choose_parts, command, leave_out
+from .request import NOT_ASKED, Request, command
 from .scoring import Scorer, load_tasks
+from .task_selection import choose_parts, leave_out
 
 PACKAGES = ("memsplit", "torch", "transformers", "lm-eval", "datasets", "rapidfuzz", "pandas", "scipy", "safetensors")
 
@@ -86,7 +87,7 @@ class EvalSession:
         torch.manual_seed(request.seed)
         self.request = request
         entry = model_table.resolve(request.model, request.pack, request.corpus)
-        parts, skipped = choose_parts(request.suite, request.tasks, entry)
+        parts, skipped = choose_parts(request.suite, request.tasks, entry, request.include_path)
         self.loaded = loaded or loading.load(
             entry, device=request.device, dtype=request.dtype, parallelize=request.parallelize
         )
@@ -100,10 +101,11 @@ class EvalSession:
         self.editor = ModelEditor(self.loaded, request.factor_tokens)
         self.chains = [self.editor.chain(text) for text in request.edits]
         lm = MemsplitLM(self.loaded, batch_size=request.batch_size)
-        tasks, missing = hub_tasks.load([part for part in parts if part.hub], lm)
+        metadata = {"split": request.split, "pack": entry.pack}
+        tasks, loaded_parts, missing = hub_tasks.load([part for part in parts if not part.own], lm, metadata)
         self.skipped = [*skipped, *too_long, *missing]
-        self.parts = leave_out(parts, missing)
-        tasks |= load_tasks([part for part in parts if not part.hub], entry.pack, request.split)
+        self.parts = [loaded_parts.get(part.task, part) for part in leave_out(parts, missing)]
+        tasks |= load_tasks([part for part in parts if part.own], entry.pack, request.split)
         self.scorer = Scorer(
             lm,
             self.parts,
@@ -187,12 +189,13 @@ def run(request: Request) -> Report:
 def identity(session: EvalSession) -> dict[str, Any]:
     """What, beside the spec, makes an evaluation the one that it is."""
     request = session.request
-    given = {k: v for k, v in dataclasses.asdict(request).items() if k not in NOT_ASKED}
+    given = {k: v for k, v in dataclasses.asdict(request).items() if k not in (*NOT_ASKED, "include_path")}
+    included = {"include_path": list(map(str, request.include_path))} if request.include_path else {}
     found: dict[str, Any] = record.plain(
         {
             "model": request.model,
             "weights": session.loaded.weights,
-            "arguments": {**given, "tasks": list(request.tasks)},
+            "arguments": {**given, **included, "tasks": list(request.tasks)},
             "suite": request.suite,
             "fingerprint": session.scorer.fingerprint,
             "reference": session.reference[1],
@@ -256,7 +259,7 @@ def _chance(session: EvalSession) -> dict[paired.Key, float]:
         (part.axis, name): part.chance
         for part in session.parts
         for metric, name in part.metrics.items()
-        if session.scorer.tasks[part.task].higher_is_better().get(metric) and metric not in NO_RATES
+        if session.scorer.tasks[part.task].higher_is_better().get(metric) and metric not in part.not_rates
     }
 
 

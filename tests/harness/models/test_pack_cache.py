@@ -14,7 +14,8 @@ import pytest
 
 from memsplit.errors import UserError
 from memsplit.harness.cli import main
-from memsplit.harness.evaluation.request import choose_parts, fill_in
+from memsplit.harness.evaluation.request import fill_in
+from memsplit.harness.evaluation.task_selection import choose_parts
 from memsplit.harness.models import download, model_table, pack_cache
 from memsplit.harness.models.model_table import ORGANISM
 from memsplit.tasks import pack_check, packs, reference
