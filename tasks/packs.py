@@ -29,13 +29,14 @@ Questions about facts may also be of two more kinds. ``facts_choice.jsonl`` has 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NoReturn
 
 from ..errors import UserError, unknown
+from . import plugins
 from .items import world
 
 SHIPPED = Path(__file__).parent / "data"
@@ -64,8 +65,6 @@ _IDS = ("prefix_ids", "suffix_ids", "ids")
 _TEXTS = ("aliases", "choices", "recalled")
 PASSAGES = ("memorized", "twins", "quotes")
 """Files of passages that a model is asked to continue."""
-MADE: dict[str, Callable[[], Path]] = {}
-"""Packs that are made when they are first asked for, by name: what makes one, if need be, and gives its folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,10 +147,13 @@ class Pack:
 
 
 def find(name: str) -> Pack:
-    """A pack by its name, shipped or :data:`MADE`, or by its folder; several joined by ``+``, the first coming first.
+    """A pack by its name or folder; several, joined by ``+``, make one pack in which the first comes first.
+
+    Names are those of the shipped packs and of entry points in the group ``memsplit.packs``, memsplit's own among them:
+    packs that are fetched or made when they are first asked for.
 
     Raises:
-        UserError: there is none of that name, or it could not be made.
+        UserError: there is no pack of that name, or it could not be made.
     """
     whole = _folder(name)
     return Pack((whole,) if whole else tuple(_folder(part) or _none(part) for part in name.split("+")))
@@ -162,12 +164,16 @@ def _folder(name: str) -> Path | None:
     for folder in (SHIPPED / name, Path(name)):
         if name and any((folder / file).exists() for file in ("pack.json", *(f"{kind}.jsonl" for kind in FIELDS))):
             return folder
-    return MADE[name]() if name in MADE else None
+    return plugins.folder(plugins.PACKS, name)
 
 
 def _none(name: str) -> NoReturn:
-    shipped = [p.name for p in SHIPPED.iterdir() if p.is_dir()] if SHIPPED.exists() else []
-    raise unknown("pack", name, [*shipped, *MADE, "a folder with a pack.json or memorized.jsonl"])
+    raise unknown("pack", name, [*names(), "a folder with a pack.json or memorized.jsonl"])
+
+
+def names() -> list[str]:
+    """The names of the shipped packs and of those of installed packages."""
+    return [*sorted(path.name for path in SHIPPED.iterdir() if path.is_dir()), *plugins.names(plugins.PACKS)]
 
 
 def manifest(folder: Path) -> Manifest:

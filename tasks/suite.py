@@ -19,25 +19,22 @@ lists tasks or groups that belong to the suite after one of the group's tasks, b
 from __future__ import annotations
 
 import functools
-import importlib.metadata
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
-from types import ModuleType
 from typing import Any, TypeVar
 
 import msgspec
 
 from ..errors import UserError
+from . import plugins
 from .task_yaml import TaskYamlError, read
 
 FOLDER = Path(__file__).parent / "suites"
 """memsplit's own tasks and suites: a folder for each suite, by its name."""
 SUITES = tuple(sorted(path.name for path in FOLDER.iterdir() if path.is_dir()))
 """The names of memsplit's own suites, known without reading a file."""
-ENTRY_POINTS = "memsplit.tasks"
-"""Entry-point group of packages with tasks: each names a folder, or a module that has one as ``FOLDER``."""
 OTHER = "other"
 """Axis of tasks whose YAML names none."""
 _GROUP_KEYS = {"group", "group_alias", "task", "task_alias", "aggregate_metric_list", "metadata", "tag"}
@@ -193,32 +190,16 @@ def own() -> Catalog:
 
 @functools.cache
 def installed() -> Catalog:
-    """The tasks and groups of installed packages (see :data:`ENTRY_POINTS`).
+    """The tasks and groups of installed packages (entry-point group ``memsplit.tasks``).
 
     Raises:
         UserError: a package names no folder, or its YAML is broken.
     """
     catalog = Catalog()
-    for entry in importlib.metadata.entry_points(group=ENTRY_POINTS):
-        catalog |= read_folder(folder_of(entry))
+    for name in plugins.names(plugins.TASKS):
+        if folder := plugins.folder(plugins.TASKS, name):
+            catalog |= read_folder(folder)
     return catalog
-
-
-def folder_of(entry: importlib.metadata.EntryPoint) -> Path:
-    """The folder that an entry point names: a path, or a module with a path ``FOLDER``.
-
-    Raises:
-        UserError: it cannot be imported, or is no folder.
-    """
-    package = f"the package {entry.dist.name if entry.dist else entry.value!r} ({entry.group}: {entry.name})"
-    try:
-        value = entry.load()
-    except (ImportError, AttributeError) as error:
-        raise UserError(f"{package} cannot be used: {error}") from error
-    value = getattr(value, "FOLDER", None) if isinstance(value, ModuleType) else value
-    if not isinstance(value, str | Path) or not Path(value).is_dir():
-        raise UserError(f"{package} names {value!r}: expected a folder")
-    return Path(value)
 
 
 def read_folder(folder: Path, *, recursive: bool = True, strict: bool = True) -> Catalog:

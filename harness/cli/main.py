@@ -18,7 +18,7 @@ from ...results.records import record
 from ..evaluation.request import describe
 from ..evaluation.task_selection import not_asked
 from ..models import download, model_table
-from . import compare, factors, gate, leaderboard, listings, mine, packs, power, runs, spectrum, sweep
+from . import compare, factors, gate, leaderboard, listings, lm_eval, mine, packs, power, runs, spectrum, sweep
 from .arguments import (
     SPEC,
     Parser,
@@ -114,6 +114,7 @@ def _parser() -> argparse.ArgumentParser:
     sweep.add(commands)
     spectrum.add(commands)
     leaderboard.add(commands)
+    lm_eval.add(commands)
     organism = commands.add_parser("organism", help="the embedded model")
     actions = organism.add_subparsers(required=True, parser_class=Parser, metavar="ACTION")
     train = actions.add_parser(

@@ -74,7 +74,9 @@ SOURCES: dict[str, Source] = {
 
 
 def locate(name: str) -> Path:
-    """The folder of a pack of :data:`SOURCES` in the cache; the pack is made where it is not there.
+    """The folder of a pack of :data:`SOURCES` in the cache; a pack that is not there is made.
+
+    The entry points of the group ``memsplit.packs`` name this function (see ``tasks.plugins``).
 
     Raises:
         UserError: it cannot be made, or its files are not those that were made.
@@ -134,7 +136,3 @@ def _check(folder: Path) -> None:
 @functools.lru_cache(maxsize=64)
 def _sha256(path: Path, _: int) -> str:
     return sha256(path)
-
-
-MAKERS: dict[str, Callable[[], Path]] = {name: functools.partial(locate, name) for name in SOURCES}
-"""For :data:`memsplit.tasks.packs.MADE`."""
