@@ -29,11 +29,14 @@ Questions about facts may also be of two more kinds. ``facts_choice.jsonl`` has 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NoReturn
+
+import msgspec
 
 from ..errors import UserError, unknown
 from . import plugins
@@ -67,13 +70,12 @@ PASSAGES = ("memorized", "twins", "quotes")
 """Files of passages that a model is asked to continue."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Manifest:
-    """What a pack says of itself, in ``pack.json``.
+class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The content of a pack's ``pack.json``; every field may be missing.
 
     Attributes:
-        version: of the contents.
-        summary: one line.
+        version: of the pack's contents.
+        summary: one line on what the pack is.
         families: the generated arithmetic and logic families that suit the pack's model.
         provenance: where the contents are from, and what made them.
     """
@@ -81,7 +83,7 @@ class Manifest:
     version: str = ""
     summary: str = ""
     families: tuple[str, ...] = ()
-    provenance: dict[str, Any] = field(default_factory=dict)
+    provenance: dict[str, Any] = {}
 
 
 @dataclass(frozen=True)
@@ -186,18 +188,13 @@ def manifest(folder: Path) -> Manifest:
     if not path.exists():
         return Manifest()
     try:
-        content = json.loads(path.read_bytes())
-    except ValueError as error:
+        return msgspec.json.decode(path.read_bytes(), type=Manifest)
+    except msgspec.ValidationError as error:
+        field = re.search("unknown field `(.*)`", str(error))
+        problem = unknown("field", field[1], Manifest.__struct_fields__) if field else error
+        raise UserError(f"{path}: {problem}") from error
+    except msgspec.DecodeError as error:
         raise UserError(f"{path}: not JSON ({error})") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: expected an object, found {type(content).__name__}")
-    types = {"version": str, "summary": str, "families": list, "provenance": dict}
-    for name, value in content.items():
-        if name not in types:
-            raise UserError(f"{path}: {unknown('field', name, types)}")
-        if not isinstance(value, types[name]):
-            raise UserError(f"{path}: expected a {types[name].__name__} {name!r}")
-    return Manifest(**{**content, "families": tuple(content.get("families", ()))})
 
 
 def write(folder: Path, files: Mapping[str, Iterable[Mapping[str, Any]]], about: Manifest) -> None:
@@ -206,7 +203,9 @@ def write(folder: Path, files: Mapping[str, Iterable[Mapping[str, Any]]], about:
     for kind, rows in files.items():
         text = "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows)
         (folder / f"{kind}.jsonl").write_text(text, encoding="utf-8")
-    (folder / "pack.json").write_text(json.dumps(asdict(about), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    (folder / "pack.json").write_text(
+        json.dumps(msgspec.structs.asdict(about), indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
 
 
 def check_split(split: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import logging
 import os
@@ -12,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+
+import msgspec
 
 from ...errors import UserError
 from ...files import PARTIAL, digest, replacing_folder, sha256
@@ -67,7 +68,8 @@ def _is_url(text: str) -> bool:
 SOURCES: dict[str, Source] = {
     **{name: _reference(name) for name in reference.DATA_SETS},
     "quotes": Source(
-        version=lambda: digest(dataclasses.asdict(quotes.about()))[:8], make=lambda _: (quotes.build(), quotes.about())
+        version=lambda: digest(msgspec.structs.asdict(quotes.about()))[:8],
+        make=lambda _: (quotes.build(), quotes.about()),
     ),
 }
 """By the pack's name."""
@@ -116,7 +118,7 @@ def _make(name: str, source: Source, folder: Path) -> None:
         with replacing_folder(folder) as partial:
             packs.write(partial, files, about)
             hashes = {path.name: sha256(path) for path in sorted(partial.glob("*.jsonl"))}
-            packs.write(partial, {}, dataclasses.replace(about, provenance={**about.provenance, "sha256": hashes}))
+            packs.write(partial, {}, msgspec.structs.replace(about, provenance={**about.provenance, "sha256": hashes}))
         shutil.rmtree(work, ignore_errors=True)
 
 

@@ -30,8 +30,8 @@ Fact = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Relation:
-    """How the facts of one relation are asked.
+class Phrasing:
+    """How the facts of one relation are put into words.
 
     Attributes:
         type: of the answers; relations of one type share their wrong answers.
@@ -48,11 +48,11 @@ class Relation:
         return self.context.format(subject=subject, answer=answer)
 
 
-def read_relations(path: Path) -> dict[str, Relation]:
+def read_relations(path: Path) -> dict[str, Phrasing]:
     """A ``relations.json``, by relation.
 
     Raises:
-        UserError: it cannot be read, or a relation is not as :class:`Relation` says; the message names it.
+        UserError: it cannot be read, or a relation is not as :class:`Phrasing` says; the message names it.
     """
     try:
         content = json.loads(path.read_bytes())
@@ -65,7 +65,7 @@ def read_relations(path: Path) -> dict[str, Relation]:
     return {name: _relation(f"{path}, relation {name!r}", value) for name, value in content.items()}
 
 
-def _relation(where: str, value: object) -> Relation:
+def _relation(where: str, value: object) -> Phrasing:
     if not isinstance(value, dict) or value.keys() != {"type", "wordings", "context"}:
         raise UserError(f"{where}: expected an object of 'type', 'wordings' and 'context'")
     kind, wordings, context = value["type"], value["wordings"], value["context"]
@@ -77,7 +77,7 @@ def _relation(where: str, value: object) -> Relation:
         raise UserError(f"{where}: expected {WORDINGS} different wordings, found {len(set(wordings))}")
     if not _asks(context, {"subject", "answer"}):
         raise UserError(f"{where}: expected a 'context' with {{subject}} and {{answer}}")
-    return Relation(type=kind, wordings=tuple(wordings), context=context)
+    return Phrasing(type=kind, wordings=tuple(wordings), context=context)
 
 
 def _asks(text: object, names: set[str]) -> bool:

@@ -53,9 +53,10 @@ def test_packs_make_up_for_what_the_first_has_not(tmp_path: Path) -> None:
     ("text", "words"),
     [
         ("{", "not JSON"),
-        ("[]", "found list"),
+        ("[]", "Expected `object`, got `array`"),
+        ('{"families": [1]}', "Expected `str`, got `int` - at `$.families[0]`"),
         ('{"famillies": []}', "did you mean 'families'"),
-        ('{"version": 1}', "expected a str"),
+        ('{"version": 1}', "Expected `str`, got `int` - at `$.version`"),
     ],
 )
 def test_a_broken_manifest_is_named(tmp_path: Path, text: str, words: str) -> None:

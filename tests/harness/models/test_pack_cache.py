@@ -195,9 +195,9 @@ class TestPacks:
     def test_processes_at_once_fetch_once(self, server: Server, tmp_path: Path) -> None:
         server.ways[:] = ["slow", "slow"]
         code = (
-            "import sys; from memsplit.harness import cli; from memsplit.tasks import reference\n"
+            "import sys; from memsplit.harness.cli import main; from memsplit.tasks import reference\n"
             f"reference.DATA_SETS['olmo-1b'] = reference.{reference.DATA_SETS['olmo-1b']!r}\n"
-            "sys.exit(cli.main(['pack', 'show', 'olmo-1b', '--json']))"
+            "sys.exit(main.main(['pack', 'show', 'olmo-1b', '--json']))"
         )
         started = [
             subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
