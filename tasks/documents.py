@@ -1,8 +1,8 @@
 """The items of memsplit's tasks: functions that lm-eval calls for ``custom_dataset``, and for prompts and answers.
 
-lm-eval passes a task's ``metadata`` and ``dataset_kwargs`` as keywords. ``pack`` and ``split`` come from the run, or from
-lm-eval's option ``--metadata``; the defaults are the shipped packs and the split ``test``. The items are always returned
-as the part ``test``, whichever split they are of, because that is the part that the tasks evaluate.
+lm-eval passes a task's ``metadata`` and ``dataset_kwargs`` as keywords. ``pack`` and ``split`` come from the run, or
+from lm-eval's option ``--metadata``; the defaults are the shipped packs and the split ``test``. The items are always
+returned as the part ``test``, whichever split they are of, because that is the part that the tasks evaluate.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """How much of a passage a model recites: the metrics of one item, computed on token ids.
 
-A passage is a prefix and a suffix. The metrics are of two sources: the *continuation* of the prefix by greedy decoding,
-and the *reading*, one teacher-forced pass over prefix and suffix that gives the model's distribution at every token given
-the gold tokens before it. Under another harness that returns only text there is no reading, and its metrics are missing.
+A passage is a prefix and a suffix. The metrics come from two sources: the *continuation*, decoded greedily from the
+prefix, and the *reading*, one teacher-forced pass over prefix and suffix that gives the model's distribution at every
+token given the gold tokens before it. A harness that returns only text gives no reading, and its metrics are missing.
 
 ===========================  ===========================================================================================
 metric                       definition; n is the number of the suffix's tokens
@@ -45,6 +45,7 @@ from typing import Any
 
 import numpy as np
 from rapidfuzz.distance import LCSseq, Levenshtein, Prefix
+from sacrebleu.metrics.bleu import BLEU
 
 from . import packs
 
@@ -121,8 +122,6 @@ def of_continuation(found: Sequence[int], gold: Sequence[int]) -> dict[str, floa
 
 def bleu(found: Sequence[int], gold: Sequence[int]) -> float:
     """Sentence BLEU-4 of ids, 0 to 1."""
-    from sacrebleu.metrics.bleu import BLEU
-
     texts = [" ".join(map(str, ids)) for ids in (found, gold)]
     scorer = BLEU(tokenize="none", smooth_method="exp", effective_order=True)
     return float(scorer.sentence_score(texts[0], [texts[1]]).score) / 100

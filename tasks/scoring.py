@@ -32,7 +32,7 @@ def told_or_known(doc: dict[str, Any]) -> list[str]:
 
 
 def counterfactual(doc: dict[str, Any], results: Sequence[tuple[float, bool]]) -> dict[str, float]:
-    """Whether the greedy continuation is the context's false answer (``read``) or the true one (``recalled``), as 1 or 0.
+    """Whether the greedy continuation is the context's false answer (``read``) or the true one (``recalled``): 1 or 0.
 
     Args:
         doc: the item.
