@@ -147,7 +147,7 @@ class Pack:
 
     @cached_property
     def _tokenizer(self) -> Any:
-        from tokenizers import Tokenizer
+        from tokenizers import Tokenizer  # takes 60 ms to import, which listings of packs need not spend
 
         paths = [path for folder in self.folders if (path := folder / "tokenizer.json").exists()]
         if not paths:
