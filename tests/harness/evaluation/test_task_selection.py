@@ -22,7 +22,8 @@ LM_EVAL = Path(next(iter(lm_eval_index.folders()["hellaswag"]))).parent
 
 
 def names(*words: str, suite_name: str = "memsplit", include: Path | None = None) -> list[str]:
-    parts, _ = choose_parts(suite_name, words, TINY, [include] if include else [])
+    parts, skipped = choose_parts(suite_name, words, TINY, [include] if include else [])
+    assert not words or skipped == []
     return [part.task for part in parts]
 
 
@@ -41,9 +42,11 @@ def test_words_name_tasks(words: list[str], expected: list[str]) -> None:
     assert names(*words) == expected
 
 
-@pytest.mark.parametrize("group", ["mmlu_stem", "ai2_arc", "bbh_cot_fewshot"])
+@pytest.mark.parametrize("group", ["mmlu_stem", "ai2_arc", "bbh_cot_fewshot", "glue"])
 def test_a_group_or_tag_of_lm_eval_is_the_tasks_that_it_loads(group: str) -> None:
-    manager = TaskManager(include_path=[str(LM_EVAL / name) for name in ("mmlu", "arc", "bbh")], include_defaults=False)
+    manager = TaskManager(
+        include_path=[str(LM_EVAL / name) for name in ("mmlu", "arc", "bbh", "glue")], include_defaults=False
+    )
 
     def members(name: str) -> set[str]:
         """By lm-eval's own index."""
