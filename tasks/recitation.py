@@ -1,30 +1,31 @@
-"""How much of a passage a model recites: figures of one item, on token ids.
+"""How much of a passage a model recites: the metrics of one item, computed on token ids.
 
-Two things are known of a passage (prefix, suffix): its *continuation*, decoded greedily from the prefix, and the
-statistics of every token in one *teacher-forced* pass over prefix and suffix. A harness that hands out text alone gives
-no statistics, and the figures that need them are left out.
+A passage is a prefix and a suffix. The metrics come from two sources: the *continuation*, decoded greedily from the
+prefix, and the *token statistics* of one teacher-forced pass over prefix and suffix, which gives the model's
+distribution at every token given the gold tokens before it. A harness that returns only text gives no statistics, and
+the metrics that need them are missing.
 
 ===========================  ===========================================================================================
-figure                       definition; n is the number of the suffix's tokens
+metric                       definition; n is the number of the suffix's tokens
 ===========================  ===========================================================================================
-``strict``                   1 where the continuation equals the suffix, else 0 (arXiv 2510.24256)
+``strict``                   1 if the continuation equals the suffix, else 0 (arXiv 2510.24256)
 ``levenshtein``              edit distance of continuation and suffix over n
-``loose``                    1 where 1 - levenshtein >= 0.75, else 0 (arXiv 2510.24256)
+``loose``                    1 if 1 - levenshtein >= 0.75, else 0 (arXiv 2510.24256)
 ``matched_prefix``           tokens before the continuation's first difference, over n
 ``rouge_l``                  longest common subsequence over n (ROUGE-L recall; Lin 2004)
-``bleu``                     sentence BLEU-4 with exponential smoothing, over 0..1 (sacrebleu)
-``token_accuracy``           tokens that are the model's first choice after the gold ones before, over n: exact
-                             memorization (arXiv 2205.10770)
+``bleu``                     sentence BLEU-4 with exponential smoothing, from 0 to 1 (sacrebleu)
+``token_accuracy``           number of tokens that are the model's first choice given the gold tokens before, over n;
+                             called exact memorization in arXiv 2205.10770
 ``extraction_strength``      1 - k/n for the fewest k suffix tokens that must be given with the prefix for the rest to
                              be decoded greedily (arXiv 2406.09179)
 ``log_prob``                 mean log-probability of the suffix's tokens, nats
-``median_rank``              median over the suffix of a token's rank among all, 0 being the model's first choice
+``median_rank``              median over the suffix of the token's rank in the vocabulary, 0 being the first choice
 ``reciprocal_rank``          mean over the suffix of 1 / (1 + rank)
 ``p_z``                      probability that sampling emits the suffix: the product of each token's probability under
                              temperature and top-k (arXiv 2410.19482)
 ===========================  ===========================================================================================
 
-Membership signals are of the whole passage but its first token, higher the likelier seen in training:
+Membership signals are of the whole passage but its first token. The higher, the likelier it was in the training data:
 
 ===========================  ===========================================================================================
 ``mia_loss``                 mean log-probability
@@ -45,6 +46,7 @@ from typing import Any
 
 import numpy as np
 from rapidfuzz.distance import LCSseq, Levenshtein, Prefix
+from sacrebleu.metrics.bleu import BLEU
 
 from ..errors import UserError
 from . import packs
@@ -52,16 +54,16 @@ from .measured import take
 
 LOOSE = 0.75
 LOWEST = 0.2
-"""Share of the tokens that Min-K % looks at."""
+"""Share of the tokens, those of the lowest log-probability, that Min-K % averages."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """How a continuation is sampled.
+    """How a continuation is sampled: temperature first, then the top-k.
 
     Attributes:
-        temperature: that logits are divided by.
-        top_k: how many tokens may be drawn; 0 is all.
+        temperature: what the logits are divided by.
+        top_k: number of most likely tokens that may be drawn; 0 is all.
     """
 
     temperature: float = 1.0
@@ -122,10 +124,10 @@ class Generation:
 
 
 def of_continuation(found: Sequence[int], gold: Sequence[int]) -> dict[str, float]:
-    """The figures of a continuation.
+    """The metrics of a continuation.
 
     Args:
-        found: ids decoded greedily, at most as many as ``gold``; fewer where the model ended its text.
+        found: ids decoded greedily, at most as many as ``gold``; fewer if the model ended its text.
         gold: the suffix's ids.
     """
     found, gold = list(found), list(gold)
@@ -142,15 +144,13 @@ def of_continuation(found: Sequence[int], gold: Sequence[int]) -> dict[str, floa
 
 def bleu(found: Sequence[int], gold: Sequence[int]) -> float:
     """Sentence BLEU-4 of ids, 0 to 1."""
-    from sacrebleu.metrics.bleu import BLEU
-
     texts = [" ".join(map(str, ids)) for ids in (found, gold)]
     scorer = BLEU(tokenize="none", smooth_method="exp", effective_order=True)
     return float(scorer.sentence_score(texts[0], [texts[1]]).score) / 100
 
 
 def of_token_stats(stats: TokenStats) -> dict[str, float]:
-    """The figures of a suffix that need its teacher-forced pass."""
+    """The metrics of a suffix that need its teacher-forced pass."""
     rank = stats.suffix(stats.rank)
     return {
         "token_accuracy": float(np.mean(rank == 0)),
@@ -163,13 +163,13 @@ def of_token_stats(stats: TokenStats) -> dict[str, float]:
 
 
 def extraction_strength(rank: np.ndarray) -> float:
-    """1 - k/n, k being the number of tokens up to the last that is not the model's first choice."""
+    """1 - k/n, where k is the number of tokens up to and with the last one that is not the model's first choice."""
     missed = np.flatnonzero(rank)
     return 1 - (int(missed[-1]) + 1) / len(rank) if len(missed) else 1.0
 
 
 def longest_run(rank: np.ndarray) -> int:
-    """How many tokens from the first on are the model's first choice."""
+    """Number of tokens, from the first on, before the first that is not the model's first choice."""
     missed = np.flatnonzero(rank)
     return int(missed[0]) if len(missed) else len(rank)
 
@@ -186,7 +186,7 @@ def membership(stats: TokenStats, text: str) -> dict[str, float]:
 
 
 def _lowest(values: np.ndarray) -> float:
-    """The mean of the lowest share of the values, of one at least."""
+    """The mean of the lowest :data:`LOWEST` of the values, of at least one."""
     return float(np.mean(np.sort(values)[: max(1, int(LOWEST * len(values)))]))
 
 

@@ -1,7 +1,7 @@
-"""The source work's public data sets, and how their rows become a pack's.
+"""The public data sets of the source work, and how a pack is made from them.
 
 "From Memorization to Reasoning in the Spectrum of Loss Curvature", arXiv 2510.24256: passages that OLMo-2 recites, as
-ids of its tokenizer, and quotes. The files are fetched when a pack is asked for; none is part of memsplit.
+ids of its tokenizer, and quotes. The files are fetched when a pack is first used; none is part of memsplit.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .overlap import groups
+from .dedup import groups
 from .packs import SPLITS, Manifest
 
 REPOSITORY = "goodfire-ai/memorization_kfac"
 COMMIT = "8d059db5b18fb8b9a0bcbc835efbfc35e43bf1e1"
 URL = f"https://raw.githubusercontent.com/{REPOSITORY}/{COMMIT}/data"
 VERSION = "1.0"
-"""Of what is made of the files."""
+"""Version of the packs that are made from the files."""
 PREFIX, SUFFIX = 64, 48
 """Tokens of a passage."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataSet:
-    """The files on one model, name -> sha256.
+    """The files on one model, as names with their sha256.
 
     Attributes:
-        model: what recites them.
+        model: the model that recites them.
         memorized: lines with ``prefix_ids, suffix_ids``, most also ``prefix_text, suffix_text, doc_index, start,
             corpus``.
         quotes: lines with ``prefix, target_suffix, author``.
@@ -41,7 +41,7 @@ class DataSet:
 
     @property
     def files(self) -> dict[str, str]:
-        """All of them."""
+        """All files."""
         return {**self.memorized, **self.quotes}
 
 
@@ -71,13 +71,13 @@ DATA_SETS = {
 def pack(data: DataSet, contents: Mapping[str, bytes]) -> tuple[dict[str, list[dict[str, Any]]], Manifest]:
     """The pack's rows by kind, and its manifest.
 
-    Exact duplicates are dropped. Each kind is halved into dev and test; passages of one document, with a prefix or a
-    suffix in common, or near to one another (see :mod:`.overlap`) are in the same half. The same files give the same
-    pack.
+    Exact duplicates are dropped. Each kind is split in halves, ``dev`` and ``test``. Passages are in the same half if
+    they are of one document, have a prefix or a suffix in common, or are near to one another (see :mod:`.dedup`). The
+    same files give the same pack.
 
     Args:
-        data: which.
-        contents: of its files, by name.
+        data: the data set.
+        contents: the content of each of its files, by name.
     """
     read = {"memorized": (data.memorized, _passage), "quotes": (data.quotes, _quote)}
     kinds = {
@@ -102,7 +102,7 @@ def _rows(
 
 
 def _passage(given: Mapping[str, Any]) -> dict[str, Any] | None:
-    """A passage of 64 and 48 tokens, cut where it has more, without its text where that is not known to be of them."""
+    """A passage cut to 64 and 48 tokens; its text is left out if it was cut, or if the data set has none."""
     prefix, suffix = given["prefix_ids"], given["suffix_ids"]
     if len(prefix) < PREFIX or len(suffix) < SUFFIX:
         return None
@@ -146,18 +146,18 @@ def _halved(kind: str, rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _asked(row: Mapping[str, Any]) -> str:
-    """sha256 of what the row asks."""
+    """sha256 of the row's prefix and suffix."""
     return hashlib.sha256(json.dumps(_both(row)).encode()).hexdigest()
 
 
 def _keys(row: Mapping[str, Any]) -> Sequence[str]:
-    """What rows of one half may have in common."""
+    """Keys of a row; rows that share one belong to the same half."""
     prefix, suffix = map(json.dumps, _both(row))
     document = [f"document {row.get('corpus')} {row['doc_index']}"] if row.get("doc_index") is not None else []
     return [f"prefix {prefix}", f"suffix {suffix}", *document]
 
 
 def _both(row: Mapping[str, Any]) -> tuple[Any, Any]:
-    """Prefix and suffix: ids, or the text where there are none."""
+    """Prefix and suffix, as ids or, if the row has none, as text."""
     form = "ids" if "prefix_ids" in row else "text"
     return row[f"prefix_{form}"], row[f"suffix_{form}"]

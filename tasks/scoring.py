@@ -1,4 +1,4 @@
-"""Pure scores of one item, and how perplexity is put together."""
+"""The metrics of one item of the tasks on facts and fluency, and how perplexity is aggregated over items."""
 
 from __future__ import annotations
 
@@ -12,25 +12,34 @@ from .measured import take
 
 
 def accepted(doc: dict[str, Any]) -> list[str]:
-    """The answers of a question that count as right: its ``answer`` and the ``aliases``, if it has any."""
+    """The answers that count as correct: the question's ``answer`` and its ``aliases``, if it has any."""
     return [doc["answer"], *(doc.get("aliases") or [])]
 
 
 def exact(doc: dict[str, Any], results: Sequence[tuple[float, bool]]) -> dict[str, float]:
-    """``acc``: 1 where one of the accepted answers is the model's own greedy continuation, else 0.
+    """``acc``: 1 if the model's greedy continuation of the question begins with an accepted answer, else 0.
 
-    An answer's end is not asked for: it is also given by a continuation that goes on with further tokens.
+    The continuation may go on with further tokens after the answer.
+
+    Args:
+        doc: the item.
+        results: (log-likelihood in nats, whether it is the greedy continuation) of each accepted answer.
     """
     return {"acc": float(any(greedy for _, greedy in results))}
 
 
 def told_or_known(doc: dict[str, Any]) -> list[str]:
-    """The answers of a question whose context is false: the context's (:func:`accepted`), then those ``recalled``."""
+    """The answers to a question whose context is false: those of the context (:func:`accepted`), then the true ones."""
     return [*accepted(doc), *doc["recalled"]]
 
 
 def counterfactual(doc: dict[str, Any], results: Sequence[tuple[float, bool]]) -> dict[str, float]:
-    """``read``: 1 where what the context says is the greedy continuation. ``recalled``: 1 where the truth is it."""
+    """Whether the greedy continuation is the context's false answer (``read``) or the true one (``recalled``): 1 or 0.
+
+    Args:
+        doc: the item.
+        results: (log-likelihood in nats, whether it is the greedy continuation) of each of :func:`told_or_known`.
+    """
     greedy = [is_greedy for _, is_greedy in results]
     told = len(accepted(doc))
     return {"read": float(any(greedy[:told])), "recalled": float(any(greedy[told:]))}
@@ -72,7 +81,7 @@ def perplexity(doc: dict[str, Any], results: Sequence[float]) -> dict[str, tuple
 
 
 def token_mean(items: Iterable[tuple[float, int]]) -> float:
-    """Σ sums / Σ tokens: every token weighs the same, whichever item or batch it was in."""
+    """Σ sums / Σ tokens over (sum, tokens) pairs: every token has the same weight, whichever item or batch it is in."""
     items = list(items)
     return math.fsum(total for total, _ in items) / sum(tokens for _, tokens in items)
 

@@ -1,304 +1,314 @@
-"""The suites and how their tasks' figures make up the axes. Reads no data."""
+"""Tasks, groups and suites as their YAML files declare them, read without lm-eval and without any data.
+
+The files are in lm-eval's own format. What memsplit needs beside it stands in a task's ``metadata``::
+
+    metadata:
+      version: 1.0                    # lm-eval's: the version of the metrics' definitions
+      axis: logic                     # what the task measures; "other" where the line is missing
+      metrics: {acc: chain}           # lm-eval's name of a metric -> its name in the axis; default: all of metric_list
+      chance: 1/4                     # the score of guessing, 0 by default
+      summary: two if-then steps among distracting rules; 4 choices
+
+``filter`` names the filter after which a task is scored, ``needs`` the files of a pack beside ``dataset_kwargs.kind``.
+An entry of ``metric_list`` with ``rate: false`` is a metric of which more is better, but that is no share of anything.
+
+A group's ``metadata.tasks`` declares the same of tasks that are defined elsewhere, by name; ``metadata.also_after``
+lists tasks or groups that belong to the suite after one of the group's tasks, but not to lm-eval's own group.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from ..errors import UserError
+from . import plugins
+from .task_yaml import TaskYamlError, read
 
 FOLDER = Path(__file__).parent / "suites"
+"""memsplit's own tasks and suites: a folder for each suite, by its name."""
+SUITES = tuple(sorted(path.name for path in FOLDER.iterdir() if path.is_dir()))
+"""The names of memsplit's own suites, known without reading a file."""
+OTHER = "other"
+"""Axis of tasks whose YAML names none."""
+_GROUP_KEYS = {"group", "group_alias", "task", "task_alias", "aggregate_metric_list", "metadata", "tag"}
+"""Keys of a group, and of an entry of its ``task`` list, that leave the tasks' own settings alone."""
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TaskSpec:
-    """One task's place in the suite.
+    """How memsplit runs and reports one task.
 
     Attributes:
-        task: lm-eval's name for it.
-        axis: ``recitation``, ``twins``, ``quotes``, ``facts_closed``, ``facts_open``, ``arithmetic``, ``logic``,
-            ``fluency`` or ``commonsense``.
-        metrics: lm-eval's name of each metric -> its name in the axis.
-        filter: lm-eval's name of the filter that the answers go through before they are scored.
-        chance: what guessing scores.
-        kind: of the rows of the model's pack that its items are; ``a+b`` where it needs both.
-        family: or the generator that makes them, which the pack must name.
-        hub: or, for a task of lm-eval's own, the folder of ``lm_eval/tasks`` that defines it.
-        note: why it is not asked, where it is not.
-        summary: what is asked.
+        task: lm-eval's name of the task.
+        axis: what the task measures, such as ``recitation`` or ``logic``.
+        metrics: lm-eval's name of each reported metric -> the metric's name in the axis. Empty where it is only known
+            once lm-eval has loaded the task.
+        not_rates: lm-eval's names of the metrics of which more is better, but that are no share of anything.
+        filter: lm-eval's name of the filter that the model's answers pass before they are scored.
+        chance: the score of guessing.
+        kind: the file of the pack that the task's items come from; ``a+b`` if it needs both.
+        family: the generator of the task's items, which a pack must list.
+        folder: where the YAML is; ``None`` for a task of lm-eval's own whose folder has not been looked up.
+        note: why the task cannot be run, if it cannot.
+        summary: one line on what is asked.
     """
 
     task: str
     axis: str
-    metrics: dict[str, str]
+    metrics: Mapping[str, str]
+    not_rates: frozenset[str] = frozenset()
     filter: str = "none"
     chance: float = 0.0
     kind: str = ""
     family: str = ""
-    hub: str = ""
+    folder: Path | None = None
     note: str = ""
-    summary: str
+    summary: str = ""
+
+    @property
+    def own(self) -> bool:
+        """Whether memsplit itself defines the task, so that lm-eval can always load it."""
+        return self.folder == FOLDER
 
     @property
     def needs(self) -> str:
-        """What it needs of a pack, in words."""
+        """What the task needs of a pack, in words."""
         return (
             " and ".join(f"{kind}.jsonl" for kind in self.kind.split("+")) if self.kind else f"family {self.family!r}"
         )
 
     @property
     def reason(self) -> str:
-        """Why it is not asked, where it is not."""
+        """Why the task was not run, given that it was not."""
         return self.note or f"no pack has {self.needs}"
 
 
-_RECITATION = {
-    name: name
-    for name in (
-        *("strict", "loose", "levenshtein", "matched_prefix", "rouge_l", "bleu"),
-        *("token_accuracy", "extraction_strength", "log_prob", "median_rank", "reciprocal_rank", "p_z"),
-        *("mia_loss", "mia_zlib", "mia_min_k", "mia_min_k_pp"),
+class _Facts(msgspec.Struct, frozen=True, kw_only=True):
+    """What ``metadata`` may say of a task; lm-eval's own keys beside it are ignored."""
+
+    axis: str = OTHER
+    metrics: dict[str, str] | list[str] | None = None
+    chance: str | float = 0.0
+    filter: str = "none"
+    needs: list[str] = []
+    note: str = ""
+    summary: str = ""
+
+
+class _Reference(_Facts, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a group's ``metadata.tasks`` may say of a task that is defined elsewhere."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """A named list of tasks and groups.
+
+    Attributes:
+        members: their names, in order.
+        references: what the group declares of members that are defined elsewhere, by name.
+        changes: settings of its tasks that the group overrides, which memsplit does not carry over.
+        tag: whether it is a tag, of which each member says itself that it has it.
+    """
+
+    members: tuple[str, ...]
+    references: Mapping[str, TaskSpec] = field(default_factory=dict)
+    changes: tuple[str, ...] = ()
+    tag: bool = False
+
+    def with_tagged(self, other: Group) -> Group:
+        """Of two tags of one name, one with the members of both; of two groups, the first."""
+        if not (self.tag and other.tag):
+            return self
+        return replace(self, members=tuple(sorted({*self.members, *other.members})))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Catalog:
+    """Tasks and groups by name."""
+
+    tasks: Mapping[str, TaskSpec] = field(default_factory=dict)
+    groups: Mapping[str, Group] = field(default_factory=dict)
+
+    def __or__(self, other: Catalog) -> Catalog:
+        """Both together.
+
+        Raises:
+            UserError: both have a task or group of one name.
+        """
+        twice = [name for name in (*other.tasks, *other.groups) if name in self]
+        if twice:
+            raise UserError(f"the task or group {twice[0]!r} is defined twice: expected a name of its own")
+        return Catalog(tasks={**self.tasks, **other.tasks}, groups={**self.groups, **other.groups})
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.tasks or name in self.groups
+
+    def expand(self, name: str, elsewhere: Callable[[str], Iterable[TaskSpec]] | None = None) -> list[TaskSpec]:
+        """The task of that name, or all tasks of the group, each once.
+
+        Args:
+            name: a task or group.
+            elsewhere: gives the tasks of a name that is not in the catalog.
+
+        Raises:
+            KeyError: a name that is not in the catalog, and nothing is elsewhere; its argument is the name.
+            UserError: a group overrides settings of its tasks.
+        """
+        return list({spec.task: spec for spec in self._expand(name, elsewhere)}.values())
+
+    def _expand(self, name: str, elsewhere: Callable[[str], Iterable[TaskSpec]] | None) -> Iterator[TaskSpec]:
+        if name in self.tasks:
+            yield self.tasks[name]
+            return
+        if name not in self.groups and elsewhere is not None:
+            yield from elsewhere(name)
+            return
+        group = self.groups[name]
+        if group.changes:
+            changed = ", ".join(group.changes)
+            raise UserError(f"the group {name!r} changes {changed} of its tasks, which memsplit does not carry over")
+        for member in group.members:
+            if member in group.references:
+                yield group.references[member]
+            else:
+                yield from self._expand(member, elsewhere)
+
+
+@functools.cache
+def own() -> Catalog:
+    """The tasks and suites of memsplit."""
+    return read_folder(FOLDER)
+
+
+@functools.cache
+def installed() -> Catalog:
+    """The tasks and groups of installed packages (entry-point group ``memsplit.tasks``).
+
+    Raises:
+        UserError: a package names no folder, or its YAML is broken.
+    """
+    catalog = Catalog()
+    for name in plugins.names(plugins.TASKS):
+        if folder := plugins.folder(plugins.TASKS, name):
+            catalog |= read_folder(folder)
+    return catalog
+
+
+def read_folder(folder: Path, *, recursive: bool = True, strict: bool = True) -> Catalog:
+    """The tasks, groups and tags that the YAML files of a folder define; files that define none are templates.
+
+    Args:
+        folder: where the files are.
+        recursive: whether folders below it count too.
+        strict: whether a broken file is an error, as is a name that two files define; otherwise the file is left out.
+
+    Raises:
+        UserError: there is no such folder, it has no task or group, or a file is broken.
+    """
+    if not folder.is_dir():
+        raise UserError(f"no folder {str(folder)!r}: expected one with lm-eval's task YAML")
+    tasks: dict[str, TaskSpec] = {}
+    groups: dict[str, Group] = {}
+    tags: dict[str, list[str]] = {}
+    for path in sorted(folder.rglob("*.yaml") if recursive else folder.glob("*.yaml")):
+        try:
+            config = read(path)
+            name = config.get("group") or config.get("task")
+            if not isinstance(name, str) or {"class", "group"} <= config.keys():
+                continue
+            if name in tasks or name in groups:
+                raise TaskYamlError(path, f"defines {name!r} a second time")
+            if "group" in config:
+                groups[name] = _group(path, config)
+                continue
+            tasks[name] = _task(path, config, folder)
+        except TaskYamlError as error:
+            if strict:
+                raise UserError(str(error)) from error
+            continue
+        for tag in _texts(config.get("tag")):
+            tags.setdefault(tag, []).append(name)
+    groups |= {tag: Group(members=tuple(sorted(names)), tag=True) for tag, names in tags.items() if tag not in groups}
+    if not tasks and not groups:
+        raise UserError(f"{str(folder)!r} has no task: expected lm-eval's task YAML in it")
+    return Catalog(tasks=tasks, groups=groups)
+
+
+def _task(path: Path, config: Mapping[str, Any], folder: Path) -> TaskSpec:
+    """The task that a YAML file defines."""
+    facts = _convert(path, _metadata(config), _Facts)
+    listed = {_function_name(entry["metric"]): entry for entry in config.get("metric_list") or ()}
+    given = config.get("dataset_kwargs") or {}
+    return replace(
+        _spec(path, config["task"], facts, {} if facts.axis == OTHER else {name: name for name in listed}),
+        not_rates=frozenset(name for name, entry in listed.items() if entry.get("rate") is False),
+        kind="+".join(facts.needs) or str(given.get("kind", "")),
+        family=str(given.get("family", "")),
+        folder=folder,
     )
-}
-"""Defined in ``tasks.recitation``."""
-NO_RATES = {"log_prob", "prior_log_ratio", "mia_loss", "mia_zlib", "mia_min_k", "mia_min_k_pp"}
-"""Metrics of which more is better, but that are no share of anything."""
-_PASSAGES = (
-    TaskSpec(
-        task="memsplit_recitation",
-        axis="recitation",
-        metrics=_RECITATION,
-        kind="memorized",
-        summary="greedy continuation of memorized passages, as a rule 64 tokens given and 48 asked",
-    ),
-    TaskSpec(
-        task="memsplit_twins",
-        axis="twins",
-        metrics=_RECITATION,
-        kind="twins",
-        summary="the same for passages that were never trained on: the floor of every figure of recitation",
-    ),
-    TaskSpec(
-        task="memsplit_quotes",
-        axis="quotes",
-        metrics=_RECITATION,
-        kind="quotes",
-        summary="the same for short quotes of any length",
-    ),
-)
-MEMSPLIT = (
-    *_PASSAGES,
-    TaskSpec(
-        task="memsplit_facts_closed",
-        axis="facts_closed",
-        metrics={"acc": "acc"},
-        kind="facts_closed",
-        summary="facts of training, no context; greedy exact match with one of the accepted answers",
-    ),
-    TaskSpec(
-        task="memsplit_facts_open",
-        axis="facts_open",
-        metrics={"acc": "acc"},
-        kind="facts_open",
-        summary="facts that stand in the context; greedy exact match with one of the accepted answers",
-    ),
-    *(
-        TaskSpec(
-            task=f"memsplit_arithmetic_{family}",
-            axis="arithmetic",
-            metrics={"acc": family},
-            family=family,
-            summary=f"{family} of two numbers, pairs never trained on; greedy exact match",
-        )
-        for family in ("addition", "subtraction")
-    ),
-    *(
-        TaskSpec(
-            task=f"memsplit_logic_{family}",
-            axis="logic",
-            metrics={"acc": family},
-            chance=chance,
-            family=family,
-            summary=summary,
-        )
-        for family, chance, summary in (
-            ("boolean", 1 / 2, "value of a Boolean expression; 2 choices"),
-            ("ordering", 1 / 4, "first or last of four by transitive comparisons; 4 choices"),
-            ("chain", 1 / 4, "two if-then steps among distracting rules; 4 choices"),
-        )
-    ),
-    TaskSpec(
-        task="memsplit_fluency",
-        axis="fluency",
-        metrics={"perplexity": "perplexity", "kl": "kl", "ndcg": "ndcg"},
-        kind="clean",
-        summary="perplexity of held-out text, and KL and nDCG@10 against the base model; every token weighs the same",
-    ),
-)
-AUDIT = (
-    *_PASSAGES,
-    *(
-        TaskSpec(
-            task=f"memsplit_{probe}{suffix}",
-            axis=axis,
-            metrics={name: name for name in metrics},
-            kind=kind,
-            summary=summary if axis == "recitation" else f"the same for passages never trained on ({probe})",
-        )
-        for probe, metrics, summary in (
-            ("position", ("longest_prefix", "position_strict"), "recitation from 20 later and 44 shorter prompts"),
-            ("prior", ("prior_log_ratio", "p_z_beyond_prior"), "what a suffix owes to its own prefix"),
-            ("near_verbatim", ("near_verbatim",), "probability of sampling the suffix or nearly so, a lower bound"),
-        )
-        for suffix, axis, kind in (
-            ("", "recitation", "memorized+twins" if probe == "prior" else "memorized"),
-            ("_twins", "twins", "twins"),
-        )
-    ),
-)
-FACTS = (
-    TaskSpec(
-        task="memsplit_facts_choice",
-        axis="facts_closed",
-        metrics={"acc": "choice"},
-        chance=1 / 4,
-        kind="facts_choice",
-        summary="facts by the likelihood of the answer among others of its type; 4 choices",
-    ),
-    TaskSpec(
-        task="memsplit_facts_counterfactual",
-        axis="facts_open",
-        metrics={"read": "read_counterfactual", "recalled": "recalled_counterfactual"},
-        kind="facts_counterfactual",
-        summary="facts of which the context says something else: whether what it says or the truth is given",
-    ),
-)
-"""Asked beside closed and open book where a pack has facts to make such questions of."""
-WORLD = (
-    *(
-        TaskSpec(
-            task=f"memsplit_arithmetic_{family}",
-            axis="arithmetic",
-            metrics={"acc": family},
-            family=family,
-            summary=f"{summary}; greedy exact match",
-        )
-        for family, summary in (
-            ("add", "sums of two numbers, 1 to 4 digits"),
-            ("subtract", "differences of two numbers, 1 to 4 digits"),
-            ("multiply", "products of two numbers, 1 to 3 digits"),
-            ("divide", "exact quotients, 1 to 3 digits"),
-            ("word_problems", "stories of 1 to 3 steps"),
-        )
-    ),
-    *(
-        TaskSpec(
-            task=f"memsplit_logic_{family}",
-            axis="logic",
-            metrics={"acc": family},
-            chance=1 / choices,
-            family=family,
-            summary=f"{summary}; {choices} choices",
-        )
-        for family, choices, summary in (
-            ("truth", 2, "value of a Boolean expression, depths 1 to 4"),
-            ("order", 3, "k-th of 3 to 6 people by transitive comparisons"),
-            ("syllogism", 2, "whether a conclusion follows from 2 or 3 premises"),
-            ("implication", 3, "1 to 4 if-then steps among distracting rules"),
-            ("sets", 3, "who belongs to just these of 3 to 5 groups"),
-            ("dates", 4, "days, weeks, months and dates from another"),
-            ("directions", 4, "facing and place after a walk of 2 or 3 turns"),
-        )
-    ),
-)
-"""Asked of models that know English."""
 
 
-def _hub(
-    folder: str, task: str, axis: str, name: str, summary: str, *, score: str = "acc/none", chance: float = 0.0
-) -> TaskSpec:
-    """A task of lm-eval's own, by reference; ``score`` is its METRIC/FILTER."""
-    metric, filter_name = score.split("/")
+def _group(path: Path, config: Mapping[str, Any]) -> Group:
+    """The group that a YAML file defines."""
+    metadata = _metadata(config)
+    references = _convert(path, metadata.get("tasks", {}), dict[str, _Reference])
+    also = _convert(path, metadata.get("also_after", {}), dict[str, list[str]])
+    listed = config.get("task") or []
+    members: list[str] = []
+    changes = [key for key in config if key not in _GROUP_KEYS]
+    for entry in [listed] if isinstance(listed, str) else listed:
+        given = {"task": entry} if isinstance(entry, str) else entry
+        changes += [key for key in given if key not in _GROUP_KEYS]
+        name = given.get("task") if isinstance(given.get("task"), str) else given.get("group")
+        members += [str(name), *also.get(str(name), ())]
+    specs = {name: _spec(path, name, facts, {}) for name, facts in references.items()}
+    return Group(members=tuple(members), references=specs, changes=tuple(dict.fromkeys(changes)))
+
+
+def _spec(path: Path, task: str, facts: _Facts, default: Mapping[str, str]) -> TaskSpec:
+    """A task by its facts; the ``default`` metrics are reported if the facts name none."""
+    metrics = {name: name for name in facts.metrics} if isinstance(facts.metrics, list) else facts.metrics
+    try:
+        chance = float(Fraction(facts.chance))
+    except (ValueError, ZeroDivisionError):
+        chance = -1.0
+    if not 0 <= chance < 1:
+        raise TaskYamlError(path, f"says that the chance of {task} is {facts.chance!r}: expected at least 0, below 1")
     return TaskSpec(
-        task=task, axis=axis, metrics={metric: name}, filter=filter_name, chance=chance, hub=folder, summary=summary
+        task=task,
+        axis=facts.axis,
+        metrics=default if metrics is None else metrics,
+        filter=facts.filter,
+        chance=chance,
+        note=facts.note,
+        summary=facts.summary,
     )
 
 
-_ARITHMETIC = {
-    "1dc": "an expression of three one-digit numbers",
-    **{f"{digits}da": f"sums of {digits}-digit numbers" for digits in range(2, 6)},
-    **{f"{digits}ds": f"differences of {digits}-digit numbers" for digits in range(2, 6)},
-    "2dm": "products of 2-digit numbers",
-}
-_EXACT = "exact_match/remove_whitespace"
-_HUB = (
-    _hub("triviaqa", "triviaqa", "facts_closed", "triviaqa", "TriviaQA, no context; exact match", score=_EXACT),
-    _hub("nq_open", "nq_open", "facts_closed", "nq_open", "Natural Questions, no context; exact match", score=_EXACT),
-    TaskSpec(
-        task="popqa",
-        axis="facts_closed",
-        metrics={"exact_match": "popqa"},
-        note="lm-eval has no task of it",
-        summary="PopQA: facts of more and less known entities",
-    ),
-    _hub("super_glue/boolq", "boolq", "facts_open", "boolq", "BoolQ: yes or no, from a passage", chance=1 / 2),
-    *(
-        _hub(
-            "bbh/cot_fewshot",
-            f"bbh_cot_fewshot_{task}",
-            "logic",
-            name,
-            f"BBH: {summary}; 3 worked examples, answer extracted",
-            score="exact_match/get-answer",
-            chance=chance,
-        )
-        for task, name, chance, summary in (
-            ("boolean_expressions", "bbh_boolean", 1 / 2, "value of a Boolean expression"),
-            ("logical_deduction_three_objects", "bbh_deduction_3", 1 / 3, "order of three objects"),
-            ("logical_deduction_five_objects", "bbh_deduction_5", 1 / 5, "order of five objects"),
-            ("logical_deduction_seven_objects", "bbh_deduction_7", 1 / 7, "order of seven objects"),
-        )
-    ),
-    *(
-        _hub("arithmetic", f"arithmetic_{name}", "arithmetic", f"arithmetic_{name}", f"{summary}; greedy exact match")
-        for name, summary in _ARITHMETIC.items()
-    ),
-    _hub(
-        "gsm8k",
-        "gsm8k",
-        "arithmetic",
-        "gsm8k",
-        "GSM8K: word problems; 5 worked examples, the last number counts",
-        score="exact_match/flexible-extract",
-    ),
-    _hub(
-        "mmlu_pro",
-        "mmlu_pro_math",
-        "arithmetic",
-        "mmlu_pro_math",
-        "MMLU-Pro: mathematics, up to 10 choices; 5 worked examples, letter extracted",
-        score="exact_match/custom-extract",
-        chance=1 / 10,
-    ),
-    _hub("winogrande", "winogrande", "commonsense", "winogrande", "WinoGrande: who is meant; 2 choices", chance=1 / 2),
-    *(
-        _hub(folder, task, "commonsense", task, summary, score="acc_norm/none", chance=chance)
-        for folder, task, summary, chance in (
-            ("openbookqa", "openbookqa", "OpenBookQA: elementary science, without its book; 4 choices", 1 / 4),
-            ("piqa", "piqa", "PIQA: how to do an everyday thing; 2 choices", 1 / 2),
-            ("hellaswag", "hellaswag", "HellaSwag: what happens next; 4 choices", 1 / 4),
-            ("arc", "arc_easy", "ARC: school science, easy part; mostly 4 choices", 1 / 4),
-            ("arc", "arc_challenge", "ARC: school science, hard part; mostly 4 choices", 1 / 4),
-        )
-    ),
-)
-_OURS = {part.task: part for part in MEMSPLIT}
-MEMSPLIT_PAPER = (
-    _OURS["memsplit_recitation"],
-    _OURS["memsplit_twins"],
-    *_HUB,
-    _OURS["memsplit_fluency"],
-)
-SUITES: dict[str, tuple[TaskSpec, ...]] = {
-    "memsplit": (*MEMSPLIT, *FACTS, *WORLD),
-    "memsplit_audit": AUDIT,
-    "memsplit_paper": MEMSPLIT_PAPER,
-}
+def _convert(path: Path, value: object, kind: type[T]) -> T:
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        raise TaskYamlError(path, f"has bad metadata: {error}") from error
+
+
+def _metadata(config: Mapping[str, Any]) -> dict[str, Any]:
+    metadata = config.get("metadata")
+    return metadata if isinstance(metadata, dict) else {}
+
+
+def _function_name(metric: object) -> str:
+    """lm-eval's name of a metric, which may be a function (``!function module.name``)."""
+    return str(metric).rpartition(".")[2]
+
+
+def _texts(value: object) -> list[str]:
+    return [value] if isinstance(value, str) else list(value) if isinstance(value, list) else []

@@ -1,4 +1,4 @@
-"""Windows of a document: runs of tokens of one length, by their offsets."""
+"""Windows of a document: runs of consecutive tokens of one length, named by the offset of their first token."""
 
 from __future__ import annotations
 
@@ -8,15 +8,18 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 COPIED = 4
-"""Tokens of a gram by which a window's copying from itself is told."""
+"""Length, in tokens, of the n-grams by which it is detected that a window copies from itself."""
 _AT_ONCE = 1 << 16
 
 
 def varied(ids: Sequence[int], prefix: int, suffix: int, share: float) -> np.ndarray:
-    """Which windows are more than repetition, [N - prefix - suffix + 1] for N ids.
+    """Which windows are not mere repetition, which a model also continues if it has never seen it.
 
-    Not those of whose tokens fewer than ``share`` are distinct, nor those of whose suffix over half ends a run of
-    four tokens that stands earlier in the window: a model that has never seen them continues them too.
+    A window is dropped if fewer than ``share`` of its tokens are distinct, or if more than half of its suffix's tokens
+    end a run of :data:`COPIED` tokens that also occurs earlier in the window.
+
+    Returns:
+        A boolean array [N - prefix - suffix + 1] for N ids.
     """
     length = prefix + suffix
     if len(ids) < length:
@@ -35,7 +38,7 @@ def varied(ids: Sequence[int], prefix: int, suffix: int, share: float) -> np.nda
 
 
 def _last_seen(ids: Sequence[int], n: int) -> np.ndarray:
-    """For each place, the last before it at which the same n ids end; -1 where there is none."""
+    """For each position, the last earlier position at which the same n ids end; -1 if there is none."""
     places: dict[tuple[int, ...], int] = {}
     found = np.full(len(ids), -1)
     for place, gram in enumerate(zip(*(ids[k:] for k in range(n)), strict=False), n - 1):
@@ -45,7 +48,7 @@ def _last_seen(ids: Sequence[int], n: int) -> np.ndarray:
 
 
 def apart(offsets: Iterable[int], length: int, taken: Iterable[int] = ()) -> list[int]:
-    """Those of the offsets, taken in their order, whose windows share no token with any taken before."""
+    """The offsets, in their order, whose windows overlap neither with ``taken`` nor with one chosen before."""
     there = sorted(taken)
     found = []
     for offset in offsets:

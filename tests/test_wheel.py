@@ -27,7 +27,7 @@ def test_the_wheel_holds_tasks_packs_and_weights_and_no_tests(wheel: Path) -> No
     assert {
         "memsplit/py.typed",
         "memsplit/tasks/suites/memsplit/memsplit.yaml",
-        "memsplit/tasks/packs/olmo-tiny/memorized.jsonl",
+        "memsplit/tasks/data/olmo-tiny/memorized.jsonl",
         "memsplit/results/views/page/base.html",
         "memsplit/harness/organism/olmo-tiny/model.safetensors",
     } <= names

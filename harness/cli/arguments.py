@@ -58,11 +58,30 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_suite(parser: argparse.ArgumentParser) -> None:
+    """What names the tasks."""
+    add = parser.add_argument
+    suites = ", ".join(suite.SUITES)
+    add("--suite", default="memsplit", metavar="NAME", help=f"one of {suites} (default: %(default)s)")
+    add(
+        "--include-path",
+        action="append",
+        type=path,
+        default=[],
+        metavar="DIR",
+        help="a folder with further tasks and suites, as lm-eval's YAML; repeatable",
+    )
+    add(
+        "--tasks",
+        metavar="A,B",
+        help="only these tasks or groups, of the suite or of lm-eval's own; * in a name stands for any text",
+    )
+
+
 def add_items(parser: argparse.ArgumentParser) -> None:
     """Declare the options that choose tasks and say how they are scored."""
     add = parser.add_argument
-    add("--suite", default="memsplit", metavar="NAME", help=f"one of {', '.join(suite.SUITES)} (default: %(default)s)")
-    add("--tasks", metavar="A,B", help="only these tasks of the suite")
+    add_suite(parser)
     add("--batch-size", type=positive, default=32, metavar="N", help="sequences a forward pass (default: %(default)s)")
     add("--seed", type=seed, default=0, help="seed of the intervals' bootstrap (default: %(default)s)")
 

@@ -5,14 +5,20 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
 from ...results.records import record
 from ..common.runtime import quiet
-from ..evaluation.request import not_asked
+from ..evaluation.task_selection import not_asked
 from . import lazy, listings
 from .arguments import SPEC, add_model, add_scoring, check_scoring
 
-LISTINGS = {"list_models": listings.models, "list_edits": listings.edits, "list_tasks": listings.tasks}
+LISTINGS: dict[str, Callable[[str, list[Path]], list[str]]] = {
+    "list_models": listings.models,
+    "list_edits": listings.edits,
+    "list_tasks": listings.tasks,
+}
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -49,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     chosen = [listing for name, listing in LISTINGS.items() if getattr(arguments, name)]
     for listing in chosen:
-        print("\n".join(listing(arguments.suite)))
+        print("\n".join(listing(arguments.suite, arguments.include_path)))
     if chosen:
         return 0
     request = check_scoring(arguments, arguments.edits or ["kfac"], write=not arguments.dry_run)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 
-from ...errors import UserError, unknown
+from ...errors import UserError
 from ...model_edits import registry
-from ...tasks import suite
+from ..evaluation.task_selection import expand_suite, known
 from ..models.model_table import TABLE
 
 
@@ -23,7 +24,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def models(_: str) -> list[str]:
+def models(*_: object) -> list[str]:
     """One line for each name that ``--model`` takes."""
     names = [(entry.name, entry.summary) for entry in TABLE]
     names += [
@@ -33,7 +34,7 @@ def models(_: str) -> list[str]:
     return [f"{name:<12}{summary}" for name, summary in names]
 
 
-def edits(_: str) -> list[str]:
+def edits(*_: object) -> list[str]:
     """One line for each edit method that ``--edit`` takes."""
     lines = []
     for name in registry.edit_names():
@@ -48,15 +49,17 @@ def edits(_: str) -> list[str]:
     return lines
 
 
-def tasks(name: str) -> list[str]:
+def tasks(name: str, include_path: Sequence[Path]) -> list[str]:
     """One line for each task of a suite.
+
+    Args:
+        name: the suite.
+        include_path: folders with further suites.
 
     Raises:
         UserError: there is no such suite.
     """
-    if name not in suite.SUITES:
-        raise unknown("suite", name, suite.SUITES)
-    parts = suite.SUITES[name]
+    parts = expand_suite(name, known(include_path))
     width = max(len(part.task) for part in parts) + 2
     notes = {part.task: f" (not asked: {part.note})" if part.note else "" for part in parts}
     return [f"{part.task:<{width}}{part.axis:<14}{part.summary}{notes[part.task]}" for part in parts]

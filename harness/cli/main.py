@@ -35,6 +35,7 @@ COMMANDS = {
     "sweep": ("sweep", "score a grid of edits on the dev part, choose one, and report it once on test"),
     "spectrum": ("spectrum", "measure how strongly memorized text acts on each band of curvature"),
     "leaderboard": ("leaderboard", "rank the edits of a store: tables, a page, a dataset of the hub"),
+    "lm-eval": ("lm_eval", "run lm-eval's own command, which then knows the model 'memsplit' and memsplit's tasks"),
     "organism": ("organism", "train the embedded model again"),
 }
 """Module of this package and help line of each command. The module's ``add(parser)`` declares options and ``run``."""
@@ -100,9 +101,11 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     commands = parser.add_subparsers(required=True, parser_class=Parser, metavar="COMMAND")
     chosen = next((word for word in argv if not word.startswith("-")), None)
     for name, (module, text) in COMMANDS.items():
-        own = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
-        if name == chosen:
-            importlib.import_module(f".{module}", __package__).add(own)
+        command = importlib.import_module(f".{module}", __package__) if name == chosen else None
+        special = getattr(command, "PARSER", {})
+        own = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.", **special)
+        if command:
+            command.add(own)
         if name == "eval":
             add_version(own)
     return parser.parse_args(argv)

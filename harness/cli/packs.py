@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from ...tasks import pack_check, packs
 from ...tasks.pack_check import Problem, Rows
@@ -49,7 +50,7 @@ def show(arguments: argparse.Namespace) -> int:
     """Run ``memsplit pack show``."""
     folders, paths = _find(arguments.pack)
     about: list[dict[str, Any]] = [
-        {"folder": str(folder), **dataclasses.asdict(packs.manifest(folder))} for folder in folders
+        {"folder": str(folder), **msgspec.structs.asdict(packs.manifest(folder))} for folder in folders
     ]
     held = {kind: _held(kind, path) for kind, path in paths.items()}
     if arguments.json:

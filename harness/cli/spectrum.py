@@ -9,12 +9,12 @@ from pathlib import Path
 from ...errors import UserError, unknown
 from ...model_edits import targets
 from ...results.records import record
-from ...tasks import packs, suite
+from ...tasks import packs
 from ..common.runtime import device, quiet
-from ..evaluation.request import choose_parts
+from ..evaluation.task_selection import choose_parts
 from ..models import model_table
 from . import lazy
-from .arguments import SPEC, add_model, check_model, make_request, path, positive, seed, task_names
+from .arguments import SPEC, add_model, add_suite, check_model, make_request, path, positive, seed, task_names
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -27,8 +27,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--layers", metavar="L", help="layers, as in an edit's: 2, 0-3, 0+2-3 (default: all)")
     add("--proj", metavar="P", help="projections, as in an edit's: gate+up, all (default: those of the MLP)")
-    add("--suite", default="memsplit", metavar="NAME", help=f"one of {', '.join(suite.SUITES)} (default: %(default)s)")
-    add("--tasks", metavar="A,B", help="only these tasks of the suite")
+    add_suite(parser)
     add("--split", default="test", metavar="PART", help="the part of the items: dev or test (default: %(default)s)")
     add(
         "--limit",
@@ -107,7 +106,7 @@ def _check(arguments: argparse.Namespace) -> record.Record | None:
             raise UserError(
                 f"the pack {pack.name!r} has no {kind}.jsonl: expected --pack NAME or FOLDER of one that has"
             )
-    choose_parts(arguments.suite, task_names(arguments), entry)
+    choose_parts(arguments.suite, task_names(arguments), entry, arguments.include_path)
     packs.check_split(arguments.split)
     config = model_table.local_config(entry)
     if arguments.layers is not None:

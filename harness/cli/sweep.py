@@ -13,7 +13,8 @@ from ...errors import UserError, unknown
 from ...model_edits import grid
 from ...results.records import record
 from ..common.runtime import device, quiet
-from ..evaluation.request import choose_parts, fill_in
+from ..evaluation.request import fill_in
+from ..evaluation.task_selection import choose_parts
 from ..models import model_table
 from . import lazy
 from .arguments import add_items, add_model, check_model, make_request, path, positive, share, task_names
@@ -125,7 +126,8 @@ def _check(arguments: argparse.Namespace) -> list[grid.Grid]:
     for axis, _ in arguments.min_kept:
         if axis not in lazy.paired.KEPT:
             raise unknown("axis", axis, lazy.paired.KEPT)
-    axes = {part.axis for part in choose_parts(arguments.suite, task_names(arguments), entry)[0]}
+    parts, _ = choose_parts(arguments.suite, task_names(arguments), entry, arguments.include_path)
+    axes = {part.axis for part in parts}
     for axis in (*NEEDED, *dict(arguments.min_kept)):
         if axis not in axes:
             raise UserError(

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 
 from ...model_edits import registry
-from .request import Request, not_asked
+from .request import Request
 from .session import EvalSession
+from .task_selection import not_asked
 
 
 def describe(request: Request) -> list[str]:

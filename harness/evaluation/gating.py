@@ -10,7 +10,8 @@ from ...results.gate.policy import FORGOTTEN, Policy
 from ...results.records.record import Record
 from ...results.records.store import Store
 from ..models import model_table
-from .request import Request, choose_parts
+from .request import Request
+from .task_selection import choose_parts
 
 SCORED = (
     *("model", "pack", "corpus", "factor_tokens", "device", "dtype", "parallelize"),
@@ -43,7 +44,7 @@ def check_policy(policy: Policy, request: Request) -> None:
         UserError: names the margin, and what is scored.
     """
     entry = model_table.resolve(request.model, request.pack, request.corpus)
-    parts, _ = choose_parts(request.suite, request.tasks, entry)
+    parts, _ = choose_parts(request.suite, request.tasks, entry, request.include_path)
     known = {part.axis for part in parts} | {f"{part.axis}/{name}" for part in parts for name in part.metrics.values()}
     for name in policy.margins:
         if name not in known | {FORGOTTEN[0]}:

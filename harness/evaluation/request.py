@@ -8,11 +8,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...errors import UserError, unknown
+from ...errors import UserError
 from ...model_edits import registry, spec, targets
-from ...tasks import packs, suite
+from ...tasks import packs
+from ...tasks.suite import TaskSpec
 from ..common import runtime
 from ..models import model_table
+from .task_selection import choose_parts, expand_suite, known
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +63,7 @@ class Request:
     rescore: bool = False
     resume: bool = False
     reference: str | None = None
+    include_path: Sequence[Path] = ()
 
     def __post_init__(self) -> None:
         for name, example in (("edits", "kfac-80"), ("tasks", "memsplit_fluency")):
@@ -77,7 +80,8 @@ class Request:
         if not isinstance(self.out, str | Path) or not str(self.out):
             raise UserError(f"bad out {self.out!r}: expected a folder's path")
         object.__setattr__(self, "out", Path(self.out))
-        check_suite(self.suite)
+        object.__setattr__(self, "include_path", _folders(self.include_path))
+        expand_suite(self.suite, known(self.include_path))
         packs.check_split(self.split)
         runtime.check_device(self.device)
         runtime.check_dtype(self.dtype)
@@ -92,17 +96,19 @@ def _texts(name: str, values: object, example: str) -> tuple[str, ...]:
     raise UserError(f"bad {name} {values!r}: expected a list of texts, as in {name}=[{like!r}]")
 
 
+def _folders(values: object) -> tuple[Path, ...]:
+    if isinstance(values, Iterable) and not isinstance(values, str):
+        folders = tuple(values)
+        if all(isinstance(folder, str | Path) for folder in folders):
+            return tuple(map(Path, folders))
+    raise UserError(f"bad include_path {values!r}: expected a list of folders, as in include_path=[{str(values)!r}]")
+
+
 def _check_whole(name: str, value: object, least: int, *, optional: bool) -> None:
     if (value is None and optional) or (isinstance(value, int) and not isinstance(value, bool) and value >= least):
         return
     expected = "a whole number above 0" if least else "a whole number, 0 or more"
     raise UserError(f"bad {name} {value!r}: expected {expected}{', or None' if optional else ''}")
-
-
-def check_suite(name: str) -> None:
-    """Raise ``UserError`` unless there is a suite of this name."""
-    if name not in suite.SUITES:
-        raise unknown("suite", str(name), suite.SUITES)
 
 
 NOT_ASKED = ("edits", "out", "rescore", "resume")
@@ -117,13 +123,16 @@ def command(request: Request, edit: str) -> str:
         value = getattr(request, option.name)
         if option.name in (*NOT_ASKED, "model", "device") or value == option.default:
             continue
+        if option.name == "include_path":
+            words += [word for folder in value for word in ("--include-path", str(folder))]
+            continue
         words.append(f"--{option.name.replace('_', '-')}")
         if value is not True:
             words.append(",".join(value) if option.name == "tasks" else str(value))
     return shlex.join(words)
 
 
-def resolve(request: Request) -> tuple[model_table.ModelEntry, list[suite.TaskSpec], list[suite.TaskSpec]]:
+def resolve(request: Request) -> tuple[model_table.ModelEntry, list[TaskSpec], list[TaskSpec]]:
     """The model's entry, the tasks to run, and those left out; refuses all that can be without loading a model.
 
     Raises:
@@ -132,7 +141,7 @@ def resolve(request: Request) -> tuple[model_table.ModelEntry, list[suite.TaskSp
     entry = check_model(request.model, request.edits, request.pack, request.corpus, request.factor_tokens)
     if request.reference is not None:
         model_table.resolve(request.reference)
-    return entry, *choose_parts(request.suite, request.tasks, entry)
+    return entry, *choose_parts(request.suite, request.tasks, entry, request.include_path)
 
 
 def check_model(
@@ -183,55 +192,6 @@ def _fill_in(edit: registry.Edit, entry: model_table.ModelEntry, n_layers: int |
     return dataclasses.replace(edit, layers=layers, proj=edit.proj or entry.proj)
 
 
-def choose_parts(
-    suite_name: str, tasks: Sequence[str], entry: model_table.ModelEntry
-) -> tuple[list[suite.TaskSpec], list[suite.TaskSpec]]:
-    """The tasks to run, and those left out: no pack of the model has what they need, or nobody has.
-
-    Unless it is named, a generated task that the packs do not list is for other models, and in neither.
-
-    Raises:
-        UserError: unknown suite or task, or nothing is left to run.
-    """
-    check_suite(suite_name)
-    parts = {part.task: part for part in suite.SUITES[suite_name]}
-    for name in tasks:
-        if name not in parts:
-            raise unknown("task", name, parts)
-    pack = packs.find(entry.pack)
-    families = pack.families
-    skipped: list[suite.TaskSpec] = []
-    asked = [parts[name] for name in tasks] or [p for p in parts.values() if not p.family or p.family in families]
-    for part in asked:
-        suits = part.hub or (all(map(pack.has, part.kind.split("+"))) if part.kind else part.family in families)
-        if part.note or not suits:
-            skipped.append(part)
-    return leave_out(asked, skipped), skipped
-
-
-def leave_out(parts: Sequence[suite.TaskSpec], skipped: Sequence[suite.TaskSpec]) -> list[suite.TaskSpec]:
-    """The parts that are not skipped.
-
-    Raises:
-        UserError: none is left.
-    """
-    names = {part.task for part in skipped}
-    left = [part for part in parts if part.task not in names]
-    if not left:
-        hint = "" if all(part.note for part in skipped) else ": expected --pack NAME or FOLDER"
-        raise UserError(f"no task is left to ask; {'; '.join(not_asked(skipped))}{hint}")
-    return left
-
-
-def pack_kinds(parts: Iterable[suite.TaskSpec]) -> list[str]:
+def pack_kinds(parts: Iterable[TaskSpec]) -> list[str]:
     """The files of the pack that these tasks need, by their names without ``.jsonl``."""
     return [kind for part in parts if part.kind for kind in part.kind.split("+")]
-
-
-def not_asked(skipped: Sequence[suite.TaskSpec]) -> list[str]:
-    """One line a reason on the tasks that were left out."""
-    tasks: dict[str, list[str]] = {}
-    for part in skipped:
-        reason, name = (part.note, part.task) if part.note else ("no pack has it", f"{part.task} ({part.needs})")
-        tasks.setdefault(reason, []).append(name)
-    return [f"not asked, for {reason}: {', '.join(names)}" for reason, names in tasks.items()]

@@ -22,7 +22,7 @@ from ...results.records.score_cache import Scores
 from ...results.records.store import Store
 from ...results.statistics import aggregate, extraction, paired
 from ...results.views import frames
-from ...tasks.suite import NO_RATES, TaskSpec
+from ...tasks.suite import TaskSpec
 from ..models import model_table
 from .editing import Prepared
 from .request import NOT_ASKED, Request, command
@@ -113,12 +113,13 @@ def evaluate(session: EvalSession, chain: Sequence[registry.Edit], out: Path | N
 def identity(session: EvalSession) -> dict[str, Any]:
     """What, beside the spec, makes an evaluation the one that it is."""
     request = session.request
-    given = {k: v for k, v in dataclasses.asdict(request).items() if k not in NOT_ASKED}
+    given = {k: v for k, v in dataclasses.asdict(request).items() if k not in (*NOT_ASKED, "include_path")}
+    included = {"include_path": list(map(str, request.include_path))} if request.include_path else {}
     found: dict[str, Any] = record.plain(
         {
             "model": request.model,
             "weights": session.loaded.weights,
-            "arguments": {**given, "tasks": list(request.tasks)},
+            "arguments": {**given, **included, "tasks": list(request.tasks)},
             "suite": request.suite,
             "fingerprint": session.scorer.fingerprint,
             "reference": session.reference[1],
@@ -164,7 +165,7 @@ def _chance(session: EvalSession) -> dict[paired.Key, float]:
         (part.axis, name): part.chance
         for part in session.parts
         for metric, name in part.metrics.items()
-        if session.scorer.tasks[part.task].higher_is_better().get(metric) and metric not in NO_RATES
+        if session.scorer.tasks[part.task].higher_is_better().get(metric) and metric not in part.not_rates
     }
 
 

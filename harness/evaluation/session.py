@@ -20,8 +20,9 @@ from ..lm.adapter import MemsplitLM
 from ..models import loading
 from . import hub_tasks, reference
 from .editing import ModelEditor
-from .request import Request, leave_out, pack_kinds, resolve
+from .request import Request, pack_kinds, resolve
 from .scoring import Scorer, load_tasks
+from .task_selection import leave_out
 
 
 class EvalSession:
@@ -117,7 +118,8 @@ def _load_tasks(
         if (reasons := [too_long[kind] for kind in pack_kinds([part]) if kind in too_long])
     ]
     parts = leave_out(parts, skipped)
-    tasks, missing = hub_tasks.load([part for part in parts if part.hub], lm)
-    parts = leave_out(parts, missing)
-    tasks |= load_tasks([part for part in parts if not part.hub], loaded.entry.pack, split)
-    return list(parts), {part.task: tasks[part.task] for part in parts}, [*skipped, *missing]
+    metadata = {"split": split, "pack": loaded.entry.pack}
+    tasks, completed, missing = hub_tasks.load([part for part in parts if not part.own], lm, metadata)
+    parts = [completed.get(part.task, part) for part in leave_out(parts, missing)]
+    tasks |= load_tasks([part for part in parts if part.own], loaded.entry.pack, split)
+    return parts, {part.task: tasks[part.task] for part in parts}, [*skipped, *missing]

@@ -12,7 +12,7 @@ from typing import Any
 from rapidfuzz.distance import Levenshtein
 
 from ...tasks import packs
-from ...tasks.neighbours import Groups, Neighbours
+from ...tasks.dedup import Groups, Neighbours
 from ...tasks.recitation import LOOSE, Generation
 from .request import MADE_BY
 from .search import PassageSearch

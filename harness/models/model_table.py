@@ -14,9 +14,8 @@ from typing import Any
 
 from ...errors import UserError, unknown
 from ...tasks import packs
-from . import corpus, pack_cache
+from . import corpus
 
-packs.MADE.update(pack_cache.MAKERS)
 ORGANISM = Path(__file__).parents[1] / "organism" / "olmo-tiny"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import logging
 import os
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import msgspec
 from filelock import FileLock, Timeout
 
 from ...errors import UserError
@@ -69,14 +69,17 @@ def _is_url(text: str) -> bool:
 SOURCES: dict[str, Source] = {
     **{name: _reference(name) for name in reference.DATA_SETS},
     "quotes": Source(
-        version=lambda: digest(dataclasses.asdict(quotes.about()))[:8], make=lambda _: (quotes.build(), quotes.about())
+        version=lambda: digest(msgspec.structs.asdict(quotes.about()))[:8],
+        make=lambda _: (quotes.build(), quotes.about()),
     ),
 }
 """By the pack's name."""
 
 
 def locate(name: str) -> Path:
-    """The folder of a pack of :data:`SOURCES` in the cache; the pack is made where it is not there.
+    """The folder of a pack of :data:`SOURCES` in the cache; a pack that is not there is made.
+
+    The entry points of the group ``memsplit.packs`` name this function (see ``tasks.plugins``).
 
     Raises:
         UserError: it cannot be made, or its files are not those that were made.
@@ -114,7 +117,7 @@ def _make(name: str, source: Source, folder: Path) -> None:
         with replacing_folder(folder) as partial:
             packs.write(partial, files, about)
             hashes = {path.name: sha256(path) for path in sorted(partial.glob("*.jsonl"))}
-            packs.write(partial, {}, dataclasses.replace(about, provenance={**about.provenance, "sha256": hashes}))
+            packs.write(partial, {}, msgspec.structs.replace(about, provenance={**about.provenance, "sha256": hashes}))
         shutil.rmtree(work, ignore_errors=True)
 
 
@@ -134,7 +137,3 @@ def _check(folder: Path) -> None:
 @functools.lru_cache(maxsize=64)
 def _sha256(path: Path, _: int) -> str:
     return sha256(path)
-
-
-MAKERS: dict[str, Callable[[], Path]] = {name: functools.partial(locate, name) for name in SOURCES}
-"""For :data:`memsplit.tasks.packs.MADE`."""

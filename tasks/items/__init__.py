@@ -1,1 +1,1 @@
-"""The items that are generated, from seeds."""
+"""Items that are generated from seeds."""

@@ -1,4 +1,4 @@
-"""Every generated family, the embedded model's own and those for any model, and how its items are drawn."""
+"""All generated families, those of the embedded model and those for any model, and how their items are drawn."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ FAMILIES: dict[str, dict[str, Maker]] = {
     **arithmetic.FAMILIES,
     **logic.FAMILIES,
 }
-"""What draws an item of each level, by family and level; a family without levels has one, the empty text."""
+"""The generator of each level, by family and level. A family without levels has one level, the empty text."""
 
 
 def distinct(family: str, split: str, n: int, seed: int = 0) -> Iterator[Item]:
-    """``n`` different items of the family and split, its levels in turn, in an order fixed by the seed.
+    """``n`` different items of the family and split, with the levels in turn; the seed fixes the order.
 
     Raises:
         ValueError: the family has fewer than ``n`` items in that split.
@@ -40,7 +40,7 @@ def distinct(family: str, split: str, n: int, seed: int = 0) -> Iterator[Item]:
 
 
 def shots(family: str, n: int, seed: int = 0) -> list[Item]:
-    """``n`` answered items to show before a question: of ``train``, the levels in turn, the places of answers mixed."""
+    """``n`` items of the split ``train`` as few-shot examples: levels in turn, positions of the answers mixed."""
     rng = random.Random(f"{family}:shots:{seed}")  # noqa: S311
     golds = rng.sample(range(n), n)
     found = []

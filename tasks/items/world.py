@@ -2,8 +2,8 @@
 
 A folder's ``facts.jsonl`` holds one fact a line, ``relations.json`` how the facts of each relation are asked: as the
 beginning of a sentence that the answer ends (arXiv 1909.01066), in three wordings (arXiv 2102.01017). :func:`rows`
-makes the rows of the kinds in :data:`KINDS` of them. Whatever is drawn for a fact is drawn from its id, so that its
-questions are the same every time. The false answer that a context gives is another fact's, of the same type
+makes rows of the kinds in :data:`KINDS` from them. All random choices for a fact are seeded by its id, so that its
+questions are the same every time. The false answer in a context is that of another fact of the same type
 (arXiv 2109.05052).
 """
 
@@ -25,17 +25,17 @@ from ...errors import UserError, unknown
 FACTS, RELATIONS = "facts.jsonl", "relations.json"
 KINDS = ("facts_closed", "facts_choice", "facts_open", "facts_counterfactual")
 WORDINGS, WRONG, BESIDE = 3, 3, 2
-"""Wordings of a relation; wrong choices of a question; statements in a context beside the one that is asked for."""
+"""How many wordings a relation has, wrong choices a question, and statements a context beside the one that matters."""
 Fact = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Relation:
-    """How the facts of one relation are asked.
+class Phrasing:
+    """How the facts of one relation are put into words.
 
     Attributes:
-        type: of the answers; relations of one type share their wrong answers.
-        wordings: three texts with ``{subject}`` that the answer continues, after one space.
+        type: the answers' type; relations of one type share their wrong answers.
+        wordings: three texts with ``{subject}``, which the answer continues after one space.
         context: a statement with ``{subject}`` and ``{answer}``.
     """
 
@@ -44,15 +44,15 @@ class Relation:
     context: str
 
     def state(self, subject: str, answer: str) -> str:
-        """The statement that ``answer`` is the answer."""
+        """The statement that ``answer`` is the answer for ``subject``."""
         return self.context.format(subject=subject, answer=answer)
 
 
-def read_relations(path: Path) -> dict[str, Relation]:
-    """A ``relations.json``, by relation.
+def read_relations(path: Path) -> dict[str, Phrasing]:
+    """The phrasings in a ``relations.json``, by relation.
 
     Raises:
-        UserError: it cannot be read, or a relation is not as :class:`Relation` says; the message names it.
+        UserError: the file cannot be read, or a relation does not fit :class:`Phrasing`; the message names it.
     """
     try:
         content = json.loads(path.read_bytes())
@@ -65,7 +65,7 @@ def read_relations(path: Path) -> dict[str, Relation]:
     return {name: _relation(f"{path}, relation {name!r}", value) for name, value in content.items()}
 
 
-def _relation(where: str, value: object) -> Relation:
+def _relation(where: str, value: object) -> Phrasing:
     if not isinstance(value, dict) or value.keys() != {"type", "wordings", "context"}:
         raise UserError(f"{where}: expected an object of 'type', 'wordings' and 'context'")
     kind, wordings, context = value["type"], value["wordings"], value["context"]
@@ -77,16 +77,16 @@ def _relation(where: str, value: object) -> Relation:
         raise UserError(f"{where}: expected {WORDINGS} different wordings, found {len(set(wordings))}")
     if not _asks(context, {"subject", "answer"}):
         raise UserError(f"{where}: expected a 'context' with {{subject}} and {{answer}}")
-    return Relation(type=kind, wordings=tuple(wordings), context=context)
+    return Phrasing(type=kind, wordings=tuple(wordings), context=context)
 
 
 def _asks(text: object, names: set[str]) -> bool:
-    """Whether ``text`` is a template of just these names."""
+    """Whether ``text`` is a template with exactly these placeholders."""
     return isinstance(text, str) and sorted(re.findall(r"{.*?}|[{}]", text)) == sorted(f"{{{name}}}" for name in names)
 
 
 def rows(kind: str, path: Path, facts: Sequence[Fact]) -> list[dict[str, Any]]:
-    """The facts as rows of a kind, in the facts' order; closed book each fact once before any is asked again.
+    """The facts as rows of a kind, in their order; closed book asks each fact once before any a second time.
 
     Args:
         kind: one of :data:`KINDS`.
@@ -99,7 +99,7 @@ def rows(kind: str, path: Path, facts: Sequence[Fact]) -> list[dict[str, Any]]:
         ``truth`` the right one, which is also the first of ``recalled``, before its aliases.
 
     Raises:
-        UserError: a relation is broken or not there, or has too few other answers; the message names it, or the line.
+        UserError: a relation is broken or missing, or has too few other answers; the message names it or the line.
     """
     book = Book(path, facts)
     if kind == "facts_closed":
@@ -109,7 +109,7 @@ def rows(kind: str, path: Path, facts: Sequence[Fact]) -> list[dict[str, Any]]:
 
 
 class Book:
-    """Facts with what their questions draw from.
+    """Facts, with the answers and statements that their questions are composed from.
 
     Args:
         path: the facts' file; ``relations.json`` lies beside it.
@@ -125,11 +125,11 @@ class Book:
                 problem = unknown("relation", fact["relation"], self.relations)
                 raise UserError(f"{path}, line {number}: {problem}")
         self.answers: dict[str, dict[str, list[str]]] = defaultdict(dict)
-        """By type: its answers, each with its aliases."""
+        """Answers with their aliases, by type."""
         self.right: dict[tuple[str, str], list[str]] = defaultdict(list)
-        """By type and subject: all answers that are right, aliases among them."""
+        """All correct answers, including aliases, by type and subject."""
         self.beside: dict[tuple[str, str], list[Fact]] = defaultdict(list)
-        """By relation and split: the facts that may stand in one context."""
+        """The facts that may share a context, by relation and split."""
         for fact in facts:
             kind = self._type(fact)
             self.answers[kind].setdefault(fact["answer"], fact.get("aliases", []))
@@ -137,7 +137,7 @@ class Book:
             self.beside[fact["relation"], fact["split"]].append(fact)
 
     def closed(self, fact: Fact, turn: int) -> dict[str, Any]:
-        """The question of a fact; ``turn`` 0 is the wording in which the other kinds ask it."""
+        """The question on a fact, in one of its wordings; ``turn`` 0 is the wording that the other kinds use."""
         wording = (_rng(fact, "wording").randrange(WORDINGS) + turn) % WORDINGS
         question = self.relations[fact["relation"]].wordings[wording].format(subject=fact["subject"])
         return {**self._row(fact, question), "id": f"{fact['id']}/{wording}"}
@@ -153,7 +153,7 @@ class Book:
         return self._row(fact, self._after(fact, fact["answer"]))
 
     def counterfactual(self, fact: Fact) -> dict[str, Any]:
-        """The same, but the statement that answers it is false."""
+        """The question after three statements, of which the one that answers it is false."""
         false = self._wrong(fact)[0]
         right = self.right[self._type(fact), fact["subject"]]
         aliases = [a for a in self.answers[self._type(fact)][false] if not any(_alike(a, r) for r in right)]
@@ -175,7 +175,7 @@ class Book:
         return self.relations[fact["relation"]].type
 
     def _wrong(self, fact: Fact) -> list[str]:
-        """Wrong answers of the type, none of which could be taken for a right one."""
+        """Wrong answers of the same type, none of which could be mistaken for a correct one."""
         right = self.right[self._type(fact), fact["subject"]]
         pool = list(self.answers[self._type(fact)])
         _rng(fact, "wrong").shuffle(pool)
@@ -185,7 +185,7 @@ class Book:
         return found
 
     def _after(self, fact: Fact, answer: str) -> str:
-        """The question after statements of its relation, of which the asked one gives ``answer``."""
+        """The question after statements of its relation; the one about its subject says ``answer``."""
         relation = self.relations[fact["relation"]]
         given = [*self.right[self._type(fact), fact["subject"]], self._wrong(fact)[0]]
         pool = self.beside[fact["relation"], fact["split"]].copy()
@@ -211,7 +211,7 @@ def _rng(fact: Fact, use: str) -> random.Random:
 
 
 def _alike(a: str, b: str) -> bool:
-    """Whether one answer begins with the other, or holds it, so that a model that gives one may seem to give both."""
+    """Whether one answer begins with or contains the other, so that a model that gives one may seem to give both."""
     a, b = a.casefold(), b.casefold()
     return a.startswith(b) or b.startswith(a) or _says(a, b) or _says(b, a)
 

@@ -8,7 +8,7 @@ from typing import Any
 from memsplit.harness.evaluation import hub_tasks
 from memsplit.tasks import suite
 
-HUB = [part for part in suite.MEMSPLIT_PAPER if part.hub]
+HUB = [part for part in suite.own().expand("memsplit_paper") if not part.own and not part.note]
 N = 8
 
 
@@ -33,7 +33,9 @@ DATA: dict[str, dict[str, tuple[str, Row]]] = {
     "aps/super_glue": {
         "boolq": ("train validation", lambda i: {"question": f"is {i}", "passage": f"{i} is .", "label": i % 2})
     },
-    "SaylorTwift/bbh": {part.task.removeprefix("bbh_cot_fewshot_"): ("test", BBH) for part in HUB if "bbh" in part.hub},
+    "SaylorTwift/bbh": {
+        part.task.removeprefix("bbh_cot_fewshot_"): ("test", BBH) for part in HUB if "bbh" in part.task
+    },
     "openai/gsm8k": {
         "main": (
             "train test",
@@ -100,7 +102,7 @@ def write(folder: Path, names: list[str]) -> None:
 
 def write_arithmetic(folder: Path) -> None:
     for part in HUB:
-        if part.hub == "arithmetic":
+        if part.task.startswith("arithmetic_"):
             config = hub_tasks.index([part]).task_index[part.task].cfg
             assert config is not None
             address = config["dataset_kwargs"]["data_files"]["validation"].removeprefix("hf://datasets/")

@@ -135,7 +135,7 @@ def test_a_false_context_says_the_false_answer_and_never_the_truth() -> None:
 
 
 def test_questions_are_the_same_in_every_process() -> None:
-    code = f"from memsplit.tasks import packs, world; from memsplit.files import digest; p = packs.find('world'); print(digest([p.rows(k) for k in {world.KINDS}]))"
+    code = f"from memsplit.tasks import packs; from memsplit.files import digest; p = packs.find('world'); print(digest([p.rows(k) for k in {world.KINDS}]))"
     environment = {"PYTHONHASHSEED": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memsplit.tasks.neighbours import Groups, Neighbours
+from memsplit.tasks.dedup import Groups, Neighbours
 from memsplit.tasks.windows import apart, varied
 
 

@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 
 import pandas as pd
 import pytest
-import yaml  # type: ignore[import-untyped]  # PyYAML ships no types
+import yaml
 
 from memsplit.harness.cli import main
 from memsplit.results.records import record

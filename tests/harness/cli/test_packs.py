@@ -14,7 +14,7 @@ from memsplit.harness.cli import main
 from memsplit.harness.evaluation.request import fill_in
 from memsplit.harness.models import model_table
 from memsplit.tasks import packs
-from memsplit.tasks.overlap import RUN, Overlap, groups
+from memsplit.tasks.dedup import RUN, Overlap, groups
 
 Rows = list[dict[str, Any]]
 Files = dict[str, Rows]

@@ -20,7 +20,8 @@ from memsplit.results.statistics import aggregate
 from memsplit.tasks import packs, suite
 
 ARGUMENTS = {"weights": "w", "task": "t"}
-PARTS = [part for part in suite.MEMSPLIT if part.task.startswith("memsplit_arithmetic")]
+TASKS = suite.own().tasks
+PARTS = [TASKS[f"memsplit_arithmetic_{family}"] for family in ("addition", "subtraction")]
 
 
 def test_scores_are_read_back_and_damage_is_refused(tmp_path: Path) -> None:
@@ -92,7 +93,7 @@ def test_other_weights_items_or_settings_are_scored_anew(organism: LoadedModel, 
 
 
 def test_the_items_are_those_of_the_split() -> None:
-    part = next(part for part in suite.MEMSPLIT if part.task == "memsplit_facts_open")
+    part = suite.own().tasks["memsplit_facts_open"]
     for split in ("dev", "test"):
         task = scoring.load_tasks([part], "olmo-tiny", split)[part.task]
         expected = packs.find("olmo-tiny").rows("facts_open", split)
@@ -102,7 +103,7 @@ def test_the_items_are_those_of_the_split() -> None:
 
 def test_a_packs_place_is_no_part_of_what_it_asks(tmp_path: Path) -> None:
     shutil.copytree(packs.SHIPPED / "olmo-tiny", tmp_path / "copy")
-    parts = [part for part in suite.MEMSPLIT if part.task == "memsplit_facts_open"]
+    parts = [TASKS["memsplit_facts_open"]]
     fingerprints = {
         scoring.task_fingerprint(scoring.load_tasks(parts, pack, "test")[parts[0].task], 5)
         for pack in ("olmo-tiny", str(tmp_path / "copy"))
@@ -111,7 +112,7 @@ def test_a_packs_place_is_no_part_of_what_it_asks(tmp_path: Path) -> None:
 
 
 def test_the_examples_before_a_question_are_part_of_what_is_asked() -> None:
-    part = next(part for part in suite.WORLD if part.family == "order")
+    part = TASKS["memsplit_logic_order"]
     task = scoring.load_tasks([part], "world", "test")[part.task]
     found = [scoring.task_fingerprint(task, 5)]
     task.sampler.df[:2] = task.sampler.df[1::-1]
@@ -125,7 +126,7 @@ def test_drawn_examples_are_the_same_for_base_and_edit(
     organism: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A task may draw the examples that it shows: those that were hashed are those that are sent, each time."""
-    part = next(part for part in suite.WORLD if part.family == "order")
+    part = TASKS["memsplit_logic_order"]
     task = scoring.load_tasks([part], "world", "test")[part.task]
     task.config.num_fewshot, task.sampler = 2, ContextSampler(list(task.dataset["train"]))
     sent: list[list[tuple[str, str]]] = []

@@ -14,7 +14,8 @@ import pytest
 
 from memsplit.errors import UserError
 from memsplit.harness.cli import main
-from memsplit.harness.evaluation.request import choose_parts, fill_in
+from memsplit.harness.evaluation.request import fill_in
+from memsplit.harness.evaluation.task_selection import choose_parts
 from memsplit.harness.models import download, model_table, pack_cache
 from memsplit.harness.models.model_table import ORGANISM
 from memsplit.tasks import pack_check, packs, reference
@@ -119,7 +120,7 @@ class TestReference:
             assert halves[0] == halves[1]
 
     def test_the_published_files_are_pinned(self) -> None:
-        assert set(reference.DATA_SETS) == {"olmo-1b", "olmo-7b"} <= set(packs.MADE)
+        assert set(reference.DATA_SETS) == {"olmo-1b", "olmo-7b"} <= set(packs.names())
         names = [name for data in reference.DATA_SETS.values() for name in data.files]
         assert len(set(names)) == 6
         assert all(len(sha) == 64 for data in reference.DATA_SETS.values() for sha in data.files.values())
@@ -194,9 +195,9 @@ class TestPacks:
     def test_processes_at_once_fetch_once(self, server: Server, tmp_path: Path) -> None:
         server.ways[:] = ["slow", "slow"]
         code = (
-            "import sys; from memsplit.harness.cli import main as cli; from memsplit.tasks import reference\n"
+            "import sys; from memsplit.harness.cli import main; from memsplit.tasks import reference\n"
             f"reference.DATA_SETS['olmo-1b'] = reference.{reference.DATA_SETS['olmo-1b']!r}\n"
-            "sys.exit(cli.main(['pack', 'show', 'olmo-1b', '--json']))"
+            "sys.exit(main.main(['pack', 'show', 'olmo-1b', '--json']))"
         )
         started = [
             subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

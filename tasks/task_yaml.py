@@ -1,0 +1,57 @@
+"""One lm-eval YAML file as it is written: ``include`` resolved as lm-eval does, functions left as their names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+
+class TaskYamlError(ValueError):
+    """A YAML file that cannot be read as a task or group; the message names the file."""
+
+    def __init__(self, path: Path, problem: str) -> None:
+        super().__init__(f"{path} {problem}")
+
+
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # the C one where PyYAML has it
+    """PyYAML's safe loader, which also takes lm-eval's ``!function module.name`` and keeps the name."""
+
+
+_Loader.add_constructor("!function", lambda loader, node: loader.construct_scalar(node))
+
+
+def read(path: Path) -> Mapping[str, Any]:
+    """The content of a task's or group's file, with what it includes.
+
+    A key of the file replaces the same key of an included file as a whole, ``metadata`` too, as it does in lm-eval.
+
+    Raises:
+        TaskYamlError: the file or an included one cannot be read.
+    """
+    return _read(path, ())
+
+
+def _read(path: Path, including: tuple[Path, ...]) -> dict[str, Any]:
+    if path in including:
+        raise TaskYamlError(path, "includes itself")
+    config = _parse(path)
+    merged: dict[str, Any] = {}
+    included = config.pop("include", None) or []
+    for name in [included] if isinstance(included, str) else included:
+        merged |= {k: v for k, v in _read(path.parent / name, (*including, path)).items() if k != "task_list"}
+    return {**merged, **config}
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.load(path.read_bytes(), Loader=_Loader)  # noqa: S506 (a safe loader)
+    except OSError as error:
+        raise TaskYamlError(path, f"cannot be read ({error.strerror})") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise TaskYamlError(path, f"is not YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(content, dict):
+        raise TaskYamlError(path, f"holds no mapping, but {type(content).__name__}")
+    return content
