@@ -111,7 +111,7 @@ class ModelEditor:
         """Names by its content all that decides a chain's weights: what is equal makes the same of the same base.
 
         Version of the edits (their code, where another package's), arguments of the factors, passages to forget, files
-        that a step names. ``None`` where that cannot be known beforehand: a hub id without a revision, a notebook's edit.
+        that a step names. ``None`` where that cannot be known beforehand: a hub id without revision, a notebook's edit.
         """
         parts: list[object] = []
         for edit in steps:
