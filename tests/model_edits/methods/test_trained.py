@@ -262,7 +262,7 @@ def counted_steps(spec: str, model: Any, monkeypatch: pytest.MonkeyPatch) -> tup
     """How many gradients were taken, and the weights."""
     gradients = Mock(side_effect=training.gradients)
     with monkeypatch.context() as patch:
-        patch.setattr(training, "gradients", gradients)
+        patch.setattr("memsplit.model_edits.methods.finetune.gradients", gradients)
         weights, _ = made(model, spec, edit_inputs(model, layers=(0, 1)))
     return gradients.call_count, weights
 
