@@ -58,8 +58,8 @@ class Gate:
             UserError: as the command would say.
         """
         from ..errors import UserError, unknown
+        from ..results.gate.judge import verdict
         from ..results.gate.policy import given
-        from ..results.gate.verdict import verdict
         from .cli import arguments, gate
         from .evaluation.request import Request
 

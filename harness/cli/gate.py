@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import UserError, unknown
 from ...files import replacing
-from ...results.gate.policy import FORGOTTEN, Policy, given
+from ...results.gate.policy import Policy, given
 from ...results.records import record
+from ...results.records.axes import RECITATION
 from ...results.records.store import Store
 from ..evaluation.request import Request, choose_parts
 from ..models import model_table
@@ -88,7 +89,7 @@ def gate(arguments: argparse.Namespace) -> int:
         check_policy(policy, request)
         quiet()
         new, old = scored(request, old)
-    from ...results.gate.verdict import verdict
+    from ...results.gate.judge import verdict
 
     found = verdict(new, old, policy)
     _report(found, arguments)
@@ -130,7 +131,7 @@ def check_policy(policy: Policy, request: Request) -> None:
     parts, _ = choose_parts(request.suite, request.tasks, entry)
     known = {part.axis for part in parts} | {f"{part.axis}/{name}" for part in parts for name in part.metrics.values()}
     for name in policy.margins:
-        if name not in known | {FORGOTTEN[0]}:
+        if name not in known | {RECITATION}:
             raise unknown("axis in the policy's [margins]", name, known)
 
 
@@ -145,8 +146,8 @@ def _report(found: Verdict, arguments: argparse.Namespace) -> None:
         with open(summary, "a", encoding="utf-8") as file:
             file.write(reports.markdown(found))
     if not arguments.json:
-        reports.show(found, terminal.console())
+        found.show(terminal.console())
     if arguments.github:  # GitHub reads either stream; a JSON object stands alone on its own
         for line in reports.github(found):
             print(line, file=sys.stderr if arguments.json else sys.stdout)
-    print(json.dumps(reports.to_json(found), allow_nan=False) if arguments.json else reports.headline(found))
+    print(json.dumps(reports.to_json(found), allow_nan=False) if arguments.json else repr(found))

@@ -14,7 +14,7 @@ from .arguments import path
 from .runs import NAME, add_store, add_wanted, wanted
 
 if TYPE_CHECKING:
-    from ...results.board.ranking import Board
+    from ...results.board.table import Board
 
 SUFFIXES = {"markdown": ".md", "csv": ".csv", "latex": ".tex", "json": ".json", "html": ".html"}
 FORMATS = ("terminal", *SUFFIXES, "all")

@@ -190,7 +190,7 @@ def _eval(arguments: argparse.Namespace) -> int:
 
     report = run(request)
     if arguments.json:
-        print(json.dumps(record.plain(report.to_json()), allow_nan=False))
+        print(json.dumps(report.to_json(), allow_nan=False))
     else:
         _print(report, arguments.all_metrics)
     for line in not_asked(report.skipped):
@@ -221,9 +221,8 @@ def _print(report: Report, all_metrics: bool) -> None:
     for found in report.records:
         title = f"{report.model}  {found.spec}"
         console.print(terminal.comparison(title, found.changes, found.summary, all_metrics=all_metrics))
-        base, edited = found.risk
-        if base.discoverable:
-            console.print(terminal.risk(base, edited))
+        if found.content.risk.base.discoverable:
+            console.print(terminal.risk(found.content.risk))
         console.print(f"record: {found.path}\n", soft_wrap=True)
 
 

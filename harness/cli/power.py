@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ...results.records import record
+import msgspec
+
+from ...results.records.encoding import plain
+from ...results.records.schema import Change
 from ...results.records.store import Store
 from .runs import NAME, add_store
-
-if TYPE_CHECKING:
-    from ...results.records.record import Record
-    from ...results.statistics.paired import Change, Paired
 
 
 def add(commands: Any) -> None:
@@ -40,34 +38,28 @@ def add(commands: Any) -> None:
 
 def power(arguments: argparse.Namespace) -> int:
     """``memsplit power``."""
-    content, paired = _read(Store(arguments.store).find(arguments.record))
+    from ...results.statistics.paired import Paired
+
+    record = Store(arguments.store).find(arguments.record)
+    paired = Paired.of(record)
     changes, needed = paired.changes(), paired.clusters_needed(arguments.difference)
     if arguments.json:
         rows = [
-            {"axis": key[0], "metric": key[1], **_plain(change), "needed": needed[key]}
-            for key, change in changes.items()
+            {"axis": key[0], "metric": key[1], **_row(change), "needed": needed[key]} for key, change in changes.items()
         ]
-        found = {"record": content["id"], "difference": arguments.difference, "metrics": rows}
-        print(json.dumps(record.plain(found), allow_nan=False))
+        found = {"record": record.id, "difference": arguments.difference, "metrics": rows}
+        print(json.dumps(plain(found), allow_nan=False))
         return 0
     from ...results.views import terminal
 
-    title = f"{content['model']}  {content['spec']}"
+    title = f"{record.content.model}  {record.spec}"
     terminal.console().print(terminal.power(title, changes, needed, arguments.difference))
     return 0
 
 
-def _plain(change: Change) -> dict[str, Any]:
-    """All but what is retained, which is in the record."""
-    return {name: value for name, value in dataclasses.asdict(change).items() if name != "retained"}
-
-
-def _read(found: Record) -> tuple[dict[str, Any], Paired]:
-    """A record and its items, paired as when it was written."""
-    from ...results.statistics.paired import Paired
-
-    seed = found.content["arguments"]["seed"]
-    return found.content, Paired(found.items("base"), found.items("edit"), found.chance, seed)
+def _row(change: Change) -> dict[str, Any]:
+    """The change without its normalized score, which is in the record."""
+    return {name: value for name, value in msgspec.structs.asdict(change).items() if name != "normalized"}
 
 
 def _difference(text: str) -> float:

@@ -13,6 +13,7 @@ from ...errors import UserError, unknown
 from ...files import replacing
 from ...model_edits import targets
 from ...results.records import record
+from ...results.records.encoding import plain
 from ...tasks import packs, suite
 from ..evaluation.request import Request, choose_parts
 from ..models import model_table
@@ -103,7 +104,7 @@ def spectrum(arguments: argparse.Namespace) -> int:
             record=told,
         )
     )
-    found = {**record.plain(report.to_json()), "measure": arguments.measure}
+    found = {**plain(report.to_json()), "measure": arguments.measure}
     write(report, found, arguments.measure, arguments.out)
     if arguments.json:
         print(json.dumps(found, allow_nan=False))

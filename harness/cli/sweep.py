@@ -187,7 +187,7 @@ def _print(found: Found, asked: Sweep) -> None:
         console.print(terminal.sweep("test", list(found.tested.values()), asked.bounds, marks))
     for part, lead in found.lead.items():
         console.print(f"the chosen edit less {found.baseline}, paired, on {part}:")
-        console.print(*terminal.figures(lead), sep="\n")
+        console.print(*terminal.summary_lines(lead), sep="\n")
     console.print(f"report: {found.folder / 'sweep.html'}", soft_wrap=True)
 
 
@@ -200,7 +200,7 @@ def _ratio(text: str) -> float:
 
 def _least(text: str) -> tuple[str, float]:
     """AXIS=SHARE."""
-    from ...results.statistics.paired import KEPT
+    from ...results.records.axes import KEPT
 
     axis, equals, value = text.partition("=")
     if not equals:

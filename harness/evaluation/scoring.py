@@ -13,8 +13,8 @@ from lm_eval.evaluator import evaluate
 from lm_eval.tasks import TaskManager
 
 from ...files import digest
-from ...results.records.score_cache import ANSWERS, Scores, ScoreStore
-from ...results.statistics import aggregate
+from ...results.records.score_cache import Scores, ScoreStore
+from ...results.records.tables import ANSWERS, ITEMS
 from ...tasks import suite
 from ..common.progress import track
 from ..lm import transcripts
@@ -119,7 +119,7 @@ class Scorer:
         task.set_fewshot_seed(SHOTS_SEED)
         result = evaluate(self.lm, {"tasks": {part.task: task}}, limit=self.limit, bootstrap_iters=0, log_samples=True)
         samples = result["samples"][part.task]
-        items = pd.DataFrame(_rows(part, samples), columns=aggregate.COLUMNS)
+        items = pd.DataFrame(_rows(part, samples), columns=ITEMS)
         said = pd.DataFrame(transcripts.rows(part, task, samples), columns=ANSWERS)
         scores = Scores(items, said, time.monotonic() - start)
         self.store.save(arguments, scores)

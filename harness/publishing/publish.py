@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,9 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError:
 from ...errors import UserError
 from ...files import replacing
 from ...results.board import formats, page
-from ...results.board.ranking import Board
+from ...results.board.table import Board
 from ...results.records.record import Record
+from ...results.records.schema import RecordContent
 from ..models import download
 
 DATASET_TYPE = "memsplit"
@@ -117,9 +119,9 @@ def write_card(path: Path, found: Record) -> Path:
     content = found.content
     if not card.content.startswith("---"):
         raise UserError(f"--card {str(file)!r} has no metadata: expected a model card, which begins with ---")
-    if "edited weights: `" in card.text and content["edited_weights"] not in card.text:
+    if "edited weights: `" in card.text and content.edited_weights not in card.text:
         raise UserError(
-            f"--record {found.id!r} is of the weights {content['edited_weights'][:12]}, which the card {file} does not "
+            f"--record {found.id!r} is of the weights {content.edited_weights[:12]}, which the card {file} does not "
             "name: expected a record of its edit"
         )
     ours = eval_results(content)
@@ -133,29 +135,29 @@ def write_card(path: Path, found: Record) -> Path:
     return file
 
 
-def eval_results(content: Mapping[str, Any]) -> list[EvalResult]:
+def eval_results(content: RecordContent) -> list[EvalResult]:
     """The edited model's figures as a card's eval results: a benchmark a suite, a configuration an axis."""
     return [
         EvalResult(
             task_type="text-generation",
             dataset_type=DATASET_TYPE,
-            dataset_name=f"memsplit {content['suite']}",
+            dataset_name=f"memsplit {content.suite}",
             dataset_config=axis,
-            dataset_split=content["arguments"]["split"],
-            dataset_revision=content["fingerprint"],
+            dataset_split=content.arguments.split,
+            dataset_revision=content.fingerprint,
             metric_type=metric,
             metric_value=value,
         )
-        for axis, metrics in content["axes"].items()
+        for axis, metrics in content.edited.items()
         for metric, value in metrics.items()
-        if value is not None
+        if math.isfinite(value)
     ]
 
 
 def _records(boards: Sequence[Board], with_answers: bool) -> dict[str, bytes]:
     """The records' files, found whole, by their paths in the dataset."""
     found: dict[str, bytes] = {}
-    for record in {entry.record.id: entry.record for board in boards for entry in board.entries}.values():
+    for record in {row.record.id: row.record for board in boards for row in board.rows}.values():
         record.verify()
         paths = [path for name, path in record.files().items() if name != "answers" or with_answers]
         found |= {f"records/{path.name}": path.read_bytes() for path in (record.path, *paths)}

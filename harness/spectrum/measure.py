@@ -20,8 +20,9 @@ from ...model_edits.bands import DECILES, OF_THE_SOURCE, SHARES, Band, Banded, s
 from ...model_edits.curvature.factors import Factors
 from ...model_edits.targets import Target
 from ...results.records.record import Record
+from ...results.records.schema import Change, Key
 from ...results.statistics import band_strength as results
-from ...results.statistics import paired
+from ...results.statistics.paired import Paired
 from ...tasks import packs
 from ..common.progress import track
 from ..evaluation.request import Request
@@ -124,7 +125,7 @@ def run(request: SpectrumRequest) -> SpectrumReport:
     session = EvalSession(request.evaluation)
     loading.check_pack(session.loaded, [kind for kind in KINDS if packs.find(session.loaded.entry.pack).has(kind)])
     found = _matrices(session, request)
-    if request.record and request.record.content["weights"] != session.loaded.weights:
+    if request.record and request.record.content.weights != session.loaded.weights:
         raise UserError(f"the record is of other weights than {request.evaluation.model!r}: expected one of this model")
     shown = [text for text in texts(session) if text.counted(request.everywhere)]
     bands = (*OF_THE_SOURCE, *(band for band in DECILES if band not in OF_THE_SOURCE), _beyond(session))
@@ -150,11 +151,11 @@ def run(request: SpectrumRequest) -> SpectrumReport:
 def _check_record(record: Record, request: Request) -> None:
     """Refuse a record whose items are not those that are looked at."""
     content, own = record.content, model_table.resolve(request.model)
-    given = content["arguments"]
+    given = content.arguments
     for name, its, asked in (
-        ("suite", content["suite"], request.suite),
-        ("split", given["split"], request.split),
-        ("pack", _names(given.get("pack") or own.pack), _names(request.pack or own.pack)),
+        ("suite", content.suite, request.suite),
+        ("split", given.split, request.split),
+        ("pack", _names(given.pack or own.pack), _names(request.pack or own.pack)),
     ):
         if its != asked:
             raise UserError(
@@ -317,9 +318,7 @@ class _Cost:
     changed: frozenset[str] = frozenset()
 
     @classmethod
-    def of(
-        cls, changes: Mapping[paired.Key, paired.Change], rates: Mapping[str, paired.Key], source: str, names: Any
-    ) -> _Cost:
+    def of(cls, changes: Mapping[Key, Change], rates: Mapping[str, Key], source: str, names: Any) -> _Cost:
         by_kind = results.costs(changes, rates)
         items = {kind: changes[rates[kind]].n for kind in by_kind}
         return cls(by_kind=by_kind, items=items, source=source, changed=frozenset(map(str, names)))
@@ -327,11 +326,11 @@ class _Cost:
 
 def _cost(session: EvalSession, record: Record | None) -> _Cost:
     """Of the edit that the record or the request has; nothing where there is none."""
-    rates: dict[str, paired.Key] = {}
+    rates: dict[str, Key] = {}
     for part in session.parts:  # of several tasks about the same texts, the first
         rates.setdefault(kind_of(part), (part.axis, next(iter(part.metrics.values()))))
     if record is not None:
-        names = [matrix["name"] for matrix in record.content["matrices"]]
+        names = [matrix.name for matrix in record.content.matrices]
         return _Cost.of(record.changes, rates, f"record {record.id}", names)
     if not session.chains:
         return _Cost()
@@ -343,5 +342,5 @@ def _cost(session: EvalSession, record: Record | None) -> _Cost:
     chance = {
         (part.axis, next(iter(part.metrics.values()))): part.chance for part in session.parts if part.axis != "fluency"
     }
-    changes = paired.Paired(base.items, edited.items, chance, session.request.seed).changes()
+    changes = Paired(base.items, edited.items, chance, session.request.seed).changes()
     return _Cost.of(changes, rates, "scored in this run", [change.name for change in prepared.changes])

@@ -14,6 +14,7 @@ from filelock import FileLock
 from ...errors import UserError
 from ...files import replacing
 from ...results.records import record
+from ...results.records.schema import Evaluation
 from ..common import cache
 from ..evaluation.request import Request
 
@@ -39,7 +40,7 @@ class Begun(NamedTuple):
 
     specs: list[str]
     made_from: dict[str, str | None]
-    identity: dict[str, Any]
+    identity: Evaluation
 
 
 class Engine(Protocol):
@@ -207,7 +208,8 @@ class OnRay:
         begun = self._all("begin", request)
         first: Begun = begun[0]
         for other in begun[1:]:
-            differ = [key for key, value in first.identity.items() if other.identity[key] != value]
+            fields = Evaluation.__struct_fields__
+            differ = [key for key in fields if getattr(other.identity, key) != getattr(first.identity, key)]
             differ += ["edits"] if other.made_from != first.made_from else []
             if differ:
                 raise UserError(f"the workers differ in {', '.join(differ)}: expected the same on every machine")

@@ -12,7 +12,7 @@ from lm_eval.tasks import TaskManager
 
 from memsplit.files import replacing_folder
 from memsplit.harness.cli import main
-from memsplit.results.records import record
+from memsplit.results.records import record, tables
 from memsplit.tasks import suite
 from memsplit.tests.support.running import OF_A_READING
 
@@ -34,7 +34,7 @@ def scored(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def edited_items(path: Path) -> pd.DataFrame:
-    return record.read(path).items("edit").set_index(["task", "metric", "item"])["value"]
+    return tables.items(record.read(path), "edit").set_index(["task", "metric", "item"])["value"]
 
 
 def test_stock_lm_eval_scores_every_item_the_same(scored: Path, root: Path) -> None:
@@ -58,7 +58,7 @@ def test_stock_lm_eval_scores_every_item_the_same(scored: Path, root: Path) -> N
 def test_the_card_names_the_edit_and_its_figures(scored: Path) -> None:
     content = record.read(scored).content
     text = (scored.parents[1] / "model" / "README.md").read_text()
-    for word in (content["spec"], content["edited_weights"], content["id"], content["fingerprint"], "model-index:"):
+    for word in (content.spec, content.edited_weights, content.id, content.fingerprint, "model-index:"):
         assert word in text
     config = json.loads((scored.parents[1] / "model" / "config.json").read_text())
     assert config["dtype"] == "float32"
