@@ -12,11 +12,12 @@ from rich.console import Console
 
 from ..errors import UserError
 from ..results.board import formats, ranking
+from ..results.board.table import Board
 from ..results.records.record import Record
+from ..results.records.schema import Interval
 from ..results.records.store import DEFAULT, RecordFilter, Store
 from ..results.statistics.compare import Comparison, sides
 from ..results.statistics.compare import compare as compare_sides
-from ..results.statistics.paired import Interval
 from ..results.views import frames, terminal
 from .common.runtime import quiet
 from .evaluation.editing import edited
@@ -117,7 +118,7 @@ class Records(list[Record]):
         return f"{len(self)} records", frames.brief((record.spec, record.summary) for record in self)
 
 
-class Boards(list[ranking.Board]):
+class Boards(list[Board]):
     """One leaderboard for each model and set of items; shown as tables."""
 
     def show(self, *, all_columns: bool = False) -> None:
@@ -127,7 +128,7 @@ class Boards(list[ranking.Board]):
 
     def frame(self) -> pd.DataFrame:
         """One row for each entry, with every figure in full."""
-        return pd.concat([each.frame().astype(object) for each in self], ignore_index=True)
+        return pd.concat([formats.frame(each).astype(object) for each in self], ignore_index=True)
 
     def __repr__(self) -> str:
         return "\n".join(frames.as_text(each.title, self._brief(each)) for each in self) or "no records"
@@ -136,13 +137,13 @@ class Boards(list[ranking.Board]):
         return "".join(frames.as_html(each.title, self._brief(each)) for each in self) or "<p>no records</p>"
 
     @staticmethod
-    def _brief(one: ranking.Board) -> pd.DataFrame:
+    def _brief(one: Board) -> pd.DataFrame:
         rows = [
             (entry.spec, {key: cell for key, cell in entry.cells.items() if isinstance(cell, Interval)})
-            for entry in one.entries
+            for entry in one.rows
         ]
         table = frames.brief(rows)
-        table.insert(0, "rank", ["" if entry.rank is None else str(entry.rank) for entry in one.entries])
+        table.insert(0, "rank", ["" if entry.rank is None else str(entry.rank) for entry in one.rows])
         return table
 
 

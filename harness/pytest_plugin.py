@@ -58,8 +58,8 @@ class Gate:
             UserError: as the command would say.
         """
         from ..errors import unknown
+        from ..results.gate.judge import verdict
         from ..results.gate.policy import given
-        from ..results.gate.verdict import verdict
         from .common import runtime
         from .evaluation import gating
         from .evaluation.request import Request

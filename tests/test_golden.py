@@ -30,8 +30,8 @@ def found(out: Path) -> dict[str, Any]:
     for name, asked in ASKED.items():
         request = Request(model="olmo-tiny", edits=["svd-60"], split="dev", rescore=True, out=out, **asked)
         content = run(request).records[0].content
-        versions = {task: about["version"] for task, about in content["tasks"].items()}
-        sides = {"base": content["base"], "edit": content["axes"]}
+        versions = {name: task.version for name, task in content.tasks.items()}
+        sides = {"base": content.base, "edit": content.edited}
         suites[name] = {"versions": {"scoring": scoring.VERSION, **versions}, **sides}
     return suites
 

@@ -6,7 +6,7 @@ import argparse
 import json
 
 from ...errors import UserError
-from ...results.records import record
+from ...results.records.encoding import plain
 from ...results.records.store import Store
 from . import lazy
 from .arguments import positive
@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     comparisons = compare.compare(sides)
     flipped = [compare.flips(one.first, one.other) for one in comparisons] if arguments.items else None
     if arguments.json:
-        print(json.dumps(record.plain(compare.to_json(comparisons, flipped)), allow_nan=False))
+        print(json.dumps(plain(compare.to_json(comparisons, flipped)), allow_nan=False))
         return 0
     console = terminal.console()
     for i, one in enumerate(comparisons):

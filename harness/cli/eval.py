@@ -8,7 +8,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from ...results.records import record
 from ..common.runtime import quiet
 from ..evaluation.task_selection import not_asked
 from . import lazy, listings
@@ -65,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     report = lazy.runner.run(request)
     if arguments.json:
-        print(json.dumps(record.plain(report.to_json()), allow_nan=False))
+        print(json.dumps(report.to_json(), allow_nan=False))
     else:
         _print(report, arguments.all_metrics)
     for line in not_asked(report.skipped):
@@ -79,7 +78,6 @@ def _print(report: lazy.runner.Report, all_metrics: bool) -> None:
     for written in report.records:
         title = f"{report.model}  {written.spec}"
         console.print(lazy.terminal.comparison(title, written.changes, written.summary, all_metrics=all_metrics))
-        base, edited = written.risk
-        if base.discoverable:
-            console.print(lazy.terminal.risk(base, edited))
+        if written.content.risk.base.discoverable:
+            console.print(lazy.terminal.risk(written.content.risk))
         console.print(f"record: {written.path}\n", soft_wrap=True)

@@ -78,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
         gating.check_policy(policy, request)
         quiet()
         new, old = gating.sides(lazy.runner.run(request).records, old)
-    verdict = lazy.verdict.verdict(new, old, policy)
+    verdict = lazy.judge.verdict(new, old, policy)
     _report(verdict, arguments)
     return verdict.exit_code
 
@@ -93,8 +93,8 @@ def _report(verdict: lazy.verdict.Verdict, arguments: argparse.Namespace) -> Non
         with open(summary, "a", encoding="utf-8") as file:
             file.write(reports.markdown(verdict))
     if not arguments.json:
-        reports.show(verdict, lazy.terminal.console())
+        verdict.show(lazy.terminal.console())
     if arguments.github:  # GitHub reads either stream; a JSON object stands alone on its own
         for line in reports.github(verdict):
             print(line, file=sys.stderr if arguments.json else sys.stdout)
-    print(json.dumps(reports.to_json(verdict), allow_nan=False) if arguments.json else reports.headline(verdict))
+    print(json.dumps(reports.to_json(verdict), allow_nan=False) if arguments.json else repr(verdict))

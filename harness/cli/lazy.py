@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ...results.board import formats as formats
     from ...results.board import page as page
     from ...results.board import ranking as ranking
+    from ...results.gate import judge as judge
     from ...results.gate import reports as reports
     from ...results.gate import verdict as verdict
     from ...results.statistics import band_strength as band_strength
@@ -53,6 +54,7 @@ else:
         "page": "...results.board.page",
         "ranking": "...results.board.ranking",
         "reports": "...results.gate.reports",
+        "judge": "...results.gate.judge",
         "verdict": "...results.gate.verdict",
         "band_strength": "...results.statistics.band_strength",
         "compare": "...results.statistics.compare",

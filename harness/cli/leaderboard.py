@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ...errors import UserError, unknown
 from ...files import check_writable, replacing
+from ...results.board.table import Board
 from ...results.records import store
 from . import lazy
 from .arguments import path
@@ -110,7 +111,7 @@ def _format(arguments: argparse.Namespace) -> str:
     return by_suffix[arguments.out.suffix]
 
 
-def _show(boards: Sequence[lazy.ranking.Board], name: str, out: Path | None, all_columns: bool) -> None:
+def _show(boards: Sequence[Board], name: str, out: Path | None, all_columns: bool) -> None:
     """Print the boards in a format, or write them to ``out`` and print the paths of the files."""
     formats, page = lazy.formats, lazy.page
     makers: dict[str, Callable[[], str]] = {

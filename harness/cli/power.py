@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import math
 from typing import Any
 
-from ...results.records import record
-from ...results.records.record import Record
+import msgspec
+
+from ...results.records.encoding import plain
+from ...results.records.schema import Change
 from ...results.records.store import Store
 from . import lazy
 from .runs import NAME, add_store
@@ -36,31 +37,25 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
-    content, paired = _read(Store(arguments.store).find(arguments.record))
+    record = Store(arguments.store).find(arguments.record)
+    paired = lazy.paired.Paired.of(record)
     changes, needed = paired.changes(), paired.clusters_needed(arguments.difference)
     if arguments.json:
         rows = [
-            {"axis": key[0], "metric": key[1], **_plain(change), "needed": needed[key]}
-            for key, change in changes.items()
+            {"axis": key[0], "metric": key[1], **_row(change), "needed": needed[key]} for key, change in changes.items()
         ]
-        found = {"record": content["id"], "difference": arguments.difference, "metrics": rows}
-        print(json.dumps(record.plain(found), allow_nan=False))
+        found = {"record": record.id, "difference": arguments.difference, "metrics": rows}
+        print(json.dumps(plain(found), allow_nan=False))
         return 0
     terminal = lazy.terminal
-    title = f"{content['model']}  {content['spec']}"
+    title = f"{record.content.model}  {record.spec}"
     terminal.console().print(terminal.power(title, changes, needed, arguments.difference))
     return 0
 
 
-def _plain(change: lazy.paired.Change) -> dict[str, Any]:
-    """A change's fields without ``retained``, which is in the record."""
-    return {name: value for name, value in dataclasses.asdict(change).items() if name != "retained"}
-
-
-def _read(found: Record) -> tuple[dict[str, Any], lazy.paired.Paired]:
-    """A record's content, and its items paired with the seed that it was written with."""
-    seed = found.content["arguments"]["seed"]
-    return found.content, lazy.paired.Paired(found.items("base"), found.items("edit"), found.chance, seed)
+def _row(change: Change) -> dict[str, Any]:
+    """The change without its normalized score, which is in the record."""
+    return {name: value for name, value in msgspec.structs.asdict(change).items() if name != "normalized"}
 
 
 def _difference(text: str) -> float:

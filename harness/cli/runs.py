@@ -9,6 +9,7 @@ import sys
 from typing import Any
 
 from ...errors import UserError
+from ...results.records.encoding import plain
 from ...results.records.record import Record
 from ...results.records.store import DEFAULT, RecordFilter, Store
 from . import lazy
@@ -75,7 +76,7 @@ def wanted(arguments: argparse.Namespace) -> RecordFilter:
 def show_all(arguments: argparse.Namespace) -> int:
     """Run ``memsplit runs list``."""
     readable, problems = Store(arguments.store).readable()
-    records = [found for found in readable if wanted(arguments).fits(found)]
+    records = [found for found in readable if wanted(arguments).matches(found)]
     for problem in problems.values():
         print(f"memsplit: {problem}", file=sys.stderr)
     if arguments.json:
@@ -100,14 +101,17 @@ def show_all(arguments: argparse.Namespace) -> int:
 def _brief(found: Record) -> dict[str, Any]:
     """The object of a record in the array of ``--json``."""
     content = found.content
-    value = {name: figure["value"] for name, figure in content["summary"].items()}
-    return {
-        "id": found.id,
-        "path": str(found.path),
-        **{key: content[key] for key in ("created", "model", "spec", "suite", "fingerprint", "control")},
-        **{key: content["arguments"].get(key) for key in ("split", "limit")},
-        **{key: value.get(key) for key in ("recitation_removed", "logic_kept", "split_score", "perplexity_ratio")},
-    }
+    value = {name: interval.value for name, interval in found.summary.items()}
+    brief: dict[str, Any] = plain(
+        {
+            "id": found.id,
+            "path": str(found.path),
+            **{key: getattr(content, key) for key in ("created", "model", "spec", "suite", "fingerprint", "control")},
+            **{key: getattr(content.arguments, key) for key in ("split", "limit")},
+            **{key: value.get(key) for key in ("recitation_removed", "logic_kept", "split_score", "perplexity_ratio")},
+        }
+    )
+    return brief
 
 
 def show(arguments: argparse.Namespace) -> int:
@@ -117,35 +121,34 @@ def show(arguments: argparse.Namespace) -> int:
     for found in records:
         found.verify()
     if arguments.json:
-        print(json.dumps([found.content for found in records], allow_nan=False))
+        print(json.dumps([found.to_json() for found in records], allow_nan=False))
         return 0
     terminal = lazy.terminal
     console = terminal.console()
     for found in records:
         console.print("\n".join(_settings(found)), soft_wrap=True)
-        title = f"{found.content['model']}  {found.spec}"
+        title = f"{found.content.model}  {found.spec}"
         console.print(terminal.comparison(title, found.changes, found.summary, all_metrics=arguments.all_metrics))
-        base, edited = found.risk
-        if base.discoverable:
-            console.print(terminal.risk(base, edited))
+        if found.content.risk.base.discoverable:
+            console.print(terminal.risk(found.content.risk))
     return 0
 
 
 def _settings(found: Record) -> list[str]:
     """The lines above a record's table of figures."""
     content = found.content
-    seconds = ", ".join(f"{phase} {value:.1f} s" for phase, value in content["seconds"].items())
-    matrices = [f"    {m['name']}: {m['kept']} of {m['total']}, {m['removed_norm']:.4f}" for m in content["matrices"]]
+    seconds = ", ".join(f"{phase} {value:.1f} s" for phase, value in content.seconds.items())
+    matrices = [f"    {m.name}: {m.kept} of {m.total}, {m.removed_norm:.4f}" for m in content.matrices]
     return [
         f"id: {found.id}",
-        f"created: {content['created']}",
-        f"command: {content['command'] or 'not recorded'}",
-        f"weights: {content['weights']}",
-        f"edited weights: {content['edited_weights']}",
-        f"suite: {content['suite']} ({content['fingerprint']})",
-        *[f"    {task}: {about['n']} items" for task, about in content["tasks"].items()],
+        f"created: {content.created}",
+        f"command: {content.command or 'not recorded'}",
+        f"weights: {content.weights}",
+        f"edited weights: {content.edited_weights}",
+        f"suite: {content.suite} ({content.fingerprint})",
+        *[f"    {name}: {task.n} items" for name, task in content.tasks.items()],
         f"seconds: {seconds}",
-        f"versions: {', '.join(f'{name} {version}' for name, version in content['versions'].items())}",
+        f"versions: {', '.join(f'{name} {version}' for name, version in content.versions.items())}",
         "matrices: components kept, norm removed of the matrix's",
         *matrices,
         "",
@@ -163,7 +166,7 @@ def remove(arguments: argparse.Namespace) -> int:
     by_name = {path.stem: path for path in store.paths()}  # which removes damaged ones, too
     found = [by_name[name] if name in by_name else store.find(name).path for name in arguments.names]
     if filtered:
-        found += [entry.path for entry in store.readable()[0] if chosen.fits(entry)]
+        found += [entry.path for entry in store.readable()[0] if chosen.matches(entry)]
     if arguments.all:
         found = store.paths()
     verb = "would delete" if arguments.dry_run else "deleted"

@@ -9,6 +9,7 @@ from pathlib import Path
 from ...errors import UserError, unknown
 from ...model_edits import targets
 from ...results.records import record
+from ...results.records.encoding import plain
 from ...tasks import packs
 from ..common.runtime import device, quiet
 from ..evaluation.task_selection import choose_parts
@@ -78,7 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
         record=cost_record,
     )
     report = lazy.measure.run(request)
-    summary = {**record.plain(report.to_json()), "measure": arguments.measure}
+    summary = {**plain(report.to_json()), "measure": arguments.measure}
     lazy.report.write(report, summary, arguments.measure, arguments.out)
     if arguments.json:
         print(json.dumps(summary, allow_nan=False))

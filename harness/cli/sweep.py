@@ -12,6 +12,7 @@ from pathlib import Path
 from ...errors import UserError, unknown
 from ...model_edits import grid
 from ...results.records import record
+from ...results.records.axes import KEPT
 from ..common.runtime import device, quiet
 from ..evaluation.request import fill_in
 from ..evaluation.task_selection import choose_parts
@@ -124,8 +125,8 @@ def _check(arguments: argparse.Namespace) -> list[grid.Grid]:
             except UserError as error:
                 raise UserError(f"{error} (the edit {text!r} of --grid {each.text!r})") from error
     for axis, _ in arguments.min_kept:
-        if axis not in lazy.paired.KEPT:
-            raise unknown("axis", axis, lazy.paired.KEPT)
+        if axis not in KEPT:
+            raise unknown("axis", axis, KEPT)
     parts, _ = choose_parts(arguments.suite, task_names(arguments), entry, arguments.include_path)
     axes = {part.axis for part in parts}
     for axis in (*NEEDED, *dict(arguments.min_kept)):
@@ -193,7 +194,7 @@ def _print(result: lazy.sweep.SweepResult, request: lazy.sweep.SweepRequest) -> 
         console.print(terminal.sweep("test", list(result.tested.values()), request.bounds, marks))
     for split, lead in result.lead.items():
         console.print(f"the chosen edit less {result.baseline}, paired, on {split}:")
-        console.print(*terminal.figures(lead), sep="\n")
+        console.print(*terminal.summary_lines(lead), sep="\n")
     console.print(f"report: {result.folder / 'sweep.html'}", soft_wrap=True)
 
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ...errors import unknown
-from ...results.gate.policy import FORGOTTEN, Policy
+from ...results.gate.policy import Policy
+from ...results.records.axes import RECITATION
 from ...results.records.record import Record
 from ...results.records.store import Store
 from ..models import model_table
@@ -47,7 +48,7 @@ def check_policy(policy: Policy, request: Request) -> None:
     parts, _ = choose_parts(request.suite, request.tasks, entry, request.include_path)
     known = {part.axis for part in parts} | {f"{part.axis}/{name}" for part in parts for name in part.metrics.values()}
     for name in policy.margins:
-        if name not in known | {FORGOTTEN[0]}:
+        if name not in known | {RECITATION}:
             raise unknown("axis in the policy's [margins]", name, known)
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import pandas as pd
 
 from ...errors import UserError
+from ...results.records.schema import Reference
 from ...tasks.suite import TaskSpec
 from ..lm.adapter import MemsplitLM
 from ..models import loading, model_table
@@ -15,9 +15,7 @@ from .request import Request, pack_kinds
 from .scoring import Scorer
 
 
-def score(
-    request: Request, pack: str, parts: Sequence[TaskSpec], scorer: Scorer
-) -> tuple[pd.DataFrame, dict[str, Any]]:
+def score(request: Request, pack: str, parts: Sequence[TaskSpec], scorer: Scorer) -> tuple[pd.DataFrame, Reference]:
     """The reference model's scores of the passages that are asked, and its name, weights and revision.
 
     Args:
@@ -38,5 +36,5 @@ def score(
     for reason in loading.check_pack(loaded, pack_kinds(parts)).values():
         raise UserError(f"the reference model {request.reference!r} cannot be asked: {reason}")
     other = scorer.of(MemsplitLM(loaded, batch_size=request.batch_size), parts)
-    about = {"model": request.reference, "weights": loaded.weights, "revision": loaded.revision}
+    about = Reference(model=request.reference, weights=loaded.weights, revision=loaded.revision)
     return other.score(loaded.weights, "reference").items, about

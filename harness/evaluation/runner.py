@@ -16,16 +16,19 @@ import torch
 
 from ...model_edits import registry
 from ...model_edits.apply import applied
-from ...results.records import record
+from ...results.records import record, schema
+from ...results.records.encoding import plain
 from ...results.records.record import Record
+from ...results.records.schema import Evaluation, Key, Results, Risk, Sides
 from ...results.records.score_cache import Scores
 from ...results.records.store import Store
-from ...results.statistics import aggregate, extraction, paired
+from ...results.statistics import aggregate, extraction
+from ...results.statistics.paired import Paired
 from ...results.views import frames
 from ...tasks.suite import TaskSpec
 from ..models import model_table
 from .editing import Prepared
-from .request import NOT_ASKED, Request, command
+from .request import Request, command
 from .session import EvalSession
 
 PACKAGES = ("memsplit", "torch", "transformers", "lm-eval", "datasets", "rapidfuzz", "pandas", "scipy", "safetensors")
@@ -56,26 +59,29 @@ class Report:
 
     def to_json(self) -> dict[str, Any]:
         """The one object of ``--json``."""
-        contents = [(found, found.content) for found in self.records]
-        return {
-            "model": self.model,
-            "suite": self.suite,
-            "fingerprint": self.fingerprint,
-            "skipped": [{"task": part.task, "reason": part.reason} for part in self.skipped],
-            "base": contents[0][1]["base"],
-            "base_risk": contents[0][1]["risk"]["base"],
-            "edits": [
-                {
-                    "spec": content["spec"],
-                    "axes": content["axes"],
-                    "summary": {name: i["value"] for name, i in content["summary"].items()},
-                    "risk": content["risk"]["edit"],
-                    "seconds": sum(found.seconds.values()),
-                    "record": str(found.path),
-                }
-                for found, content in contents
-            ],
-        }
+        first = self.records[0].content
+        report: dict[str, Any] = plain(
+            {
+                "model": self.model,
+                "suite": self.suite,
+                "fingerprint": self.fingerprint,
+                "skipped": [{"task": part.task, "reason": part.reason} for part in self.skipped],
+                "base": first.base,
+                "base_risk": first.risk.base,
+                "edits": [
+                    {
+                        "spec": entry.spec,
+                        "axes": entry.content.edited,
+                        "summary": {name: interval.value for name, interval in entry.summary.items()},
+                        "risk": entry.content.risk.edit,
+                        "seconds": sum(entry.seconds.values()),
+                        "record": str(entry.path),
+                    }
+                    for entry in self.records
+                ],
+            }
+        )
+        return report
 
 
 def run(request: Request) -> Report:
@@ -110,56 +116,49 @@ def evaluate(session: EvalSession, chain: Sequence[registry.Edit], out: Path | N
     return _compare(session, prepared, base, edited, base_risk, out or session.request.out)
 
 
-def identity(session: EvalSession) -> dict[str, Any]:
-    """What, beside the spec, makes an evaluation the one that it is."""
+def identity(session: EvalSession) -> Evaluation:
+    """What is evaluated and how, apart from the edit."""
     request = session.request
-    given = {k: v for k, v in dataclasses.asdict(request).items() if k not in (*NOT_ASKED, "include_path")}
-    included = {"include_path": list(map(str, request.include_path))} if request.include_path else {}
-    found: dict[str, Any] = record.plain(
-        {
-            "model": request.model,
-            "weights": session.loaded.weights,
-            "arguments": {**given, **included, "tasks": list(request.tasks)},
-            "suite": request.suite,
-            "fingerprint": session.scorer.fingerprint,
-            "reference": session.reference[1],
-            "dtype": str(session.loaded.model.dtype).removeprefix("torch."),
-            "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
-            "code": session.scorer.settings["code"],
-        }
+    given = {name: getattr(request, name) for name in schema.Arguments.__struct_fields__}
+    return Evaluation(
+        model=request.model,
+        weights=session.loaded.weights,
+        arguments=schema.Arguments(**{**given, "include_path": tuple(map(str, request.include_path))}),
+        suite=request.suite,
+        fingerprint=session.scorer.fingerprint,
+        reference=session.reference[1],
+        dtype=str(session.loaded.model.dtype).removeprefix("torch."),
+        versions={name: importlib.metadata.version(name) for name in PACKAGES},
+        code=session.scorer.settings["code"],
     )
-    return found
 
 
 def _compare(
-    session: EvalSession, prepared: Prepared, base: Scores, edited: Scores, base_risk: extraction.Risk, out: Path
+    session: EvalSession, prepared: Prepared, base: Scores, edited: Scores, base_risk: Risk, out: Path
 ) -> Record:
     """Compare an edit with the base, item by item, and write its record."""
     request, spec, chance = session.request, prepared.spec, _chance(session)
-    both = paired.Paired(base.items, edited.items, chance, request.seed)
-    content = {
-        "spec": spec,
+    both = Paired(base.items, edited.items, chance, request.seed)
+    results = Results(
+        spec=spec,
         **_context(session, prepared, edited.items.groupby("task")["item"].nunique().to_dict()),
-        "base": aggregate.figures(base.items),
-        "axes": aggregate.figures(edited.items),
-        "chance": {f"{axis}/{metric}": value for (axis, metric), value in chance.items()},
-        "changes": {f"{a}/{m}": dataclasses.asdict(i) for (a, m), i in both.changes().items()},
-        "summary": {name: dataclasses.asdict(i) for name, i in both.summary().items()},
-        "risk": {
-            "base": dataclasses.asdict(base_risk),
-            "edit": dataclasses.asdict(extraction.risk(edited.items, request.seed)),
-        },
-        "groups": {"base": aggregate.by_group(base.items), "edit": aggregate.by_group(edited.items)},
-        "seconds": {"base": base.seconds, **prepared.seconds, "suite": edited.seconds},
-    }
+        base=aggregate.metrics(base.items),
+        edited=aggregate.metrics(edited.items),
+        chance={"/".join(key): value for key, value in chance.items()},
+        changes={"/".join(key): change for key, change in both.changes().items()},
+        summary=both.summary(),
+        risk=Sides(base=base_risk, edit=extraction.risk(edited.items, request.seed)),
+        groups=Sides(base=aggregate.by_group(base.items), edit=aggregate.by_group(edited.items)),
+        seconds={"base": base.seconds, **prepared.seconds, "suite": edited.seconds},
+    )
     tables = [
         pd.concat([before.assign(side="base"), after.assign(side="edit")], ignore_index=True)
         for before, after in ((base.items, edited.items), (base.answers, edited.answers))
     ]
-    return record.write(out, _file_name(request.model, spec), content, *tables)
+    return record.write(out, _file_name(request.model, spec), results, *tables)
 
 
-def _chance(session: EvalSession) -> dict[paired.Key, float]:
+def _chance(session: EvalSession) -> dict[Key, float]:
     """What guessing scores, by (axis, metric), where more is better and the metric is a rate."""
     return {
         (part.axis, name): part.chance
@@ -170,29 +169,29 @@ def _chance(session: EvalSession) -> dict[paired.Key, float]:
 
 
 def _context(session: EvalSession, prepared: Prepared, items: Mapping[str, int]) -> dict[str, Any]:
-    request, loaded, scorer = session.request, session.loaded, session.scorer
+    request, loaded, scorer, evaluation = session.request, session.loaded, session.scorer, identity(session)
     return {
-        **identity(session),
+        **{name: getattr(evaluation, name) for name in Evaluation.__struct_fields__},
         "command": command(request, prepared.spec),
         "control": any(step.control for step in prepared.steps),
         "pretrained": "memsplit" if loaded.entry.pretrained == str(model_table.ORGANISM) else loaded.entry.pretrained,
         "revision": loaded.revision,
         "parameters": loaded.model.num_parameters(),
-        "made_from": session.editor.made_from(prepared.steps),
+        "recipe_hash": session.editor.made_from(prepared.steps),
         "edited_weights": prepared.weights_hash,
-        "steps": [{"name": step.name, **dataclasses.asdict(step)} for step in prepared.steps],
-        "factors": prepared.factors,
-        "matrices": [dataclasses.asdict(change) for change in prepared.changes],
+        "steps": tuple({"name": step.name, **dataclasses.asdict(step)} for step in prepared.steps),
+        "factors": tuple(prepared.factors),
+        "matrices": tuple(schema.EditedMatrix(**dataclasses.asdict(change)) for change in prepared.changes),
         "tasks": {
-            part.task: {
-                "axis": part.axis,
-                "version": scorer.tasks[part.task].VERSION,
-                "fingerprint": scorer.fingerprints[part.task],
-                "n": items[part.task],
-            }
+            part.task: schema.ScoredTask(
+                axis=part.axis,
+                version=scorer.tasks[part.task].VERSION,
+                fingerprint=scorer.fingerprints[part.task],
+                n=items[part.task],
+            )
             for part in session.parts
         },
-        "skipped": [{"task": part.task, "reason": part.reason} for part in session.skipped],
+        "skipped": tuple(schema.SkippedTask(task=part.task, reason=part.reason) for part in session.skipped),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "hardware": {
             "device": str(loaded.model.device),

@@ -13,8 +13,8 @@ from lm_eval.evaluator import evaluate
 from lm_eval.tasks import TaskManager
 
 from ...files import digest
-from ...results.records.score_cache import ANSWERS, Scores, ScoreStore
-from ...results.statistics import aggregate
+from ...results.records.score_cache import Scores, ScoreStore
+from ...results.records.tables import ANSWERS, ITEMS
 from ...tasks import suite
 from ..common.progress import track
 from ..lm import transcripts
@@ -125,7 +125,7 @@ class Scorer:
         self.lm.transcripts.clear()
         result = evaluate(self.lm, {"tasks": {part.task: task}}, limit=self.limit, bootstrap_iters=0, log_samples=True)
         samples = result["samples"][part.task]
-        items = pd.DataFrame(_rows(part, samples), columns=aggregate.COLUMNS)
+        items = pd.DataFrame(_rows(part, samples), columns=ITEMS)
         generated = pd.DataFrame(transcripts.rows(part, task, samples, self.lm.transcripts), columns=ANSWERS)
         scores = Scores(items, generated, time.monotonic() - start)
         self.store.save(arguments, scores)

@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 
 from ...model_edits import registry
+from ...results.records.schema import Reference, Risk
 from ...results.records.score_cache import Scores, ScoreStore
 from ...results.statistics import extraction
 from ...tasks.suite import TaskSpec
@@ -62,14 +63,14 @@ class EvalSession:
         self.scorer = Scorer(lm, self.parts, tasks, limit=request.limit, store=store, rescore=request.rescore)
 
     @functools.cached_property
-    def reference(self) -> tuple[pd.DataFrame | None, dict[str, Any] | None]:
+    def reference(self) -> tuple[pd.DataFrame | None, Reference | None]:
         """The reference model's scores of the passages, and its name and weights; ``None`` where there is none."""
         if self.request.reference is None:
             return None, None
         return reference.score(self.request, self.loaded.entry.pack, self.parts, self.scorer)
 
     @functools.cached_property
-    def base(self) -> tuple[Scores, extraction.Risk]:
+    def base(self) -> tuple[Scores, Risk]:
         """The base model's scores, and what can be extracted from it."""
         scores = self.score(self.loaded.weights, "base")
         return scores, extraction.risk(scores.items, self.request.seed)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
 from pathlib import Path
-from typing import Any
 
 from huggingface_hub import ModelCard, ModelCardData
 from safetensors import SafetensorError
@@ -14,6 +13,7 @@ from ...files import replacing_folder
 from ...model_edits import delta_file, registry
 from ...model_edits.apply import applied
 from ...results.records import record
+from ...results.records.schema import RecordContent
 from ..evaluation.editing import ModelEditor, Prepared
 from ..evaluation.request import Request
 from ..models import loading, model_table
@@ -47,13 +47,13 @@ def export(request: Request, *, record_path: Path | None = None, delta: bool = F
     editor = ModelEditor(loaded, request.factor_tokens)
     chain = editor.chain(edit)
     spec = registry.chain_text(chain)
-    if content and (content["spec"], content["weights"]) != (spec, loaded.weights):
+    if content and (content.spec, content.weights) != (spec, loaded.weights):
         raise UserError(
-            f"the record {record_path} is of {content['spec']} on {content['model']} ({content['weights'][:12]}), "
+            f"the record {record_path} is of {content.spec} on {content.model} ({content.weights[:12]}), "
             f"expected {spec} on {loaded.entry.name} ({loaded.weights[:12]})"
         )
     prepared = editor.prepare(*chain)
-    if content and content["edited_weights"] != prepared.weights_hash:
+    if content and content.edited_weights != prepared.weights_hash:
         raise UserError(f"the record {record_path} is of other curvature than this edit's: see its factors")
     try:
         with replacing_folder(out) as partial:
@@ -77,7 +77,7 @@ def is_ours(folder: Path) -> bool:
 
 
 def card(
-    loaded: loading.LoadedModel, prepared: Prepared, content: Mapping[str, Any] | None, name: str, *, delta: bool
+    loaded: loading.LoadedModel, prepared: Prepared, content: RecordContent | None, name: str, *, delta: bool
 ) -> ModelCard:
     """The model card; where there is the content of a record, with its figures and as eval results."""
     data = ModelCardData(
@@ -104,13 +104,13 @@ def card(
 | --- | --- | --- |
 {rows}"""
     if content:
-        text += f"\n## Figures\n\nSuite `{content['suite']}` ({content['fingerprint']}), record `{content['id']}`.\n\n"
+        text += f"\n## Figures\n\nSuite `{content.suite}` ({content.fingerprint}), record `{content.id}`.\n\n"
         text += "| axis | metric | base | edited |\n| --- | --- | --- | --- |\n"
-        for axis, metrics in content["axes"].items():
+        for axis, metrics in content.edited.items():
             for metric, value in metrics.items():
-                text += f"| {axis} | {metric} | {_figure(content['base'][axis][metric])} | {_figure(value)} |\n"
+                text += f"| {axis} | {metric} | {_figure(content.base[axis][metric])} | {_figure(value)} |\n"
     return ModelCard(text, ignore_metadata_errors=False)
 
 
-def _figure(value: float | None) -> str:
-    return "none" if value is None else f"{value:.4f}"
+def _figure(value: float) -> str:
+    return "none" if math.isnan(value) else f"{value:.4f}"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,9 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError:
 from ...errors import UserError
 from ...files import replacing
 from ...results.board import formats, page
-from ...results.board.ranking import Board
+from ...results.board.table import Board
 from ...results.records.record import Record
+from ...results.records.schema import RecordContent
 from ..models import download
 
 DATASET_TYPE = "memsplit"
@@ -120,9 +122,9 @@ def write_card(path: Path, record: Record) -> Path:
     content = record.content
     if not card.content.startswith("---"):
         raise UserError(f"--card {str(file)!r} has no metadata: expected a model card, which begins with ---")
-    if "edited weights: `" in card.text and content["edited_weights"] not in card.text:
+    if "edited weights: `" in card.text and content.edited_weights not in card.text:
         raise UserError(
-            f"--record {record.id!r} is of the weights {content['edited_weights'][:12]}, which the card {file} does "
+            f"--record {record.id!r} is of the weights {content.edited_weights[:12]}, which the card {file} does "
             "not name: expected a record of its edit"
         )
     ours = eval_results(content)
@@ -136,29 +138,29 @@ def write_card(path: Path, record: Record) -> Path:
     return file
 
 
-def eval_results(content: Mapping[str, Any]) -> list[EvalResult]:
+def eval_results(content: RecordContent) -> list[EvalResult]:
     """The edited model's figures as eval results of a card: the dataset is the suite, its configuration the axis."""
     return [
         EvalResult(
             task_type="text-generation",
             dataset_type=DATASET_TYPE,
-            dataset_name=f"memsplit {content['suite']}",
+            dataset_name=f"memsplit {content.suite}",
             dataset_config=axis,
-            dataset_split=content["arguments"]["split"],
-            dataset_revision=content["fingerprint"],
+            dataset_split=content.arguments.split,
+            dataset_revision=content.fingerprint,
             metric_type=metric,
             metric_value=value,
         )
-        for axis, metrics in content["axes"].items()
+        for axis, metrics in content.edited.items()
         for metric, value in metrics.items()
-        if value is not None
+        if math.isfinite(value)
     ]
 
 
 def _records(boards: Sequence[Board], with_answers: bool) -> dict[str, bytes]:
     """The files of the records by path in the dataset; each record is checked against its hashes."""
     files: dict[str, bytes] = {}
-    for record in {entry.record.id: entry.record for board in boards for entry in board.entries}.values():
+    for record in {row.record.id: row.record for board in boards for row in board.rows}.values():
         record.verify()
         paths = [path for name, path in record.files().items() if name != "answers" or with_answers]
         files |= {f"records/{path.name}": path.read_bytes() for path in (record.path, *paths)}

@@ -9,7 +9,9 @@ from pathlib import Path
 from ...errors import UserError
 from ...model_edits.apply import applied
 from ...results.records.record import Record
-from ...results.statistics import band_strength, paired
+from ...results.records.schema import Change, Key
+from ...results.statistics import band_strength
+from ...results.statistics.paired import Paired
 from ..evaluation.request import Request
 from ..evaluation.session import EvalSession
 from ..models import model_table
@@ -36,7 +38,7 @@ class EditCost:
 def edit_cost(session: EvalSession, record: Record | None) -> EditCost:
     """The cost of the record's edit or else of the session's first; an empty one where there is no edit."""
     if record is not None:
-        names = [matrix["name"] for matrix in record.content["matrices"]]
+        names = [matrix.name for matrix in record.content.matrices]
         return _edit_cost(session, record.changes, f"record {record.id}", names)
     if not session.chains:
         return EditCost()
@@ -48,15 +50,13 @@ def edit_cost(session: EvalSession, record: Record | None) -> EditCost:
     chance = {
         (part.axis, next(iter(part.metrics.values()))): part.chance for part in session.parts if part.axis != "fluency"
     }
-    changes = paired.Paired(base.items, edited.items, chance, session.request.seed).changes()
+    changes = Paired(base.items, edited.items, chance, session.request.seed).changes()
     return _edit_cost(session, changes, "scored in this run", [change.name for change in prepared.changes])
 
 
-def _edit_cost(
-    session: EvalSession, changes: Mapping[paired.Key, paired.Change], source: str, names: Iterable[object]
-) -> EditCost:
+def _edit_cost(session: EvalSession, changes: Mapping[Key, Change], source: str, names: Iterable[object]) -> EditCost:
     """The cost by the first metric of each task; of several tasks about the same texts, by the first task."""
-    rates: dict[str, paired.Key] = {}
+    rates: dict[str, Key] = {}
     for part in session.parts:
         rates.setdefault(kind_of(part), (part.axis, next(iter(part.metrics.values()))))
     by_kind = band_strength.costs(changes, rates)
@@ -71,11 +71,11 @@ def check_record(record: Record, request: Request) -> None:
         UserError: the record's suite, split or pack is another.
     """
     content, own = record.content, model_table.resolve(request.model)
-    given = content["arguments"]
+    given = content.arguments
     for name, its, wanted in (
-        ("suite", content["suite"], request.suite),
-        ("split", given["split"], request.split),
-        ("pack", _folder_names(given.get("pack") or own.pack), _folder_names(request.pack or own.pack)),
+        ("suite", content.suite, request.suite),
+        ("split", given.split, request.split),
+        ("pack", _folder_names(given.pack or own.pack), _folder_names(request.pack or own.pack)),
     ):
         if its != wanted:
             raise UserError(

@@ -62,7 +62,7 @@ def run(request: SpectrumRequest) -> SpectrumReport:
     session = EvalSession(request.evaluation)
     loading.check_pack(session.loaded, [kind for kind in KINDS if packs.find(session.loaded.entry.pack).has(kind)])
     matrices = _matrices(session, request)
-    if request.record and request.record.content["weights"] != session.loaded.weights:
+    if request.record and request.record.content.weights != session.loaded.weights:
         raise UserError(f"the record is of other weights than {request.evaluation.model!r}: expected one of this model")
     shown = [text for text in texts(session) if text.counted(request.everywhere)]
     bands = (*OF_THE_SOURCE, *(band for band in DECILES if band not in OF_THE_SOURCE), _beyond(session))

@@ -130,7 +130,7 @@ class OptunaSearch:
         trial.set_user_attr("spec", row.spec)
         for name, excess in self.bounds.excess(row).items():
             trial.set_constraint(name, excess)
-        score = row.figure("split_score")
+        score = row.metric("split_score")
         if math.isnan(score):
             self.study.tell(trial, state=self.optuna.trial.TrialState.FAIL)
         else:

@@ -12,6 +12,7 @@ from ...errors import UserError
 from ...files import replacing
 from ...results.records import record
 from ...results.records.record import Record
+from ...results.records.schema import Evaluation
 from ..common import cache
 from ..evaluation.request import Request
 from .workers import RecordFiles, ResolvedRequest, Worker
@@ -81,7 +82,8 @@ class RayEngine:
         first: ResolvedRequest
         first, *others = self._all("load", request)
         for other in others:
-            differ = [key for key, value in first.identity.items() if other.identity[key] != value]
+            fields = Evaluation.__struct_fields__
+            differ = [key for key in fields if getattr(other.identity, key) != getattr(first.identity, key)]
             differ += ["edits"] if other.made_from != first.made_from else []
             if differ:
                 raise UserError(f"the workers differ in {', '.join(differ)}: expected the same on every machine")

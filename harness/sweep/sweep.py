@@ -11,11 +11,11 @@ from typing import Any
 
 from ...files import replacing
 from ...model_edits.grid import Grid
-from ...results.records import record
+from ...results.records.encoding import plain
 from ...results.records.record import Record
+from ...results.records.schema import Evaluation, Interval
 from ...results.records.store import Store
 from ...results.statistics import selection
-from ...results.statistics.paired import Interval
 from ...results.statistics.selection import Bounds, Choice, Row
 from ...results.views import sweep_charts
 from ..evaluation.request import Request
@@ -180,13 +180,13 @@ def _lead(splits: Mapping[str, Iterable[Row]], choice: Choice, baseline: str | N
     for split, rows in splits.items():
         both = {row.spec: row for row in rows if row.spec in (chosen, baseline)}
         if chosen in both and baseline in both and chosen != baseline:
-            leads[split] = selection.lead(both[chosen], both[baseline])
+            leads[split] = selection.paired_difference(both[chosen], both[baseline])
     return leads
 
 
 def _content(
     sweep: SweepRequest,
-    identity: Mapping[str, Any],
+    identity: Evaluation,
     rows: Sequence[Row],
     choice: Choice,
     baseline: str | None,
@@ -195,11 +195,11 @@ def _content(
 ) -> dict[str, Any]:
     """The object of ``sweep.json`` and ``--json``."""
     chosen = choice.row.spec if choice.row else None
-    content: dict[str, Any] = record.plain(
+    content: dict[str, Any] = plain(
         {
-            "model": identity["model"],
-            "suite": identity["suite"],
-            "fingerprint": identity["fingerprint"],
+            "model": identity.model,
+            "suite": identity.suite,
+            "fingerprint": identity.fingerprint,
             "grids": [grid.text for grid in sweep.grids],
             "trials": sweep.trials,
             "seed": sweep.request.seed,
@@ -207,7 +207,7 @@ def _content(
             "edits": [
                 {
                     "spec": row.spec,
-                    "summary": _figures(row.summary),
+                    "summary": row.summary,
                     "kept": row.kept,
                     "components_removed": row.removed,
                     "within_bounds": sweep.bounds.hold(row),
@@ -217,19 +217,15 @@ def _content(
                     "seconds": row.seconds,
                     "record": row.path.stem,
                 }
-                for row, on in zip(rows, selection.frontier(rows), strict=True)
+                for row, on in zip(rows, selection.pareto_front(rows), strict=True)
             ],
             "chosen": {"spec": chosen, "why": choice.why, "tied": list(choice.tied)},
             "baseline": baseline,
-            "test": {spec: {"summary": _figures(row.summary), "record": row.path.stem} for spec, row in tested.items()},
-            "lead": {part: _figures(figures) for part, figures in lead.items()},
+            "test": {spec: {"summary": row.summary, "record": row.path.stem} for spec, row in tested.items()},
+            "lead": lead,
         }
     )
     return content
-
-
-def _figures(summary: Mapping[str, Interval]) -> dict[str, Any]:
-    return {name: dataclasses.asdict(interval) for name, interval in summary.items()}
 
 
 def _write(result: SweepResult, bounds: Bounds) -> None:

@@ -61,13 +61,13 @@ class SweepView:
             return
         best = self.best(1)
         so_far = f"; best so far {best[0].spec}" if best else ""
-        figures = ", ".join(f"{name} {row.figure(key):.3f}" for name, key in _SAID.items())
+        figures = ", ".join(f"{name} {row.metric(key):.3f}" for name, key in _SAID.items())
         log.info("%d of %d: %s: %s%s; %s left", len(self.rows), self.total, row.spec, figures, so_far, self.left())
 
     def best(self, n: int) -> list[Row]:
         """The ``n`` rows with the highest split scores within the bounds."""
-        fit = [row for row in self.rows if not row.control and self.bounds.hold(row) and row.figure("split_score") >= 0]
-        return sorted(fit, key=lambda row: (*worst_last(row), row.figure("perplexity_ratio")))[:n]
+        fit = [row for row in self.rows if not row.control and self.bounds.hold(row) and row.metric("split_score") >= 0]
+        return sorted(fit, key=lambda row: (*worst_last(row), row.metric("perplexity_ratio")))[:n]
 
     def left(self) -> str:
         """The time that is left, estimated from the new records; ``?`` before the first of them."""

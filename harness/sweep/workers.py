@@ -6,13 +6,14 @@ import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from filelock import FileLock
 
 from ...model_edits.registry import chain_text
 from ...results.records.record import Record
+from ...results.records.schema import Evaluation
 from ..common import cache
 from ..common.runtime import quiet
 from ..evaluation.request import Request
@@ -34,7 +35,7 @@ class ResolvedRequest(NamedTuple):
 
     specs: list[str]
     made_from: dict[str, str | None]
-    identity: dict[str, Any]
+    identity: Evaluation
 
 
 class Engine(Protocol):

@@ -6,26 +6,28 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from ..statistics.paired import Interval
+import altair as alt
+
+from ..records.axes import RECITATION
+from ..records.schema import Interval
+from ..views.format import bounded, significant
 from ..views.html_report import ACCENT, INK, MUTED, themed
-from .ranking import Board, Entry, figure
+from .table import Board, BoardRow
 
 SHAPES = {"base": "square", "edit": "circle", "control": "diamond"}
 SCORES = (0.5, 0.7, 0.9)
-"""Split scores whose lines the frontier is drawn on."""
+"""Split scores of which the Pareto chart has a line."""
 ROW = 18
-"""Pixels a bar."""
+"""Height of a bar in pixels."""
 HIDDEN = "indexof(hidden, datum.edit) >= 0"
 """Whether the page's filters leave an edit out; ``hidden`` is a parameter of each chart."""
 
 
-def frontier(board: Board) -> dict[str, Any] | None:
+def pareto_front(board: Board) -> dict[str, Any] | None:
     """Recitation removed against logic kept, coloured by perplexity; ``None`` where no edit has both."""
-    points = [point for entry in board.entries if (point := _point(entry, board))]
+    points = [point for row in board.rows if (point := _point(row))]
     if all(point["kind"] == "base" for point in points):
         return None
-    import altair as alt
-
     lowest = min([0.0, *_finite(point["y_low"] for point in points)])
     highest = max([1.1, *_finite(point["y_high"] for point in points)])
     leftmost = min(0.0, *(point["x"] for point in points))
@@ -49,9 +51,9 @@ def frontier(board: Board) -> dict[str, Any] | None:
     )
     faint = alt.when(HIDDEN).then(alt.value(0.08)).otherwise(alt.value(1))
     marks = alt.Chart(alt.NamedData("points"))
-    tooltip = [alt.Tooltip(f"{name}:N", title=title) for name, title in _TOLD.items()]
+    tooltip = [alt.Tooltip(f"{name}:N", title=title) for name, title in _TOOLTIP.items()]
     layers = [
-        _scores(alt, x, y),
+        _scores(x, y),
         marks.mark_rule(color=MUTED, strokeWidth=1, aria=False).encode(
             x=alt.X("x_low:Q"), x2="x_high:Q", y=y, opacity=faint
         ),
@@ -72,28 +74,30 @@ def frontier(board: Board) -> dict[str, Any] | None:
             tooltip=tooltip,
             description="told:N",
         ),
-        _names(alt, x, y, faint),
+        _names(x, y, faint),
     ]
     chart = alt.layer(*layers).add_params(alt.param(name="hidden", value=[]))
-    told = f"Recitation removed against logic kept. {_summary(board)}"
-    return _finished(chart.properties(height=380), told, points=points, scores=_score_lines(), named=_named(points))
+    description = f"Recitation removed against logic kept. {_summary(board)}"
+    return _finished(
+        chart.properties(height=380), description, points=points, scores=_score_lines(), named=_named(points)
+    )
 
 
 def bars(board: Board) -> list[tuple[str, dict[str, Any]]]:
-    """A chart an axis: what each edit leaves of it (1: as much as the base has); the last one the perplexity ratio."""
-    axes = list(dict.fromkeys(axis for entry in board.entries for axis in entry.axes))
-    found = []
+    """Title and chart of each axis: what each edit leaves of it (1: as much as the base has); then perplexity ratio."""
+    axes = list(dict.fromkeys(axis for row in board.rows for axis in row.axes))
+    charts = []
     for axis in axes:
-        title = axis.replace("_", " ") + (" left" if axis == "recitation" else " kept")
-        of_axis = [(entry, entry.axes[axis]) for entry in board.entries if axis in entry.axes]
-        found.append((title, _bars(title, of_axis, logarithmic=False)))
-    ratios = [(e, cell) for e in board.entries if isinstance(cell := e.cells.get("perplexity_ratio"), Interval)]
+        title = axis.replace("_", " ") + (" left" if axis == RECITATION else " kept")
+        of_axis = [(row, row.axes[axis]) for row in board.rows if axis in row.axes]
+        charts.append((title, _bars(title, of_axis, logarithmic=False)))
+    ratios = [(row, cell) for row in board.rows if isinstance(cell := row.cells.get("perplexity_ratio"), Interval)]
     if any(math.isfinite(ratio.value) for _, ratio in ratios):
-        found.append(("perplexity ratio", _bars("perplexity ratio", ratios, logarithmic=True)))
-    return found
+        charts.append(("perplexity ratio", _bars("perplexity ratio", ratios, logarithmic=True)))
+    return charts
 
 
-_TOLD = {
+_TOOLTIP = {
     "edit": "edit",
     "rank": "rank",
     "x_shown": "recitation removed",
@@ -103,23 +107,23 @@ _TOLD = {
 }
 
 
-def _point(entry: Entry, board: Board) -> dict[str, Any] | None:
+def _point(row: BoardRow) -> dict[str, Any] | None:
     one = Interval(value=1.0, low=1.0, high=1.0)
     zero = Interval(value=0.0, low=0.0, high=0.0)
     by_definition = {"recitation_removed": zero, "logic_kept": one, "perplexity_ratio": one}
-    cells = by_definition if entry.kind == "base" else entry.cells
+    cells = by_definition if row.kind == "base" else row.cells
     x, y, ratio = (cells.get(name) for name in by_definition)
     if not (isinstance(x, Interval) and isinstance(y, Interval) and math.isfinite(x.value + y.value)):
         return None
     perplexity = ratio.value if isinstance(ratio, Interval) and math.isfinite(ratio.value) else None
-    rank, score = str(entry.rank or "-"), figure(entry.score().value)
-    found = {"edit": entry.spec, "kind": entry.kind, "rank": rank, "score": score, "perplexity": perplexity}
+    rank, score = str(row.rank or "-"), significant(row.score().value)
+    point = {"edit": row.spec, "kind": row.kind, "rank": rank, "score": score, "perplexity": perplexity}
     for name, interval in (("x", x), ("y", y)):
-        found |= {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
-        found[f"{name}_shown"] = _shown(interval)
-    found["ratio"] = "-" if perplexity is None else figure(perplexity)
-    found["told"] = "; ".join(f"{title} {found[name]}" for name, title in _TOLD.items())
-    return found
+        point |= {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
+        point[f"{name}_shown"] = bounded(interval)
+    point["ratio"] = "-" if perplexity is None else significant(perplexity)
+    point["told"] = "; ".join(f"{title} {point[name]}" for name, title in _TOOLTIP.items())
+    return point
 
 
 def _finite(values: Iterable[float]) -> list[float]:
@@ -127,14 +131,10 @@ def _finite(values: Iterable[float]) -> list[float]:
 
 
 def _ends(value: float, low: float, high: float, domain: tuple[float, float]) -> tuple[float, float]:
-    """What is drawn of an interval: to the chart's edge where it is infinite, the value alone where it is not known."""
+    """Where an interval is drawn: to the chart's edge where it is infinite, at the value alone where it is nan."""
     if math.isnan(low) or math.isnan(high):
         return value, value
     return low if math.isfinite(low) else domain[0], high if math.isfinite(high) else domain[1]
-
-
-def _shown(interval: Interval) -> str:
-    return f"{figure(interval.value)} [{figure(interval.low)}, {figure(interval.high)}]"
 
 
 def _score_lines() -> list[dict[str, Any]]:
@@ -147,7 +147,7 @@ def _score_lines() -> list[dict[str, Any]]:
     return lines
 
 
-def _scores(alt: Any, x: Any, y: Any) -> Any:
+def _scores(x: Any, y: Any) -> Any:
     """Lines of equal split score, named at x = 1."""
     chart = alt.Chart(alt.NamedData("scores"))
     curve = chart.mark_line(color=MUTED, strokeWidth=1, strokeDash=[2, 4], opacity=0.6, aria=False, clip=True)
@@ -166,7 +166,7 @@ def _named(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return named
 
 
-def _names(alt: Any, x: Any, y: Any, faint: Any) -> Any:
+def _names(x: Any, y: Any, faint: Any) -> Any:
     layers = []
     for test, align, dx in (("datum.x < 0.5", "left", 9), ("datum.x >= 0.5", "right", -9)):
         chart = alt.Chart(alt.NamedData("named")).transform_filter(test)
@@ -175,26 +175,24 @@ def _names(alt: Any, x: Any, y: Any, faint: Any) -> Any:
     return alt.layer(*layers)
 
 
-def _bars(title: str, of_axis: list[tuple[Entry, Interval]], *, logarithmic: bool) -> dict[str, Any]:
-    import altair as alt
-
+def _bars(title: str, of_axis: list[tuple[BoardRow, Interval]], *, logarithmic: bool) -> dict[str, Any]:
     known = [pair for pair in of_axis if math.isfinite(pair[1].value) and (pair[1].value > 0 or not logarithmic)]
     ends = _finite(end for _, interval in known for end in (interval.low, interval.high) if end > 0 or not logarithmic)
     low, high = min([1.0 if logarithmic else 0.0, *ends]), max([1.05, *ends])
     drawn_ends = [_ends(interval.value, interval.low, interval.high, (low, high)) for _, interval in known]
-    rows = [
+    bars = [
         {
-            "edit": entry.spec,
-            "kind": entry.kind,
+            "edit": row.spec,
+            "kind": row.kind,
             "value": interval.value,
             "low": start,
             "high": end,
-            "shown": figure(interval.value),
-            "told": f"{entry.spec}: {title} {_shown(interval)}",
+            "shown": significant(interval.value),
+            "told": f"{row.spec}: {title} {bounded(interval)}",
         }
-        for (entry, interval), (start, end) in zip(known, drawn_ends, strict=True)
+        for (row, interval), (start, end) in zip(known, drawn_ends, strict=True)
     ]
-    order = [row["edit"] for row in rows]
+    order = [bar["edit"] for bar in bars]
     kind = "log" if logarithmic else "linear"
     scale = alt.Scale(type=kind, domain=[low, high], nice=False)
     x = alt.X("value:Q", title=None, scale=scale, axis=alt.Axis(tickCount=5))
@@ -202,10 +200,10 @@ def _bars(title: str, of_axis: list[tuple[Entry, Interval]], *, logarithmic: boo
     faint = alt.when(HIDDEN).then(alt.value(0.12)).otherwise(alt.value(1))
     chart = alt.Chart(alt.NamedData("rows"))
     fill = alt.when("datum.kind == 'control'").then(alt.value(MUTED)).otherwise(alt.value(ACCENT))
-    told = {"tooltip": [alt.Tooltip("told:N", title=title)], "description": "told:N"}
+    words = {"tooltip": [alt.Tooltip("told:N", title=title)], "description": "told:N"}
     layers = [
         chart.mark_bar(height=9).encode(
-            x=x, x2=alt.datum(1 if logarithmic else 0), y=y, color=fill, opacity=faint, **told
+            x=x, x2=alt.datum(1 if logarithmic else 0), y=y, color=fill, opacity=faint, **words
         ),
         chart.mark_rule(color=INK, strokeWidth=1, aria=False).encode(
             x=alt.X("low:Q", scale=scale), x2="high:Q", y=y, opacity=faint
@@ -214,16 +212,15 @@ def _bars(title: str, of_axis: list[tuple[Entry, Interval]], *, logarithmic: boo
     ]
     drawn = alt.layer(*layers).add_params(alt.param(name="hidden", value=[]))
     return _finished(
-        drawn.properties(height=ROW * len(rows)), f"{title} by edit; 1 is the base.", rows=rows, base=[{"one": 1}]
+        drawn.properties(height=ROW * len(bars)), f"{title} by edit; 1 is the base.", rows=bars, base=[{"one": 1}]
     )
 
 
 def _summary(board: Board) -> str:
-    best = next((entry for entry in board.of("edit") if entry.rank), None)
-    return f"The first of {len(board.of('edit'))} edits is {best.spec}, {_shown(best.score())}." if best else ""
+    best = next((row for row in board.of("edit") if row.rank), None)
+    return f"The first of {len(board.of('edit'))} edits is {best.spec}, {bounded(best.score())}." if best else ""
 
 
 def _finished(chart: Any, description: str, **datasets: list[dict[str, Any]]) -> dict[str, Any]:
     """The chart as Vega-Lite, with the data that its layers name."""
-    found: dict[str, Any] = themed(chart, description).to_dict()
-    return {**found, "datasets": datasets}
+    return {**themed(chart, description).to_dict(), "datasets": datasets}

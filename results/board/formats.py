@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import re
 import textwrap
-from collections.abc import Iterable, Sequence
-from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
-from ..records.record import plain
-from ..statistics.paired import Interval
-from .ranking import Board, Column, Entry
+import msgspec
+import pandas as pd
+from rich.box import HORIZONTALS
+from rich.console import Group
+from rich.markup import escape
+from rich.table import Table
 
-if TYPE_CHECKING:
-    from rich.console import Group
+from ..records.encoding import plain
+from ..records.schema import Interval
+from .table import Board, BoardRow, Column
 
 RULE = (
     "Rank: 1 + the number of edits whose whole interval (95 %) lies above this one's; equal ranks cannot be told apart "
@@ -34,13 +38,8 @@ SHORT = {
 
 
 def terminal(boards: Sequence[Board], all_columns: bool, width: int) -> Group:
-    """Tables for a console of rich; in a narrow one the axes' own figures are left out, unless all are asked for."""
-    from rich.box import HORIZONTALS
-    from rich.console import Group
-    from rich.markup import escape
-    from rich.table import Table
-
-    found: list[Any] = []
+    """Tables for a rich console; a narrow one leaves out the axes' own metrics, unless ``all_columns`` is set."""
+    parts: list[Any] = []
     for board in boards:
         columns = board.shown(all_columns)
         if not all_columns and width < WIDE:
@@ -59,23 +58,23 @@ def terminal(boards: Sequence[Board], all_columns: bool, width: int) -> Group:
             table.add_column(
                 "\n".join(textwrap.wrap(heading, 8, break_long_words=False)), justify="right", no_wrap=True
             )
-        for _, rows in _by_kind(board):
-            for entry in rows:
-                cells = ("\n".join(_brief(entry, column, all_columns)) for column in columns)
-                table.add_row(_rank(entry), escape(_name(entry)), *cells)
+        for _, rows in board.by_kind():
+            for row in rows:
+                cells = ("\n".join(_brief(row, column, all_columns)) for column in columns)
+                table.add_row(_rank(row), escape(_name(row)), *cells)
             table.add_section()
-        found += [table, *([escape(board.note)] if board.note else []), ""]
-    return Group(*found, RULE)
+        parts += [table, *([escape(board.note)] if board.note else []), ""]
+    return Group(*parts, RULE)
 
 
 def markdown(boards: Sequence[Board], all_columns: bool) -> str:
-    """Tables of GitHub's and the hub's Markdown, each under a heading."""
+    """Tables in the Markdown of GitHub and of the Hugging Face hub, each under a heading."""
     text = ""
     for board in boards:
         columns = board.shown(all_columns)
         rows = [
-            [_rank(entry), _plain_markdown(_name(entry)), *(" ".join(_parts(entry, column)) for column in columns)]
-            for entry in board.entries
+            [_rank(row), _plain_markdown(_name(row)), *(" ".join(_parts(row, column)) for column in columns)]
+            for row in board.rows
         ]
         lines = [["rank", "edit", *(column.heading for column in columns)], ["--:", "---", *("--:" for _ in columns)]]
         text += f"## {_plain_markdown(board.title)}\n\n{_plain_markdown(board.details)}\n\n"
@@ -85,13 +84,30 @@ def markdown(boards: Sequence[Board], all_columns: bool) -> str:
 
 
 def csv(boards: Sequence[Board]) -> str:
-    """One table of all: every figure in full, a row an entry."""
-    import pandas as pd
-
-    frames = [board.frame() for board in boards]
+    """One table of all boards, every number in full."""
+    frames = [frame(board) for board in boards]
     whole = pd.concat([frame.astype(object) for frame in frames], ignore_index=True)
     last = ["record", "command", "created"]
     return str(whole[[*(name for name in whole if name not in last), *last]].to_csv(index=False))
+
+
+def frame(board: Board) -> pd.DataFrame:
+    """One row a row of the board: what it is, metrics, ``KEY_low`` and ``KEY_high`` of intervals, its record."""
+    rows: list[dict[str, Any]] = []
+    intervals = {key for row in board.rows for key, cell in row.cells.items() if isinstance(cell, Interval)}
+    about, missing = msgspec.structs.asdict(board.about), Interval(value=math.nan, low=math.nan, high=math.nan)
+    for row in board.rows:
+        values = {**about, "kind": row.kind, "rank": row.rank, "edit": row.spec, "method": row.method}
+        for key in (column.key for column in board.columns):
+            cell = row.cells.get(key, math.nan)
+            values[key] = cell.value if isinstance(cell, Interval) else cell
+            if key in intervals:
+                ends = cell if isinstance(cell, Interval) else missing
+                values |= {f"{key}_low": ends.low, f"{key}_high": ends.high}
+        content, has_own = row.record.content, row.kind != "base"
+        own = {"record": content.id, "command": content.command, "created": content.created}
+        rows.append({**values, **{name: value if has_own else "" for name, value in own.items()}})
+    return pd.DataFrame(rows).astype({"rank": "Int64", "limit": "Int64"})
 
 
 def latex(boards: Sequence[Board], all_columns: bool) -> str:
@@ -103,38 +119,34 @@ def latex(boards: Sequence[Board], all_columns: bool) -> str:
 
 
 def as_json(boards: Sequence[Board]) -> str:
-    """All of it: each table with its columns and entries."""
+    """All tables with their columns and rows, every number in full."""
     return json.dumps(plain({"rule": RULE, "boards": [_object(board) for board in boards]}), indent=2) + "\n"
 
 
 def _object(board: Board) -> dict[str, Any]:
     return {
-        **board.about,
+        **msgspec.structs.asdict(board.about),
         "older": board.older,
         "columns": [{"key": c.key, "title": c.title, "better": c.better} for c in board.columns],
         "entries": [
             {
-                "kind": entry.kind,
-                "rank": entry.rank,
-                "edit": entry.spec,
-                "method": entry.method,
-                "figures": {
-                    key: vars(cell) if isinstance(cell, Interval) else cell for key, cell in entry.cells.items()
-                },
-                **({"record": entry.record.id, "command": entry.record.content["command"]} if entry.method else {}),
+                "kind": row.kind,
+                "rank": row.rank,
+                "edit": row.spec,
+                "method": row.method,
+                "figures": row.cells,
+                **({"record": row.record.id, "command": row.record.content.command} if row.method else {}),
             }
-            for entry in board.entries
+            for row in board.rows
         ],
     }
 
 
 def _latex(board: Board, all_columns: bool, label: str) -> str:
-    import pandas as pd
-
     columns = board.shown(all_columns)
     rows = [
-        [_rank(entry), _name(entry), *(" ".join(_brief(entry, column, all_columns)) for column in columns)]
-        for entry in board.entries
+        [_rank(row), _name(row), *(" ".join(_brief(row, column, all_columns)) for column in columns)]
+        for row in board.rows
     ]
     styler = pd.DataFrame(rows, columns=["rank", "edit", *(column.heading for column in columns)]).style
     styler = styler.hide(axis="index").format(escape="latex").format_index(_latex_heading, axis="columns")
@@ -148,8 +160,8 @@ def _latex(board: Board, all_columns: bool, label: str) -> str:
     )
     lines = written.replace("-∞", r"$-\infty$").replace("∞", r"$\infty$").splitlines()
     start = lines.index(r"\midrule") + 1
-    for _, of_kind in reversed([(kind, list(rows)) for kind, rows in _by_kind(board)][1:]):
-        lines.insert(start + board.entries.index(of_kind[0]), r"\midrule")
+    for _, of_kind in reversed(board.by_kind()[1:]):
+        lines.insert(start + board.rows.index(of_kind[0]), r"\midrule")
     return "\n".join(lines) + "\n"
 
 
@@ -170,38 +182,32 @@ def _escaped_latex(text: str) -> str:
 
 
 def _plain_markdown(text: str) -> str:
-    """So that no character of it means anything to Markdown or to a browser."""
+    """``text`` with every character escaped that means something to Markdown or to a browser."""
     return re.sub(r"([\\`*_\[\]<>|#~&])", r"\\\1", text)
 
 
-def _by_kind(board: Board) -> Iterable[tuple[str, Iterable[Entry]]]:
-    return groupby(board.entries, key=lambda entry: entry.kind)
+def _name(row: BoardRow) -> str:
+    return f"{row.spec} (control)" if row.kind == "control" else row.spec
 
 
-def _name(entry: Entry) -> str:
-    return f"{entry.spec} (control)" if entry.kind == "control" else entry.spec
+def _rank(row: BoardRow) -> str:
+    return "" if row.kind != "edit" else "-" if row.rank is None else str(row.rank)
 
 
-def _rank(entry: Entry) -> str:
-    return "" if entry.kind != "edit" else "-" if entry.rank is None else str(entry.rank)
+def _parts(row: BoardRow, column: Column) -> list[str]:
+    """The metric as text, and its interval if it has one."""
+    cell = row.cells.get(column.key)
+    return ["-"] if cell is None else shown(cell, column)
 
 
-def _parts(entry: Entry, column: Column) -> list[str]:
-    """The figure, and its interval if it has one."""
-    cell = entry.cells.get(column.key)
-    if cell is None:
-        return ["-"]
-    return shown(cell, column)
-
-
-def _brief(entry: Entry, column: Column, all_columns: bool) -> list[str]:
-    """The same where room is scarce: the split score's interval alone."""
-    parts = _parts(entry, column)
+def _brief(row: BoardRow, column: Column, all_columns: bool) -> list[str]:
+    """As :func:`_parts`, where room is scarce: only the split score has its interval."""
+    parts = _parts(row, column)
     return parts if all_columns or column.key == "split_score" else parts[:1]
 
 
 def shown(cell: Interval | float, column: Column) -> list[str]:
-    """A cell's figure as text, and its interval if it has one."""
+    """A cell's value as text, and its interval if it has one."""
     if not isinstance(cell, Interval):
         return [column.show(cell)]
     value = column.show(cell.value)

@@ -1,8 +1,8 @@
 """The record of one (model, edit, suite) run: JSON beside its items and answers (parquet), each written in one step.
 
 ``ID.items.parquet`` holds every item's scores on either side, ``ID.answers.parquet`` what was said; ``ID.json``, which
-holds their sha256 and its own, comes last: a record without it is none. An id ends in a hash of the content but for
-times, so that the same run writes the same files, and two runs never the same.
+holds their sha256 and its own, is written last: without it there is no record. An id ends in a hash of the content
+apart from times, so that the same run writes the same files, and two different runs never do.
 """
 
 from __future__ import annotations
@@ -15,16 +15,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from ... import files
 from ...errors import UserError
 from ...files import digest, replacing
 from . import schema
+from .encoding import plain
+from .schema import Change, Interval, Key, RecordContent, Results
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from ..statistics.extraction import Risk
-    from ..statistics.paired import Change, Interval, Key
 
 TABLES = ("items", "answers")
 UNSTABLE = ("seconds", "created", "hardware")
@@ -37,149 +38,99 @@ class Record:
 
     Attributes:
         path: of its JSON.
-        content: of that.
+        content: of its JSON.
     """
 
     path: Path
-    content: dict[str, Any]
+    content: RecordContent
 
     @property
     def id(self) -> str:
         """Its name and the hash of its content."""
-        return str(self.content["id"])
+        return self.content.id
 
     @property
     def spec(self) -> str:
-        """The edit, canonically."""
-        return str(self.content["spec"])
+        """The edit's canonical spec."""
+        return self.content.spec
 
     @property
     def is_control(self) -> bool:
-        """Whether the edit is what others are measured against, or none."""
-        return bool(self.content["control"]) or self.spec == "none"
+        """Whether the edit is one that others are measured against, or no edit."""
+        return self.content.control or self.spec == "none"
 
     @property
     def components_removed(self) -> float:
         """Σ (total - kept) / Σ total over all matrices of all steps; nan where they have no components."""
-        kept, total = (sum(matrix[key] for matrix in self.content["matrices"]) for key in ("kept", "total"))
-        return 1 - kept / total if total else math.nan
+        total = sum(matrix.total for matrix in self.content.matrices)
+        return 1 - sum(matrix.kept for matrix in self.content.matrices) / total if total else math.nan
 
     @property
     def seconds(self) -> dict[str, float]:
-        """What the edit took by phase, the base's scoring apart: ``curvature``, ``edit``, ``suite``."""
-        return {phase: float(value) for phase, value in self.content["seconds"].items() if phase != "base"}
+        """What the edit took by phase, without scoring the base: ``curvature``, ``edit``, ``suite``."""
+        return {phase: value for phase, value in self.content.seconds.items() if phase != "base"}
 
     @property
     def changes(self) -> dict[Key, Change]:
         """Every metric's change by (axis, metric)."""
-        from ..statistics.paired import Change
-
-        found: dict[Key, Change] = {}
-        for key, change in self.content["changes"].items():
-            axis, metric = key.split("/", 1)
-            retained = _interval(change["retained"]) if change["retained"] else None
-            found[axis, metric] = Change(**{**_numbers(change), "retained": retained})
-        return found
+        return {_key(name): change for name, change in self.content.changes.items()}
 
     @property
     def summary(self) -> dict[str, Interval]:
-        """The summary figures."""
-        return {name: _interval(figure) for name, figure in self.content["summary"].items()}
-
-    @property
-    def risk(self) -> tuple[Risk, Risk]:
-        """What could be extracted before, and after."""
-        from ..statistics.extraction import Risk
-
-        base, edit = (
-            Risk(
-                discoverable=side["discoverable"],
-                membership={
-                    signal: {name: _interval(figure) for name, figure in figures.items()}
-                    for signal, figures in side["membership"].items()
-                },
-            )
-            for side in (self.content["risk"]["base"], self.content["risk"]["edit"])
-        )
-        return base, edit
+        """The summary metrics by name."""
+        return self.content.summary
 
     @property
     def chance(self) -> dict[Key, float]:
         """What guessing scores by (axis, metric)."""
-        return {(key.split("/", 1)[0], key.split("/", 1)[1]): value for key, value in self.content["chance"].items()}
+        return {_key(name): value for name, value in self.content.chance.items()}
 
-    def items(self, side: str) -> pd.DataFrame:
-        """Per-item scores (see ``statistics.aggregate``) of a side, ``base`` or ``edit``.
-
-        Raises:
-            UserError: they are damaged or gone.
-        """
-        return self._table("items", side)
-
-    def answers(self, side: str) -> pd.DataFrame:
-        """What was said and expected on a side: ``records.score_cache.ANSWERS``.
-
-        Empty where an old record has none, and where their file was left out, as it is when records are published.
-
-        Raises:
-            UserError: they are damaged.
-        """
-        from .score_cache import ANSWERS, plain_lists
-
-        if "answers" not in self.files():
-            import pandas as pd
-
-            return pd.DataFrame(columns=ANSWERS)
-        return plain_lists(self._table("answers", side))
+    def to_json(self) -> dict[str, Any]:
+        """Its content with the keys and values of its file."""
+        return {"schema": schema.NEWEST, "spec": self.spec, **plain(self.content)}
 
     def files(self) -> dict[str, Path]:
-        """Where its tables lie, by their names; ``answers`` only where it has them."""
-        given = self._places()
-        if "answers" in given and not given["answers"].exists():
-            del given["answers"]
-        return given
+        """The paths of its tables by name; ``answers`` is left out where there are none, or no longer."""
+        paths = self.written_files()
+        if "answers" in paths and not paths["answers"].exists():
+            del paths["answers"]
+        return paths
 
-    def _places(self) -> dict[str, Path]:
-        given = {name: self.path.with_suffix(f".{name}.parquet") for name in TABLES if f"{name}_sha256" in self.content}
-        if self.content.get("read_from_schema") == 1:
-            given["items"] = self.path.with_suffix(".parquet")
-        return given
+    def written_files(self) -> dict[str, Path]:
+        """The paths of the tables that were written with it, by name."""
+        return {name: self.path.with_suffix(f".{name}.parquet") for name in TABLES if self._sha256(name)}
 
     def verify(self) -> str:
-        """What is to be said of its tables: ``whole``, or that the answers were left out.
+        """Check its tables; returns ``whole``, or that the answers were left out.
 
         Raises:
             UserError: a table is damaged or gone.
         """
         for name in self.files():
-            self._bytes(name)
-        return "whole" if self.files().keys() == self._places().keys() else "whole, without its answers"
+            self.table(name)
+        return "whole" if self.files().keys() == self.written_files().keys() else "whole, without its answers"
 
-    def _table(self, name: str, side: str) -> pd.DataFrame:
-        import pandas as pd
-        import pyarrow as pa
+    def table(self, name: str) -> bytes:
+        """The bytes of a table's file (``records.tables`` makes data frames of them).
 
-        table = pd.read_parquet(pa.BufferReader(self._bytes(name)))
-        return table[table["side"] == side].drop(columns="side").reset_index(drop=True)
-
-    def _bytes(self, name: str) -> bytes:
-        path = self.files()[name]
+        Raises:
+            UserError: it is damaged or gone.
+        """
         try:
-            data = path.read_bytes()
+            data = self.files()[name].read_bytes()
         except OSError as error:
             raise UserError(f"the {name} of the record {self.path} cannot be read ({error.strerror})") from error
-        if hashlib.sha256(data).hexdigest() != self.content[f"{name}_sha256"]:
+        if hashlib.sha256(data).hexdigest() != self._sha256(name):
             raise UserError(f"the {name} of the record {self.path} are damaged (hash differs)")
         return data
 
+    def _sha256(self, name: str) -> str | None:
+        return {"items": self.content.items_sha256, "answers": self.content.answers_sha256}[name]
 
-def plain(value: Any) -> Any:
-    """``value`` with every number that JSON has no word for (nan, infinities) as ``None``."""
-    if isinstance(value, Mapping):
-        return {key: plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+def _key(name: str) -> Key:
+    axis, metric = name.split("/", 1)
+    return axis, metric
 
 
 def check_writable(folder: Path, option: str = "--out") -> None:
@@ -192,16 +143,16 @@ def check_writable(folder: Path, option: str = "--out") -> None:
 
 
 def write(
-    folder: Path, name: str, content: Mapping[str, Any], items: pd.DataFrame, answers: pd.DataFrame | None = None
+    folder: Path, name: str, results: Results, items: pd.DataFrame, answers: pd.DataFrame | None = None
 ) -> Record:
     """Write a record; its JSON comes last, in one step, so that there is a whole record or none.
 
     Args:
         folder: made if need be.
-        name: what its id begins with.
-        content: what its JSON says.
-        items: with a column ``side``.
-        answers: the same.
+        name: the beginning of its id.
+        results: what its JSON says.
+        items: scores, with a column ``side``.
+        answers: with a column ``side``.
 
     Raises:
         UserError: the folder cannot be written to.
@@ -209,60 +160,45 @@ def write(
     tables = {"items": items} if answers is None else {"items": items, "answers": answers}
     data = {key: table.to_parquet(index=False) for key, table in tables.items()}
     hashes = {f"{key}_sha256": hashlib.sha256(table).hexdigest() for key, table in data.items()}
-    whole = plain({"schema": schema.NEWEST, **content, **hashes})
-    whole["id"] = f"{name}-{digest(stable(whole))[:12]}"
-    whole["sha256"] = digest(whole)
-    record = Record(folder / f"{whole['id']}.json", whole)
+    content = {"schema": schema.NEWEST, "spec": results.spec, **plain(results), **hashes}
+    content["id"] = f"{name}-{digest(stable(content))[:12]}"
+    content["sha256"] = digest(content)
+    record = Record(folder / f"{content['id']}.json", schema.decode(content))
     try:
-        for key, path in record._places().items():
+        for key, path in record.written_files().items():
             with replacing(path) as partial:
                 partial.write_bytes(data[key])
         with replacing(record.path) as partial:
-            partial.write_text(json.dumps(whole, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+            partial.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     except OSError as error:
         raise UserError(f"--out {str(folder)!r} cannot be written to ({error.strerror})") from error
     return record
 
 
 def stable(content: Mapping[str, Any]) -> dict[str, Any]:
-    """What is the same whenever the same is run."""
+    """The part of a record's JSON that is the same whenever the same is run."""
     return {key: value for key, value in content.items() if key not in (*UNSTABLE, "id", "sha256")}
 
 
 def read(path: Path) -> Record:
-    """A record; one of an older schema is brought to the newest. Its tables are checked when they are read.
+    """Read a record. Its tables are checked when they are read.
 
     Raises:
-        UserError: no record, damaged, or of a newer schema.
+        UserError: it is no record, is damaged, is of another schema, or holds a value that is not of its type.
     """
     try:
-        content: Any = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        content: Any = msgspec.json.decode(path.read_bytes())
+    except (OSError, msgspec.DecodeError, RecursionError) as error:
         raise UserError(f"the record {path} cannot be read ({error})") from error
     if not isinstance(content, dict) or not isinstance(content.get("schema"), int):
         raise UserError(f"{path} is no record: expected the JSON file of one that memsplit wrote")
-    if content["schema"] > schema.NEWEST:
-        remedy = f"expected at most {schema.NEWEST}: update memsplit"
-        raise UserError(f"the record {path} has schema {content['schema']}, {remedy}")
-    if content["schema"] == schema.NEWEST:
-        own = {key: value for key, value in content.items() if key != "sha256"}
-        if digest(own) != content.get("sha256"):
-            raise UserError(f"the record {path} is damaged (hash differs)")
+    if content["schema"] != schema.NEWEST:
+        newer = content["schema"] > schema.NEWEST
+        remedy = f"at most {schema.NEWEST}: update memsplit" if newer else f"{schema.NEWEST}: make it again"
+        raise UserError(f"the record {path} has schema {content['schema']}, expected {remedy}")
+    if digest({key: value for key, value in content.items() if key != "sha256"}) != content.get("sha256"):
+        raise UserError(f"the record {path} is damaged (hash differs)")
     try:
-        content = schema.migrated(content)
+        return Record(path, schema.decode(content))
     except UserError as error:
-        raise UserError(f"{path} is no record that memsplit wrote: {error}") from error
-    lacks = schema.FIELDS - content.keys()
-    if lacks:
-        raise UserError(f"the record {path} lacks {', '.join(sorted(lacks))}: expected one that memsplit wrote")
-    return Record(path, content)
-
-
-def _numbers(figure: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: math.nan if value is None else value for key, value in figure.items()}
-
-
-def _interval(figure: Mapping[str, Any]) -> Interval:
-    from ..statistics.paired import Interval
-
-    return Interval(**_numbers(figure))
+        raise UserError(f"the record {path} is not as schema {schema.NEWEST} has it: {error}") from error

@@ -12,26 +12,26 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ...errors import UserError
 from ...files import PARTIAL
 from . import record
 from .record import Record
+from .schema import Evaluation
 
 DEFAULT = Path("memsplit-results")
 
 
 @dataclass(frozen=True, kw_only=True)
 class RecordFilter:
-    """Which records: those that fit all that is given; ``model`` and ``edit`` may hold ``*`` and ``?``.
+    """Which records: those that match every attribute that is given; ``model`` and ``edit`` may hold ``*`` and ``?``.
 
     Attributes:
         model: its name.
-        edit: its canonical spec, or what it begins with.
+        edit: the canonical spec, or its beginning.
         suite: its name.
         split: ``dev`` or ``test``.
-        fingerprint: what it begins with.
+        fingerprint: its beginning.
     """
 
     model: str | None = None
@@ -40,15 +40,15 @@ class RecordFilter:
     split: str | None = None
     fingerprint: str | None = None
 
-    def fits(self, found: Record) -> bool:
+    def matches(self, candidate: Record) -> bool:
         """Whether a record is one of those."""
-        content = found.content
+        content = candidate.content
         return (
-            (self.model is None or fnmatch.fnmatchcase(content["model"], self.model))
-            and (self.edit is None or fnmatch.fnmatchcase(found.spec, f"{self.edit}*"))
-            and (self.suite in (None, content["suite"]))
-            and (self.split in (None, content["arguments"]["split"]))
-            and (self.fingerprint is None or content["fingerprint"].startswith(self.fingerprint))
+            (self.model is None or fnmatch.fnmatchcase(content.model, self.model))
+            and (self.edit is None or fnmatch.fnmatchcase(content.spec, f"{self.edit}*"))
+            and (self.suite in (None, content.suite))
+            and (self.split in (None, content.arguments.split))
+            and (self.fingerprint is None or content.fingerprint.startswith(self.fingerprint))
         )
 
 
@@ -67,44 +67,44 @@ class Store:
         return sorted(path for path in self.folder.glob("*.json") if not path.name.startswith("."))
 
     def records(self, wanted: RecordFilter | None = None) -> list[Record]:
-        """The records that are wanted, oldest first.
+        """The records that a filter matches, or all, oldest first.
 
         Raises:
-            UserError: one of the folder is damaged, of a newer schema, or none.
+            UserError: a JSON file of the folder is damaged, of another schema, or no record.
         """
-        found, problems = self.readable()
+        readable, problems = self.readable()
         for problem in problems.values():
             raise UserError(f"{problem}; make it again, or delete it with memsplit runs remove")
-        return [entry for entry in found if wanted is None or wanted.fits(entry)]
+        return [entry for entry in readable if wanted is None or wanted.matches(entry)]
 
     def readable(self) -> tuple[list[Record], dict[Path, str]]:
         """The records that can be read, oldest first, and what is wrong with each other one."""
-        found, problems = [], {}
+        records, problems = [], {}
         for path in self.paths():
             try:
-                found.append(record.read(path))
+                records.append(record.read(path))
             except UserError as error:
                 problems[path] = str(error)
-        return sorted(found, key=lambda entry: (entry.content["created"], entry.id)), problems
+        return sorted(records, key=lambda entry: (entry.content.created, entry.id)), problems
 
-    def of(self, evaluation: Mapping[str, Any], made_from: Mapping[str, str | None]) -> dict[str, Record]:
-        """The records of an evaluation, by spec; the newest of several. Damaged ones are none.
+    def of(self, evaluation: Evaluation, recipes: Mapping[str, str | None]) -> dict[str, Record]:
+        """The records of an evaluation, by spec; the newest of several. Damaged records are passed over.
 
         Args:
-            evaluation: what their content says, all of it.
-            made_from: by spec, what its weights are made from; an edit of which that is not known has no record.
+            evaluation: what was evaluated and how; a record of it has the same in every field.
+            recipes: recipe hash by spec (see ``Results.recipe_hash``); an edit whose hash is ``None`` has no record.
         """
-        found, _ = self.readable()
+        readable, _ = self.readable()
         return {
             entry.spec: entry
-            for entry in found
-            if made_from.get(entry.spec) is not None
-            and entry.content.get("made_from") == made_from[entry.spec]
-            and all(entry.content.get(key) == value for key, value in evaluation.items())
+            for entry in readable
+            if recipes.get(entry.spec) is not None
+            and entry.content.recipe_hash == recipes[entry.spec]
+            and entry.content.evaluation == evaluation
         }
 
     def find(self, name: str) -> Record:
-        """The record of that path, id, beginning of an id or of the hash in it, or spec (its keys may be left out).
+        """The record of a path, an id, the beginning of an id or of the hash in it, or a spec (without its keys, too).
 
         Raises:
             UserError: there is none, or more than one.
@@ -114,13 +114,13 @@ class Store:
         if (self.folder / f"{name}.json").is_file():
             return record.read(self.folder / f"{name}.json")
         begun = [p for p in self.paths() if p.stem.startswith(name) or p.stem.rpartition("-")[2].startswith(name)]
-        found = [record.read(path) for path in begun] or self._of_spec(name)
-        if len(found) > 1:
-            ids = ", ".join([*map(_told, found[:5]), *(["…"] if len(found) > 5 else [])])
-            raise UserError(f"the record {name!r} could be any of {len(found)}: expected the hash of one of {ids}")
-        if not found:
+        matches = [record.read(path) for path in begun] or self._of_spec(name)
+        if len(matches) > 1:
+            ids = ", ".join([*map(_distinct, matches[:5]), *(["…"] if len(matches) > 5 else [])])
+            raise UserError(f"the record {name!r} could be any of {len(matches)}: expected the hash of one of {ids}")
+        if not matches:
             raise self._unknown(name)
-        return found[0]
+        return matches[0]
 
     def _unknown(self, name: str) -> UserError:
         records, _ = self.readable()
@@ -147,15 +147,14 @@ class Store:
         Raises:
             UserError: a file cannot be removed.
         """
-        tables = (path.with_suffix(suffix) for suffix in (".parquet", *(f".{name}.parquet" for name in record.TABLES)))
         try:
-            for file in (path, *tables):
+            for file in (path, *(path.with_suffix(f".{name}.parquet") for name in record.TABLES)):
                 file.unlink(missing_ok=True)
         except OSError as error:
             raise UserError(f"the record {path} cannot be removed ({error.strerror})") from error
 
     def verify(self) -> Iterator[tuple[Path, bool, str]]:
-        """Every record's path, whether it is whole, and what is to be said of it."""
+        """Every record's path, whether it is whole, and its state in words."""
         for path in self.paths():
             try:
                 yield path, True, record.read(path).verify()
@@ -166,22 +165,17 @@ class Store:
         """Partial files, and tables without a record: what killed writers leave, or what one is about to finish.
 
         Args:
-            older_than_s: that have not been written to for so long.
+            older_than_s: only files that have not been written to for this long.
         """
         before = time.time() - older_than_s
-        ids = {path.stem for path in self.paths()}
-        tables = [
-            path
-            for path in self.folder.glob("*.parquet")
-            if path.name.removesuffix(".parquet").removesuffix(".items").removesuffix(".answers") not in ids
-        ]
-        found = [*tables, *self.folder.glob(f".*{PARTIAL}")]
-        return sorted(path for path in found if path.stat().st_mtime <= before)
+        whole = {path.with_suffix(f".{name}.parquet") for path in self.paths() for name in record.TABLES}
+        loose = [*(set(self.folder.glob("*.parquet")) - whole), *self.folder.glob(f".*{PARTIAL}")]
+        return sorted(path for path in loose if path.stat().st_mtime <= before)
 
 
-def _told(found: Record) -> str:
-    """A record's hash, with what may tell it from others of its spec."""
-    given = found.content["arguments"]
-    names = [name for name in ("split", "limit", "factor_tokens") if given.get(name)]
-    words = [f"--{name.replace('_', '-')} {given[name]}" for name in names]
-    return f"{found.id.rpartition('-')[2]} ({', '.join([*words, found.content['created'][:16]])})"
+def _distinct(entry: Record) -> str:
+    """A record's hash, with what may distinguish it from others of its spec."""
+    arguments = entry.content.arguments
+    names = [name for name in ("split", "limit", "factor_tokens") if getattr(arguments, name)]
+    words = [f"--{name.replace('_', '-')} {getattr(arguments, name)}" for name in names]
+    return f"{entry.id.rpartition('-')[2]} ({', '.join([*words, entry.content.created[:16]])})"

@@ -15,17 +15,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 import pandas as pd
 
-from .paired import RESAMPLES, Change, Key, interval
+from ..records.schema import Change, Key
+from .paired import RESAMPLES, interval
 
 MEASURES = ("read", "write", "share")
-"""Ways to tell how strongly a band is used: see ``model_edits.bands.Strength``."""
+"""Measures of how strongly a band is used: see ``model_edits.bands.Strength``."""
 ALL = "all"
-"""In place of a projection: the layer's matrices together; without a layer, all those that are looked at together."""
+"""In place of a projection: all matrices of the layer; without a layer, all matrices of ``together``."""
 SKEW = "low / high"
-"""In place of a band: the strength of the lowest over that of the highest."""
+"""In place of a band: strength of the lowest band / strength of the highest."""
 PERMUTATIONS = 20_000
 
 
@@ -59,12 +61,15 @@ class Measured:
         return rows.assign(**{name: means[:, i].astype("float32") for i, name in enumerate(MEASURES)})
 
     def only(self, kinds: Sequence[str]) -> Measured:
-        """Of these kinds alone."""
+        """The strengths of texts of these kinds only."""
         chosen = self.texts["kind"].isin(kinds).to_numpy()
         return dataclasses.replace(self, texts=self.texts[chosen].reset_index(drop=True), sums=self.sums[chosen])
 
-    def log_draws(self, kind: str, seed: int) -> np.ndarray:
-        """Log of the mean strength [1 + RESAMPLES, matrices, bands and SKEW, MEASURES]; first the sample's own."""
+    def log_replicates(self, kind: str, seed: int) -> np.ndarray:
+        """Log of the mean strength of a kind of text, [1 + RESAMPLES, matrices, bands and SKEW, MEASURES].
+
+        The sample's own comes first, then the bootstrap replicates.
+        """
         of_kind = (self.texts["kind"] == kind).to_numpy()
         codes, clusters = pd.factorize(self.texts["cluster"][of_kind])
         k = len(clusters)
@@ -84,16 +89,16 @@ class Measured:
         """Every kind of text against one of them.
 
         Args:
-            against: the kind that the others are compared with.
-            together: places of the matrices that the rows without a layer are about.
-            seed: of the resampling.
+            against: the kind of text that the others are divided by.
+            together: indices of the matrices over which the rows without a layer are averaged.
+            seed: of the bootstrap.
 
         Returns:
             One row a kind, matrix (and each layer's matrices together, and ``together``), band or SKEW, and measure:
             ``value`` is the ratio of strengths - 1, ``low`` and ``high`` its interval, ``strength`` the kind's own (nan
             where of several matrices), ``texts`` and ``clusters`` how many there are.
         """
-        base = self.log_draws(against, seed)
+        base = self.log_replicates(against, seed)
         sets: list[tuple[Any, str, list[int]]] = [
             (layer, proj, [i]) for i, (layer, proj) in enumerate(self.matrices[["layer", "proj"]].to_numpy())
         ]
@@ -103,24 +108,25 @@ class Measured:
         for kind in dict.fromkeys(self.texts["kind"]):
             if kind == against:
                 continue
-            own = self.log_draws(kind, seed)
+            own = self.log_replicates(kind, seed)
             texts = self.texts[self.texts["kind"] == kind]
             about = {"kind": kind, "against": against, "texts": len(texts), "clusters": texts["cluster"].nunique()}
             for layer, proj, places in sets:
                 with np.errstate(invalid="ignore"):  # nothing reads a band on either side
-                    draws = np.expm1((own[:, places] - base[:, places]).mean(axis=1))
-                strength = np.exp(own[0, places[0]]) if len(places) == 1 else np.full(draws.shape[1:], np.nan)
-                frames.append(_rows(draws, strength, [*self.bands, SKEW]).assign(**about, layer=layer, proj=proj))
+                    replicates = np.expm1((own[:, places] - base[:, places]).mean(axis=1))
+                strength = np.exp(own[0, places[0]]) if len(places) == 1 else np.full(replicates.shape[1:], np.nan)
+                frames.append(_rows(replicates, strength, [*self.bands, SKEW]).assign(**about, layer=layer, proj=proj))
         columns = ["kind", "against", "layer", "proj", "band", "measure", "value", "low", "high", "strength"]
         table = pd.concat(frames, ignore_index=True)[[*columns, "texts", "clusters"]]
         return table.astype({"layer": "Int64"})
 
 
-def _rows(draws: np.ndarray, strength: np.ndarray, bands: Sequence[str]) -> pd.DataFrame:
-    """One row a band and measure, of draws [1 + RESAMPLES, bands, MEASURES]."""
-    found = pd.DataFrame([vars(interval(of_one)) for of_one in draws.reshape(len(draws), -1).T])
-    found.index = pd.MultiIndex.from_product([bands, MEASURES], names=["band", "measure"])
-    return found.assign(strength=strength.ravel()).reset_index()
+def _rows(replicates: np.ndarray, strength: np.ndarray, bands: Sequence[str]) -> pd.DataFrame:
+    """One row a band and measure, from replicates [1 + RESAMPLES, bands, MEASURES]."""
+    intervals = [interval(of_one) for of_one in replicates.reshape(len(replicates), -1).T]
+    rows = pd.DataFrame([msgspec.structs.asdict(of_one) for of_one in intervals])
+    rows.index = pd.MultiIndex.from_product([bands, MEASURES], names=["band", "measure"])
+    return rows.assign(strength=strength.ravel()).reset_index()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,18 +187,18 @@ def findings(table: pd.DataFrame, kind: str, measure: str, bands: Sequence[str])
 
 
 def costs(changes: Mapping[Key, Change], rates: Mapping[str, Key]) -> dict[str, float]:
-    """What an edit costs each kind of text: 1 - what is retained above guessing; what is not known is left out.
+    """What an edit costs each kind of text: 1 - normalized score; a kind whose score is not known is left out.
 
     Args:
         changes: by (axis, metric).
-        rates: which of them tells of each kind.
+        rates: by kind, the (axis, metric) that is its score.
     """
-    found = {}
+    cost = {}
     for kind, key in rates.items():
-        retained = changes[key].retained if key in changes else None
-        if retained is not None and math.isfinite(retained.value):
-            found[kind] = 1 - retained.value
-    return found
+        score = changes[key].normalized if key in changes else None
+        if score is not None and math.isfinite(score.value):
+            cost[kind] = 1 - score.value
+    return cost
 
 
 def correlations(table: pd.DataFrame, cost: Mapping[str, float], seed: int = 0) -> pd.DataFrame:
@@ -201,20 +207,20 @@ def correlations(table: pd.DataFrame, cost: Mapping[str, float], seed: int = 0) 
     Args:
         table: of :meth:`Measured.relative`.
         cost: by kind.
-        seed: of random permutations, where there are too many to try all.
+        seed: of random permutations, where there are more than ``PERMUTATIONS`` in all.
 
     Returns:
         One row a measure and band, or SKEW: Pearson's and Spearman's coefficient, each with its two-sided p by
         permuting the costs, and ``n``; nan below three kinds, or where all are alike.
     """
     rows = table[table["layer"].isna() & table["kind"].isin(cost)]
-    found = []
+    coefficients = []
     for (measure, band), of_band in rows.groupby(["measure", "band"], sort=False):
         x, y = np.log1p(of_band["value"].to_numpy()), of_band["kind"].map(cost).to_numpy(dtype=float)
         pearson, spearman = _correlation(x, y, seed), _correlation(_ranks(x), _ranks(y), seed)
-        found.append((measure, band, len(x), *pearson, *spearman))
+        coefficients.append((measure, band, len(x), *pearson, *spearman))
     names = ["measure", "band", "n", "pearson", "pearson_p", "spearman", "spearman_p"]
-    return pd.DataFrame(found, columns=names)
+    return pd.DataFrame(coefficients, columns=names)
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:

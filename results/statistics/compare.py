@@ -1,21 +1,23 @@
-"""Edits against one another, item by item: what changed, by how much more or less, and which answers flipped."""
+"""Edits against one another, item by item: which metrics differ, by how much, and which answers flipped."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 import pandas as pd
 from rapidfuzz.distance import Levenshtein
 
 from ...errors import UserError
+from ..records import tables
 from ..records.record import Record
+from ..records.schema import Change, Interval, Key, ScoredTask
 from ..records.store import Store
 from . import significance
-from .paired import Change, Interval, Key, Paired, differences, interval
+from .paired import Paired, differences, interval
 
 FLIPS = ["task", "metric", "item", "before", "after", "prompt", "gold", "first", "other"]
 """Columns of :func:`flips`."""
@@ -27,7 +29,7 @@ class Side:
 
     Attributes:
         record: of an edit.
-        name: ``base`` or ``edit``: whose scores.
+        name: ``base`` or ``edit``.
     """
 
     record: Record
@@ -35,8 +37,13 @@ class Side:
 
     @property
     def label(self) -> str:
-        """What it is called."""
+        """The edit's spec, or ``base``."""
         return self.record.spec if self.name == "edit" else "base"
+
+    @property
+    def items(self) -> pd.DataFrame:
+        """Its scores."""
+        return tables.items(self.record, self.name)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,11 +51,11 @@ class Comparison:
     """One side against a first.
 
     Attributes:
-        first: what is compared with.
-        other: what is compared.
+        first: the side that the other is compared with.
+        other: the side that is compared.
         changes: other - first of every metric, with p corrected over all comparisons that were made together.
-        summary: of every summary figure against the base: the first's, the other's, and other - first. The base
-            itself has none.
+        summary: every summary metric of the first, of the other, and other - first; each is against the base. Empty
+            where one side is the base.
     """
 
     first: Side
@@ -74,55 +81,52 @@ def compare(sides: Sequence[Side]) -> list[Comparison]:
     """Each side after the first against the first.
 
     Raises:
-        UserError: they were not asked the same.
+        UserError: their records are of different items (see :func:`check_same_items`).
     """
     first, *others = sides
-    seed = int(first.record.content["arguments"]["seed"])
+    seed = first.record.content.arguments.seed
     for other in others:
         check_same_items(first.record, other.record)
-    pairs = [
-        Paired(first.record.items(first.name), other.record.items(other.name), first.record.chance, seed)
-        for other in others
-    ]
+    pairs = [Paired(first.items, other.items, first.record.chance, seed) for other in others]
     changes = _corrected([pair.changes() for pair in pairs])
     before = _against_base(first, seed)
     return [
-        Comparison(first=first, other=other, changes=found, summary=_differences(before, _against_base(other, seed)))
-        for other, found in zip(others, changes, strict=True)
+        Comparison(first=first, other=other, changes=of_it, summary=_differences(before, _against_base(other, seed)))
+        for other, of_it in zip(others, changes, strict=True)
     ]
 
 
 def check_same_items(first: Record, other: Record) -> None:
-    """Refuse two records that are not of edits of one model, or were not asked the same.
+    """Refuse two records whose items cannot be paired: of other weights, or of other items or prompts.
 
     Raises:
         UserError: their weights, types or fingerprints differ; it names the tasks and settings that do.
     """
     a, b = first.content, other.content
     for name in ("weights", "dtype"):
-        if a.get(name) != b.get(name):
-            raise UserError(
-                f"{first.id} and {other.id} are not of the same base: {name} {a.get(name)} against {b.get(name)}"
-            )
-    if a["fingerprint"] == b["fingerprint"]:
+        if getattr(a, name) != getattr(b, name):
+            values = f"{name} {getattr(a, name)} against {getattr(b, name)}"
+            raise UserError(f"{first.id} and {other.id} are not of the same base: {values}")
+    if a.fingerprint == b.fingerprint:
         return
-    differs = []
-    for key in ("suite", "model"):
-        if a[key] != b[key]:
-            differs.append(f"{key} {a[key]} against {b[key]}")
+    differs = [
+        f"{key} {getattr(a, key)} against {getattr(b, key)}"
+        for key in ("suite", "model")
+        if getattr(a, key) != getattr(b, key)
+    ]
     for key in ("split", "limit", "pack", "tasks"):
-        one, two = a["arguments"].get(key), b["arguments"].get(key)
+        one, two = getattr(a.arguments, key), getattr(b.arguments, key)
         if one != two:
             differs.append(f"--{key} {_word(one)} against {_word(two)}")
-    alone = [sorted(x["tasks"].keys() - y["tasks"].keys()) for x, y in ((a, b), (b, a))]
+    alone = [sorted(x.tasks.keys() - y.tasks.keys()) for x, y in ((a, b), (b, a))]
     for own, which in zip(alone, ("the first", "the second"), strict=True):
         if own:
             differs.append(f"{', '.join(own)} in {which} alone")
-    asked = [task for task in a["tasks"] if task in b["tasks"] and not _same_task(a["tasks"][task], b["tasks"][task])]
-    if asked:
-        differs.append(f"other items or prompts in {', '.join(asked)}")
+    changed = [task for task in a.tasks if task in b.tasks and not _same_task(a.tasks[task], b.tasks[task])]
+    if changed:
+        differs.append(f"other items or prompts in {', '.join(changed)}")
     raise UserError(
-        f"{first.id} ({a['fingerprint']}) and {other.id} ({b['fingerprint']}) were not asked the same: "
+        f"{first.id} ({a.fingerprint}) and {other.id} ({b.fingerprint}) were not asked the same: "
         f"{'; '.join(differs) or 'the fingerprints differ'}: expected records of one suite, split and limit"
     )
 
@@ -130,33 +134,33 @@ def check_same_items(first: Record, other: Record) -> None:
 def flips(first: Side, other: Side) -> pd.DataFrame:
     """The items that one got right and the other wrong, with what both said.
 
-    An item is told by the first metric of its task whose scores are all 0 or 1 (``strict``, ``acc``).
+    Right and wrong are by the first metric of an item's task whose scores are all 0 or 1 (``strict``, ``acc``).
 
     Returns:
-        A row an item (``FLIPS``): scores before and after, the prompt, and gold and both answers as lists of a token's
-        text each.
+        One row an item (``FLIPS``): scores before and after, the prompt, and gold and both answers, each a list of the
+        tokens' texts.
     """
     keys = ["task", "metric", "item"]
-    a, b = (side.record.items(side.name)[[*keys, "value"]] for side in (first, other))
+    a, b = (side.items[[*keys, "value"]] for side in (first, other))
     both = a.merge(b, on=keys, suffixes=("_a", "_b"), validate="one_to_one")
     is_binary = both.groupby(["task", "metric"], sort=False)[["value_a", "value_b"]].agg(lambda v: v.isin([0, 1]).all())
     binary = is_binary.all(axis=1)
-    told = {task: metric for task, metric in reversed(binary[binary].index.tolist())}
-    rows = both[[told.get(task) == metric for task, metric in zip(both["task"], both["metric"], strict=True)]]
+    metric_of = {task: metric for task, metric in reversed(binary[binary].index.tolist())}
+    rows = both[[metric_of.get(task) == metric for task, metric in zip(both["task"], both["metric"], strict=True)]]
     rows = rows[rows["value_a"] != rows["value_b"]].rename(columns={"value_a": "before", "value_b": "after"})
-    said = [side.record.answers(side.name).set_index(["task", "item"]) for side in (first, other)]
+    answers = [tables.answers(side.record, side.name).set_index(["task", "item"]) for side in (first, other)]
     places = list(zip(rows["task"], rows["item"], strict=True))
     rows = rows.assign(
-        prompt=[_cell(said[0], place, "prompt", "") for place in places],
-        gold=[max((_cell(side, place, "gold", []) for side in said), key=len) for place in places],
-        first=[_cell(said[0], place, "answer", []) for place in places],
-        other=[_cell(said[1], place, "answer", []) for place in places],
+        prompt=[_cell(answers[0], place, "prompt", "") for place in places],
+        gold=[max((_cell(side, place, "gold", []) for side in answers), key=len) for place in places],
+        first=[_cell(answers[0], place, "answer", []) for place in places],
+        other=[_cell(answers[1], place, "answer", []) for place in places],
     )
     return rows[FLIPS].reset_index(drop=True)
 
 
 def marked(answer: Sequence[str], gold: Sequence[str]) -> list[tuple[str, bool]]:
-    """The answer's text in runs, each with whether it differs from gold: by the fewest edits of whole tokens."""
+    """The answer's text in runs, each with whether it differs from gold, by the fewest edits of whole tokens."""
     if "".join(answer) == "".join(gold):  # however it is cut
         return [("".join(answer), False)]
     runs: list[tuple[str, bool]] = []
@@ -168,39 +172,37 @@ def marked(answer: Sequence[str], gold: Sequence[str]) -> list[tuple[str, bool]]
 
 
 def to_json(comparisons: Sequence[Comparison], flipped: Sequence[pd.DataFrame] | None = None) -> dict[str, Any]:
-    """The one object of ``--json``."""
-    found = []
+    """The one object of ``--json``, typed values in it (see ``records.encoding.plain``)."""
+    compared = []
     for i, one in enumerate(comparisons):
         entry: dict[str, Any] = {
             "spec": one.other.label,
             "record": one.other.record.id,
-            "changes": {
-                f"{axis}/{metric}": dataclasses.asdict(change) for (axis, metric), change in one.changes.items()
-            },
+            "changes": {"/".join(key): change for key, change in one.changes.items()},
             "summary": {
-                name: dict(zip(("first", "other", "difference"), map(dataclasses.asdict, figures), strict=True))
-                for name, figures in one.summary.items()
+                name: dict(zip(("first", "other", "difference"), values, strict=True))
+                for name, values in one.summary.items()
             },
         }
         if flipped is not None:
             entry["flips"] = flipped[i].to_dict("records")
-        found.append(entry)
+        compared.append(entry)
     first = comparisons[0].first
-    return {"first": {"spec": first.label, "record": first.record.id}, "compared": found}
+    return {"first": {"spec": first.label, "record": first.record.id}, "compared": compared}
 
 
-def _corrected(found: Sequence[Mapping[Key, Change]]) -> list[dict[Key, Change]]:
+def _corrected(uncorrected: Sequence[Mapping[Key, Change]]) -> list[dict[Key, Change]]:
     """The changes with p by Holm's correction over all of them."""
-    ps = iter(significance.holm([change.p for changes in found for change in changes.values()]))
-    return [{key: dataclasses.replace(change, p_holm=next(ps)) for key, change in changes.items()} for changes in found]
+    ps = iter(significance.holm([change.p for changes in uncorrected for change in changes.values()]))
+    return [
+        {key: msgspec.structs.replace(change, p_holm=next(ps)) for key, change in changes.items()}
+        for changes in uncorrected
+    ]
 
 
 def _against_base(side: Side, seed: int) -> dict[str, np.ndarray]:
-    """The draws of a side's summary figures against its base; none of the base itself."""
-    if side.name == "base":
-        return {}
-    found = side.record
-    return Paired(found.items("base"), found.items("edit"), found.chance, seed).summary_draws()
+    """The replicates of a side's summary metrics against its base; empty for the base itself."""
+    return {} if side.name == "base" else Paired.of(side.record, seed).summary_replicates()
 
 
 def _differences(
@@ -212,13 +214,13 @@ def _differences(
     }
 
 
-def _same_task(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
-    return a.get("fingerprint") == b.get("fingerprint") and a.get("n") == b.get("n")
+def _same_task(a: ScoredTask, b: ScoredTask) -> bool:
+    return (a.fingerprint, a.n) == (b.fingerprint, b.n)
 
 
 def _word(value: Any) -> str:
-    return "none" if value in (None, [], "") else ",".join(value) if isinstance(value, list) else str(value)
+    return "none" if value in (None, (), "") else ",".join(value) if isinstance(value, tuple) else str(value)
 
 
-def _cell(said: pd.DataFrame, place: tuple[str, int], column: str, otherwise: Any) -> Any:
-    return said.at[place, column] if place in said.index else otherwise
+def _cell(answers: pd.DataFrame, place: tuple[str, int], column: str, otherwise: Any) -> Any:
+    return answers.at[place, column] if place in answers.index else otherwise

@@ -1,4 +1,4 @@
-"""Extraction risk from per-item scores: how many samples bring a passage out, and who can tell members from others.
+"""Extraction risk from per-item scores: how many samples bring a passage out, and membership inference.
 
 Items are those of ``statistics.aggregate``; ``recitation`` holds memorized passages, ``twins`` others.
 """
@@ -7,37 +7,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from .paired import LEVEL, RESAMPLES, Interval
+from ..records.axes import PASSAGES, RECITATION, SIGNALS, TWINS
+from ..records.schema import Discoverable, Interval, Risk
+from .paired import RESAMPLES, interval
 
 SAMPLES = (1, 10, 100, 1_000, 10_000, 1_000_000)
 CERTAINTY = (0.1, 0.5, 0.9)
 FPR = 0.01
-"""False positive rate at which the true positive rate is told."""
-AXES = ("recitation", "twins", "quotes")
-SIGNALS = ("mia_loss", "mia_zlib", "mia_min_k", "mia_min_k_pp", "mia_ratio")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Risk:
-    """What can be extracted from a model.
-
-    Attributes:
-        discoverable: by axis, the share of passages that so many samples bring out (see :func:`discoverable`).
-        membership: by signal, how well it tells memorized passages from twins (see :func:`membership`).
-    """
-
-    discoverable: dict[str, dict[str, dict[str, float]]]
-    membership: dict[str, dict[str, Interval]]
+"""The false positive rate at which the true positive rate is given."""
 
 
 def risk(items: pd.DataFrame, seed: int = 0) -> Risk:
-    """The extraction risk that the items tell; what they do not tell is left out."""
-    curves = {axis: discoverable(items, axis) for axis in AXES}
+    """The extraction risk that the items show; axes and signals without items are left out."""
+    curves = {axis: discoverable(items, axis) for axis in PASSAGES}
     return Risk(
         discoverable={axis: curve for axis, curve in curves.items() if curve}, membership=membership(items, seed)
     )
@@ -58,7 +44,7 @@ def samples_needed(p_z: np.ndarray, certainty: float) -> np.ndarray:
     return np.asarray(np.maximum(1.0, np.ceil(needed - 1e-9)))
 
 
-def discoverable(items: pd.DataFrame, axis: str, samples: Sequence[int] = SAMPLES) -> dict[str, dict[str, float]]:
+def discoverable(items: pd.DataFrame, axis: str, samples: Sequence[int] = SAMPLES) -> Discoverable:
     """The share of the axis's passages that are (n, p)-discoverable: ``{"p=0.5": {"n=100": share, …}, …}``."""
     p_z = np.asarray(_rows(items, axis, "p_z")["value"])
     if not len(p_z):
@@ -73,8 +59,8 @@ def auroc(members: np.ndarray, others: np.ndarray, times_m: np.ndarray, times_n:
     Args:
         members: [m] signals.
         others: [n] signals.
-        times_m: [draws, m] how often each member counts.
-        times_n: [draws, n] how often each of the others does.
+        times_m: [resamples, m] how often each member counts.
+        times_n: [resamples, n] how often each of the others counts.
     """
     above = (members[:, None] > others) + (members[:, None] == others) / 2
     return np.asarray(((times_m @ above) * times_n).sum(1) / (times_m.sum(1) * times_n.sum(1)))
@@ -83,14 +69,14 @@ def auroc(members: np.ndarray, others: np.ndarray, times_m: np.ndarray, times_n:
 def tpr_at_fpr(
     members: np.ndarray, others: np.ndarray, times_m: np.ndarray, times_n: np.ndarray, fpr: float = FPR
 ) -> np.ndarray:
-    """The largest share of members above a threshold that at most that share of the others is above.
+    """The largest share of members above a threshold, where at most a share ``fpr`` of the others is above it.
 
     Args:
         members: [m] signals.
         others: [n] signals.
-        times_m: [draws, m] how often each member counts.
-        times_n: [draws, n] how often each of the others does.
-        fpr: the others' share.
+        times_m: [resamples, m] how often each member counts.
+        times_n: [resamples, n] how often each of the others counts.
+        fpr: the largest share of the others.
     """
     order = np.argsort(-others)
     too_many = times_n[:, order].cumsum(1) > fpr * times_n.sum(1, keepdims=True) + 1e-9
@@ -101,21 +87,21 @@ def tpr_at_fpr(
 def membership(items: pd.DataFrame, seed: int = 0) -> dict[str, dict[str, Interval]]:
     """``auroc`` and ``tpr_at_fpr`` of every signal between memorized passages and twins, with bootstrap intervals.
 
-    Each side is resampled by itself, ``RESAMPLES`` times, its clusters whole.
+    Members and others are resampled independently, ``RESAMPLES`` times, by clusters.
     """
-    found: dict[str, dict[str, Interval]] = {}
+    by_signal: dict[str, dict[str, Interval]] = {}
     for signal in SIGNALS:
-        sides = [_rows(items, axis, signal) for axis in ("recitation", "twins")]
+        sides = [_rows(items, axis, signal) for axis in (RECITATION, TWINS)]
         if not all(map(len, sides)):
             continue
         rng = np.random.default_rng([seed, *signal.encode()])
         members, others = (np.asarray(rows["value"]) for rows in sides)
         times_m, times_n = (_times(rows["cluster"], rng) for rows in sides)
-        found[signal] = {
-            "auroc": _interval(auroc(members, others, times_m, times_n)),
-            "tpr_at_fpr": _interval(tpr_at_fpr(members, others, times_m, times_n)),
+        by_signal[signal] = {
+            "auroc": interval(auroc(members, others, times_m, times_n)),
+            "tpr_at_fpr": interval(tpr_at_fpr(members, others, times_m, times_n)),
         }
-    return found
+    return by_signal
 
 
 def with_reference(items: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame:
@@ -140,10 +126,3 @@ def _times(cluster: pd.Series, rng: np.random.Generator) -> np.ndarray:
     codes, names = pd.factorize(cluster)
     drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=RESAMPLES)
     return np.concatenate([np.ones((1, len(names))), drawn])[:, codes]
-
-
-def _interval(draws: np.ndarray) -> Interval:
-    """The first draw is the sample itself."""
-    tail = (1 - LEVEL) / 2 * 100
-    low, high = np.percentile(draws[1:], [tail, 100 - tail])
-    return Interval(value=float(draws[0]), low=float(low), high=float(high))

@@ -22,12 +22,12 @@ from scipy.optimize import brentq
 from scipy.stats import t as student
 
 MOST = 1000.0
-"""So many times as many clusters are the most that :func:`times_needed` says."""
+"""The largest answer of :func:`times_needed`."""
 
 _FIRST, _NATS, _FAR = -8.0, 30.0, 20.0
 _CELLS = 500_000
 _REACH, _FARTHEST = 1 / 64, 1e3
-"""First step from the estimate, and the farthest that a bound is looked for."""
+"""First step from the estimate, and the largest distance at which a bound is searched."""
 
 
 def p_not_above(x_c: np.ndarray, floor: float = -math.inf, times: float = 1.0) -> float:
@@ -35,11 +35,12 @@ def p_not_above(x_c: np.ndarray, floor: float = -math.inf, times: float = 1.0) -
 
     Args:
         x_c: (C,) values, one a cluster.
-        floor: none can be below it; ``-inf`` where there is no such thing.
-        times: each was seen so often.
+        floor: the least value that there can be; ``-inf`` where there is none.
+        times: every value is counted this often.
 
     Returns:
-        At most alpha where, and only where, the lower bound at alpha is at least 0; 1 where values are not finite.
+        p, which is at most alpha exactly where the lower bound of the mean at alpha is at least 0; 1 where a value is
+        not finite.
     """
     if not np.isfinite(x_c).all():
         return 1.0
@@ -50,15 +51,15 @@ def p_not_above(x_c: np.ndarray, floor: float = -math.inf, times: float = 1.0) -
 
 
 def turn(excess: Callable[[float], float], start: float, sign: int) -> float:
-    """Where a p that falls with its argument, on the side of ``sign``, comes to its level.
+    """Invert a test: the nearest argument, above or below ``start``, at which p is no longer above its level.
 
     Args:
-        excess: of p over the level.
-        start: where to begin.
-        sign: 1 to look above it, -1 below.
+        excess: p - level at an argument; it falls in the direction of ``sign``.
+        start: first argument.
+        sign: 1 to search above ``start``, -1 to search below it.
 
     Returns:
-        ``start`` where p is at the level there already; plus or minus infinity where it never is.
+        The argument; ``start`` where p is not above the level there; plus or minus infinity where it always is.
     """
     if not math.isfinite(start):
         return start
@@ -73,17 +74,17 @@ def turn(excess: Callable[[float], float], start: float, sign: int) -> float:
 
 
 def times_needed(x_c: np.ndarray, floor: float, ceiling: float, alpha: float, alpha_below: float) -> float | None:
-    """How many times as many clusters, if they were like these, would settle on which side of 0 the mean is.
+    """How many times as many clusters, distributed as these, would show on which side of 0 the mean is.
 
     Args:
-        x_c: (C,) values that do not settle it.
-        floor: none can be below it, or ``-inf``.
-        ceiling: none can be above it, or ``inf``.
-        alpha: for a mean that is above.
-        alpha_below: for one that is below.
+        x_c: (C,) values that do not show it.
+        floor: the least value that there can be, or ``-inf``.
+        ceiling: the largest value that there can be, or ``inf``.
+        alpha: level of the test for a mean above 0.
+        alpha_below: level of the test for a mean below 0.
 
     Returns:
-        Above 1; ``None`` where more of the same would not do it, or not even ``MOST`` times as many.
+        The factor, at least 1; ``None`` where more of the same would not show it, or not ``MOST`` times as many.
     """
     if not np.isfinite(x_c).all() or x_c.mean() == 0:
         return None
@@ -103,8 +104,8 @@ def _gamma_sum(value_v: np.ndarray, shape_v: np.ndarray) -> float:
 
     φ(s) = Π (1 - i s value_v)^-shape_v. What lies left of the first step is a geometric series.
     """
-    told = value_v != 0
-    value_v, shape_v = value_v[told], shape_v[told]
+    nonzero = value_v != 0
+    value_v, shape_v = value_v[nonzero], shape_v[nonzero]
     if not (value_v < 0).any():
         return 0.0 if len(value_v) else 1.0
     if not (value_v > 0).any():

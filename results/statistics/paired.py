@@ -1,4 +1,4 @@
-"""What an edit changed, item by item: intervals by the bootstrap, tests, what is kept, what could be seen at all."""
+"""What an edit changed, paired item by item: bootstrap intervals, tests, normalized scores, detectable differences."""
 
 from __future__ import annotations
 
@@ -8,55 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from ..records import tables
+from ..records.axes import DISTANCES, KEPT, LOGIC, PERPLEXITY, STRICT
+from ..records.record import Record
+from ..records.schema import Change, Interval, Key
 from . import aggregate, power, significance
 
-Key = tuple[str, str]
 RESAMPLES, LEVEL = 2000, 0.95
-ONE_SIDED = ("kl", "ndcg")
-"""Distances from the base itself: any edit moves them one way, so that no test says anything."""
-KEPT = ("logic", "arithmetic", "facts_closed", "facts_open")
-"""Axes of whose ``acc`` a summary figure says what is kept."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Interval:
-    """A figure and its interval: percentiles of the bootstrap at ``LEVEL``; nan where the figure is not finite."""
-
-    value: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Change(Interval):
-    """Edited - base of a metric, with its interval, and whether it could be chance.
-
-    Attributes:
-        base: the base model's figure.
-        edited: the edited model's.
-        n: items.
-        clusters: of items about one thing, which are resampled, and flipped, together.
-        retained: (edited - chance) / (base - chance), the share that is left of what is above guessing, nan where the
-            base is no better than that; ``None`` for a metric that has no such share. ``acc`` over families takes the
-            mean of (acc - chance) / (1 - chance) on either side.
-        p: two-sided, of such a change where the edit makes no difference; nan where an item's score is not finite, and
-            of a distance from the base.
-        p_holm: the same by Holm's correction over all metrics of the comparison.
-        test: ``mcnemar`` where scores are 0 or 1, every item a cluster of its own; else ``sign-flip``, on the clusters'
-            sums (perplexity: on nats).
-        detectable: the smallest true difference that so many clusters would show in 80 % of all cases; nan where
-            that is not known (see ``statistics.power``).
-    """
-
-    base: float
-    edited: float
-    n: int
-    clusters: int
-    retained: Interval | None
-    p: float
-    p_holm: float
-    test: str
-    detectable: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,15 +22,16 @@ class _Metric:
     """A metric on both sides.
 
     Attributes:
-        draws: the base's and the edited model's figure, 1 + RESAMPLES times; the first is the sample's own.
-        above: the same as (figure - chance) / (1 - chance), if there is such a thing.
-        gain_c: (C,) each cluster's part in the change of the mean; they add up to it.
+        replicates: the base's and the edited model's value, [1 + RESAMPLES] each: the sample's own, then those of its
+            bootstrap resamples.
+        above: the same of (value - chance) / (1 - chance); ``None`` where the metric has no chance.
+        gain_c: (C,) each cluster's part in the change of the mean; the parts add up to the change.
         error: the standard error of that change, by the spread of the clusters.
-        n: items.
-        single: whether scores are 0 or 1 and weigh the same, every item a cluster of its own.
+        n: number of items.
+        single: whether scores are 0 or 1 and have equal weights, and every item is a cluster of its own.
     """
 
-    draws: tuple[np.ndarray, np.ndarray]
+    replicates: tuple[np.ndarray, np.ndarray]
     above: tuple[np.ndarray, np.ndarray] | None
     gain_c: np.ndarray
     error: float
@@ -81,17 +40,17 @@ class _Metric:
 
     @property
     def spread(self) -> dict[str, float]:
-        """What ``statistics.power`` goes by."""
+        """The spread of the differences, as ``statistics.power`` takes it."""
         if self.single:
-            return {"churn": float((self.gain_c != 0).mean() - abs(np.sign(self.gain_c).mean()))}
+            return {"discordance": float((self.gain_c != 0).mean() - abs(np.sign(self.gain_c).mean()))}
         return {"sd": self.error * len(self.gain_c) ** 0.5}
 
-    def retained(self) -> Interval | None:
-        """See ``Change``."""
+    def normalized(self) -> Interval | None:
+        """The normalized score (see ``Change``)."""
         return interval(_ratio(self.above[1], self.above[0])) if self.above else None
 
     def p(self, rng: np.random.Generator) -> float:
-        """See ``Change``."""
+        """The two-sided p of the change (see ``Change``)."""
         if self.single:
             return significance.mcnemar(int((self.gain_c > 0).sum()), int((self.gain_c < 0).sum()))
         return significance.sign_flip(self.gain_c, rng)
@@ -103,104 +62,122 @@ class Paired:
     Args:
         base: items of the base model.
         edited: items of the edited model; the same items.
-        chance: what guessing scores, by (axis, metric); a metric that is not in it has no share that is retained.
-        seed: of resampling and flips.
+        chance: what guessing scores, by (axis, metric); a metric that is not in it has no normalized score.
+        seed: of resampling and sign flips.
 
     Raises:
-        ValueError: the items differ, or a metric of an axis is of more than one task.
+        ValueError: the items differ, or two tasks have the same metric of an axis.
     """
 
     def __init__(self, base: pd.DataFrame, edited: pd.DataFrame, chance: Mapping[Key, float], seed: int = 0) -> None:
-        keys = [column for column in aggregate.COLUMNS if column != "value"]
+        keys = [column for column in tables.ITEMS if column != "value"]
         both = base.merge(
             edited, on=keys, how="outer", suffixes=("_base", "_edit"), indicator=True, validate="one_to_one"
         )
         if not (both["_merge"] == "both").all():
             raise ValueError("base and edit were not scored on the same items")
         if (both.groupby(["axis", "metric"])["task"].nunique() > 1).any():
-            raise ValueError("a metric of an axis is asked by more than one task")
+            raise ValueError("two tasks have the same metric of an axis")
         self.seed = seed
-        found: dict[Key, _Metric] = {}
+        by_key: dict[Key, _Metric] = {}
         for task, rows in both.groupby("task", sort=True):
-            found.update(_metrics(rows, np.random.default_rng([seed, *str(task).encode()]), chance))
-        figures = aggregate.figures(base)
-        for axis, metrics in figures.items():
-            if "acc" in metrics and (axis, "acc") not in found:
-                found[axis, "acc"] = _mean_of([metric for (a, _), metric in found.items() if a == axis])
-        self.metrics = {(a, m): found[a, m] for a, metrics in figures.items() for m in metrics}
+            by_key.update(_metrics(rows, np.random.default_rng([seed, *str(task).encode()]), chance))
+        values = aggregate.metrics(base)
+        for axis, of_axis in values.items():
+            if "acc" in of_axis and (axis, "acc") not in by_key:
+                by_key[axis, "acc"] = _mean_of([metric for (a, _), metric in by_key.items() if a == axis])
+        self.metrics = {(a, m): by_key[a, m] for a, of_axis in values.items() for m in of_axis}
+
+    @classmethod
+    def of(cls, record: Record, seed: int | None = None) -> Paired:
+        """Base and edit of a record, paired as when it was written.
+
+        Args:
+            record: whose items are read.
+            seed: in place of the record's own; edits that are compared need the same.
+
+        Raises:
+            UserError: the record's items are damaged or gone.
+        """
+        seed = record.content.arguments.seed if seed is None else seed
+        return cls(tables.items(record, "base"), tables.items(record, "edit"), record.chance, seed)
 
     def changes(self) -> dict[Key, Change]:
-        """Every metric's change, in the order of ``aggregate.figures``."""
+        """Every metric's change, in the order of ``aggregate.metrics``."""
         ps = [
-            np.nan if key[1] in ONE_SIDED else m.p(np.random.default_rng([self.seed, *"/".join(key).encode()]))
+            np.nan if key[1] in DISTANCES else m.p(np.random.default_rng([self.seed, *"/".join(key).encode()]))
             for key, m in self.metrics.items()
         ]
-        found = {}
+        changes = {}
         for (key, metric), p, p_holm in zip(self.metrics.items(), ps, significance.holm(ps), strict=True):
-            base, edited = metric.draws
-            seen = power.detectable(len(metric.gain_c), **metric.spread)
+            base, edited = metric.replicates
+            detectable = power.detectable(len(metric.gain_c), **metric.spread)
             with np.errstate(over="ignore", invalid="ignore"):
-                found_interval = interval(edited - base)
-                seen = float(base[0] * np.expm1(seen)) if key[1] == "perplexity" else seen
-            found[key] = Change(
-                **vars(found_interval),
+                difference = interval(edited - base)
+                detectable = float(base[0] * np.expm1(detectable)) if key[1] == "perplexity" else detectable
+            changes[key] = Change(
+                value=difference.value,
+                low=difference.low,
+                high=difference.high,
                 base=float(base[0]),
                 edited=float(edited[0]),
                 n=metric.n,
                 clusters=len(metric.gain_c),
-                retained=metric.retained(),
+                normalized=metric.normalized(),
                 p=p,
                 p_holm=p_holm,
                 test="mcnemar" if metric.single else "sign-flip",
-                detectable=seen,
+                detectable=detectable,
             )
-        return found
+        return changes
 
     def clusters_needed(self, difference: float) -> dict[Key, int | None]:
         """How many clusters would show a true difference of this size in 80 % of all cases (see ``statistics.power``).
 
         Args:
-            difference: in the metric's unit; of perplexity, as a share of the base's.
+            difference: in the metric's unit; for perplexity, as a share of the base's.
         """
         sizes = {key: np.log1p(difference) if key[1] == "perplexity" else difference for key in self.metrics}
         return {key: power.clusters_needed(sizes[key], **metric.spread) for key, metric in self.metrics.items()}
 
     def summary(self) -> dict[str, Interval]:
-        """The summary figures that the axes at hand allow.
+        """The summary metrics that the axes at hand allow.
 
         ``recitation_removed`` = 1 - strict(edit) / strict(base). ``AXIS_kept``, for logic, arithmetic and facts, is
-        what is retained of the axis's ``acc`` (see ``Change``). ``split_score`` = the harmonic mean of the first and
-        ``logic_kept``, each clipped to 0..1. ``perplexity_ratio`` = perplexity(edit) / perplexity(base). A ratio to a
-        base that recites nothing, or is no better than guessing, is nan, and the split score with it.
+        the normalized score of the axis's ``acc`` (see ``Change``). ``split_score`` = the harmonic mean of
+        ``recitation_removed`` and ``logic_kept``, each clipped to 0..1. ``perplexity_ratio`` = perplexity(edit) /
+        perplexity(base). A ratio to a base that recites nothing, or is no better than guessing, is nan, and the split
+        score with it.
         """
-        return {name: interval(draws) for name, draws in self.summary_draws().items()}
+        return {name: interval(replicates) for name, replicates in self.summary_replicates().items()}
 
-    def summary_draws(self) -> dict[str, np.ndarray]:
-        """The summary figures, [1 + RESAMPLES]: the sample's own, then the resamples'.
+    def summary_replicates(self) -> dict[str, np.ndarray]:
+        """The bootstrap replicates of the summary metrics, [1 + RESAMPLES]; first the sample's own value.
 
-        The resamples are the same for all that is paired on the same items with the same seed, so that the difference
-        of two edits' draws is the resampled difference.
+        All that is paired on the same items with the same seed has the same resamples, so that the difference of two
+        edits' replicates is the replicate of their difference.
         """
-        found: dict[str, np.ndarray] = {}
+        summary: dict[str, np.ndarray] = {}
         with np.errstate(divide="ignore", invalid="ignore"):
-            if strict := self.metrics.get(("recitation", "strict")):
-                found["recitation_removed"] = 1 - _ratio(strict.draws[1], strict.draws[0])
+            if strict := self.metrics.get(STRICT):
+                summary["recitation_removed"] = 1 - _ratio(strict.replicates[1], strict.replicates[0])
             for axis in KEPT:
                 acc = self.metrics.get((axis, "acc"))
                 if acc and acc.above:
-                    found[f"{axis}_kept"] = _ratio(acc.above[1], acc.above[0])
-            if {"recitation_removed", "logic_kept"} <= found.keys():
-                removed, kept = (np.clip(found[name], 0, 1) for name in ("recitation_removed", "logic_kept"))
-                found["split_score"] = np.where(removed + kept == 0, 0.0, 2 * removed * kept / (removed + kept))
-            if perplexity := self.metrics.get(("fluency", "perplexity")):
-                found["perplexity_ratio"] = perplexity.draws[1] / perplexity.draws[0]
-        return found
+                    summary[f"{axis}_kept"] = _ratio(acc.above[1], acc.above[0])
+            parts = ("recitation_removed", f"{LOGIC}_kept")
+            if summary.keys() >= set(parts):
+                removed, kept = (np.clip(summary[name], 0, 1) for name in parts)
+                summary["split_score"] = np.where(removed + kept == 0, 0.0, 2 * removed * kept / (removed + kept))
+            if perplexity := self.metrics.get(PERPLEXITY):
+                summary["perplexity_ratio"] = perplexity.replicates[1] / perplexity.replicates[0]
+        return summary
 
 
 def _metrics(
     rows: pd.DataFrame, rng: np.random.Generator, chance: Mapping[Key, float]
 ) -> Iterator[tuple[Key, _Metric]]:
-    """The metrics of one task, on the same resamples of its clusters, which are in the order of their first items."""
+    """The metrics of one task, all on the same resamples of its clusters (in the order of their first items)."""
     rows = rows.sort_values("item")
     codes, clusters = pd.factorize(rows["cluster"])
     k = len(clusters)
@@ -218,24 +195,24 @@ def _metric(rows: pd.DataFrame, times: np.ndarray, exp: bool, chance: float | No
         return np.bincount(code, values, times.shape[1])
 
     weight_c = by_cluster(weight)
-    asked = weight_c > 0
+    has_items = weight_c > 0
     with np.errstate(all="ignore"):  # a score that is not finite, or a resample without any item of this metric
         means = [times @ by_cluster(weight * values) / (times @ weight_c) for values in (base, edited)]
         before, after = map(np.exp, means) if exp else means
         gain_c = by_cluster(weight * (edited - base)) / weight.sum()
-        error = aggregate.standard_error((gain_c - gain_c.sum() * weight_c / weight.sum())[asked])
+        error = aggregate.standard_error((gain_c - gain_c.sum() * weight_c / weight.sum())[has_items])
     return _Metric(
-        draws=(before, after),
+        replicates=(before, after),
         above=None if chance is None else ((before - chance) / (1 - chance), (after - chance) / (1 - chance)),
-        gain_c=gain_c[asked],
+        gain_c=gain_c[has_items],
         error=error,
         n=len(rows),
-        single=len(rows) == asked.sum() and len(set(weight)) == 1 and bool(np.isin([base, edited], (0, 1)).all()),
+        single=len(rows) == has_items.sum() and len(set(weight)) == 1 and bool(np.isin([base, edited], (0, 1)).all()),
     )
 
 
 def _mean_of(parts: Sequence[_Metric]) -> _Metric:
-    """The plain mean over families, which are independent of one another."""
+    """The plain mean over the tasks of an axis, which are independent of one another."""
     if len(parts) == 1:
         return parts[0]
 
@@ -244,7 +221,7 @@ def _mean_of(parts: Sequence[_Metric]) -> _Metric:
 
     above = [part.above for part in parts if part.above]
     return _Metric(
-        draws=mean([part.draws for part in parts]),
+        replicates=mean([part.replicates for part in parts]),
         above=mean(above) if len(above) == len(parts) else None,
         gain_c=np.concatenate([part.gain_c for part in parts]) / len(parts),
         error=float(np.linalg.norm([part.error for part in parts])) / len(parts),
@@ -259,20 +236,22 @@ def _ratio(edited: np.ndarray, base: np.ndarray) -> np.ndarray:
 
 
 def differences(mine: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray]) -> dict[str, Interval]:
-    """Of each summary figure that both have, mine - theirs, on the same resamples (see ``Paired.summary_draws``)."""
+    """Mine - theirs of each summary metric that both have, with its interval (see ``Paired.summary_replicates``)."""
     with np.errstate(invalid="ignore"):  # infinite perplexities
         return {name: interval(mine[name] - theirs[name]) for name in mine if name in theirs}
 
 
-def interval(draws: np.ndarray) -> Interval:
-    """The percentile interval of draws.
+def interval(replicates: np.ndarray) -> Interval:
+    """The value of the sample, and the percentile interval of its bootstrap replicates.
 
-    The first draw is the sample itself; resamples that have no value are left out, but not where it has none.
+    Args:
+        replicates: [1 + RESAMPLES], the sample's own value first. Resamples without a value (nan) are left out; where
+            the sample itself has no finite value, the bounds are nan.
     """
     tail = (1 - LEVEL) / 2 * 100
-    known = draws[1:][~np.isnan(draws[1:])]
+    known = replicates[1:][~np.isnan(replicates[1:])]
     low = high = np.nan
-    if np.isfinite(draws[0]) and len(known):
+    if np.isfinite(replicates[0]) and len(known):
         with np.errstate(invalid="ignore"):  # infinite resamples
             low, high = np.percentile(known, [tail, 100 - tail])
-    return Interval(value=float(draws[0]), low=float(low), high=float(high))
+    return Interval(value=float(replicates[0]), low=float(low), high=float(high))

@@ -8,11 +8,11 @@ import numpy as np
 from scipy.stats import binomtest
 
 FLIPS = 10_000
-"""Random flips; where there are no more than so many at all, each is tried once."""
+"""Number of random flips; where there are at most as many flips at all, each is tried once."""
 
 
 def mcnemar(gained: int, lost: int) -> float:
-    """Two-sided p of a 0/1 metric: of the items that changed, each way was as likely (Psychometrika 12, 1947).
+    """Two-sided p of a 0/1 metric under "a changed item was as likely to go either way" (Psychometrika 12, 1947).
 
     Args:
         gained: items that went from 0 to 1.
@@ -25,11 +25,13 @@ def mcnemar(gained: int, lost: int) -> float:
 
 
 def sign_flip(gain_c: np.ndarray, rng: np.random.Generator) -> float:
-    """Two-sided p of a sum of paired differences: of each, either sign was as likely.
+    """Two-sided p of a sum of paired differences under "each difference was as likely to have either sign".
+
+    ``scipy.stats.permutation_test`` computes the same from (C, flips) random permutations, which takes much longer.
 
     Args:
-        gain_c: (C,) differences, added up over what belongs together.
-        rng: of the flips.
+        gain_c: (C,) differences, added up over the items of a cluster.
+        rng: draws the flips.
 
     Returns:
         The share of flips whose sum is at least as far from 0 as the one seen: of all flips where they are at most
@@ -61,7 +63,7 @@ def holm(p: Sequence[float]) -> list[float]:
     """Holm's step-down correction (Scand. J. Stat. 6, 1979): the k-th smallest of m is multiplied by m - k + 1.
 
     Returns:
-        Corrected p, at most 1 and in the same order; nan is no test, is not counted and stays.
+        Corrected p in the same order, at most 1. A nan stands for no test: it is not counted, and stays nan.
     """
     values = np.array(p, dtype=float)
     order = np.argsort(values)[: int((~np.isnan(values)).sum())]  # nan sorts last

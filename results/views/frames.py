@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import pandas as pd
 
 from ..records.record import Record
+from ..records.schema import Change, Interval, Key
 from ..statistics.compare import Comparison
-from ..statistics.paired import Change, Interval, Key
 
 COLUMNS = ["edit", "axis", "metric", "base", "edited", "change", "low", "high", "p", "n"]
 SUMMARY = ("split_score", "recitation_removed", "logic_kept", "perplexity_ratio")

@@ -18,15 +18,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import altair as alt
+import jinja2
+import vl_convert
+from markupsafe import Markup, escape
+
 from ...files import replacing
-from ..board.ranking import figure as number
-from ..records.record import plain
-from ..statistics.paired import Interval
+from ..records.encoding import plain
+from ..records.schema import Interval
+from .format import significant
 
 FOLDER = Path(__file__).parent / "page"
 INK, MUTED, LINE, ACCENT = "var(--ink)", "var(--muted)", "var(--line)", "var(--accent)"
 VIRIDIS = {"name": "viridis", "extent": [0.2, 0.88]}
-"""The part of the scheme that shows on white paper and on black."""
+"""The part of the colour scheme that is visible on white and on black."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,15 +48,15 @@ class Figure:
 
     Attributes:
         title: of all.
-        told: what they show, for who does not see them.
+        description: what they show, for readers who do not see them.
         panels: each chart by its own title, without a width.
-        width: pixels of each in a picture.
-        columns: that a picture has.
-        table: the same as figures.
+        width: of each chart in a picture, in pixels.
+        columns: number of charts side by side in a picture.
+        table: the numbers that they show.
     """
 
     title: str
-    told: str
+    description: str
     panels: Mapping[str, Any]
     width: int = 210
     columns: int = 4
@@ -59,8 +64,6 @@ class Figure:
 
     def picture(self) -> dict[str, Any]:
         """All as one Vega-Lite chart, in colours for white paper."""
-        import altair as alt
-
         single = len(self.panels) == 1
         panels = [
             chart.properties(width=self.width, **({} if single else {"title": title}))
@@ -71,9 +74,9 @@ class Figure:
 
     def on_page(self) -> list[tuple[str, dict[str, Any]]]:
         """Title and Vega-Lite of each, in the page's colours."""
-        found = []
+        charts = []
         for title, chart in self.panels.items():
-            drawn = themed(chart, f"{self.told} {title}").configure_rule(color=MUTED)
+            drawn = themed(chart, f"{self.description} {title}").configure_rule(color=MUTED)
             drawn = drawn.configure_legend(
                 orient="bottom",
                 columns=2,
@@ -83,8 +86,8 @@ class Figure:
                 symbolBaseFillColor=MUTED,
                 symbolBaseStrokeColor=MUTED,
             )
-            found.append((title, _specification(drawn)))
-        return found
+            charts.append((title, _specification(drawn)))
+        return charts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +105,7 @@ def report(title: str, lead: str, sections: Iterable[Section]) -> str:
 
     Args:
         title: its heading.
-        lead: what stands under it; text, or markupsafe's ``Markup``, as a section's text may be.
+        lead: the paragraph under it; text, or markupsafe's ``Markup``, as a section's text may be.
         sections: in their order.
     """
     charts: dict[str, Any] = {}
@@ -121,14 +124,11 @@ def render(template: str, charts: Mapping[str, Any], scripts: Sequence[str] = ()
     """A page.
 
     Args:
-        template: of :data:`FOLDER`; its elements with a ``data-chart`` show these.
+        template: file of :data:`FOLDER`; its elements with a ``data-chart`` show the charts.
         charts: Vega-Lite by name.
         scripts: files of :data:`FOLDER` that run after the charts' own.
-        values: what the template asks for.
+        values: of the template's variables.
     """
-    import jinja2
-    from markupsafe import Markup
-
     script = _script("charts.js", *scripts)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     loader = jinja2.FileSystemLoader(FOLDER)
@@ -145,25 +145,21 @@ def render(template: str, charts: Mapping[str, Any], scripts: Sequence[str] = ()
 
 
 def data(value: object) -> str:
-    """JSON that no browser takes for the end of a script; a number that JSON has no word for is null."""
+    """JSON in which a browser sees no end of a script; nan and infinities are null."""
     return json.dumps(plain(value), separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
 
 
-def themed(chart: Any, told: str) -> Any:
-    """The chart in the page's colours, as wide as its place, with a description for who does not see it."""
-    import altair as alt
-
-    chart = chart.properties(width="container", description=told, autosize=alt.AutoSizeParams(type="fit-x"))
+def themed(chart: Any, description: str) -> Any:
+    """The chart in the page's colours, as wide as its place, with a description for readers who do not see it."""
+    chart = chart.properties(width="container", description=description, autosize=alt.AutoSizeParams(type="fit-x"))
     chart = chart.configure(background="transparent", font="inherit").configure_view(stroke=None)
     return chart.configure_axis(
         labelColor=MUTED, titleColor=INK, gridColor=LINE, domainColor=LINE, tickColor=LINE, titleFontWeight="normal"
     ).configure_legend(labelColor=MUTED, titleColor=INK, titleFontWeight="normal")
 
 
-def breakable(spec: str) -> str:
+def breakable(spec: str) -> Markup:
     """An edit's spec as HTML that breaks a line where one of its parts ends."""
-    from markupsafe import Markup, escape
-
     return Markup("<wbr>").join(escape(part) for part in re.split("(?<=[:,+])", spec))
 
 
@@ -175,11 +171,9 @@ def pictures(
     Args:
         folder: where they go.
         figures: by name.
-        known: names that there may be; an earlier run's pictures of those that are not among ``figures`` are removed.
+        known: all names that figures have had; an earlier run's pictures of those not in ``figures`` are removed.
         kinds: ``svg``, ``png``.
     """
-    import vl_convert
-
     written = []
     for name, of_it in figures.items():
         drawn = of_it.picture()
@@ -197,18 +191,14 @@ def pictures(
 
 
 def _specification(chart: Any) -> dict[str, Any]:
-    import altair as alt
-
     with alt.data_transformers.disable_max_rows():
-        found: dict[str, Any] = chart.to_dict()
-    return found
+        specification: dict[str, Any] = chart.to_dict()
+    return specification
 
 
 @functools.cache
 def _script(*names: str) -> str:
     """The charts' library and the page's own scripts, as one."""
-    import vl_convert
-
     own = "\n".join((FOLDER / name).read_text("utf-8") for name in names)
     bundle: str = vl_convert.javascript_bundle(own, vl_version=_version())
     assert "</script" not in bundle, "the bundle ends its own element"
@@ -217,18 +207,14 @@ def _script(*names: str) -> str:
 
 def _version() -> str:
     """Altair's version of Vega-Lite, as vl-convert names it."""
-    import altair as alt
-
     return "_".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
 
 
 def _cell(value: str | float | Interval | None) -> str:
-    """A table's cell; an interval stands in small letters under its figure."""
-    from markupsafe import Markup
-
+    """A table's cell; an interval is in small letters under its value."""
     if value is None or isinstance(value, str):
         return "-" if value is None else value
     if not isinstance(value, Interval):
-        return number(value)
-    ends = Markup(" <small>[{}, {}]</small>").format(number(value.low), number(value.high))
-    return Markup("{}").format(number(value.value)) + (ends if value.low == value.low else "")
+        return significant(value)
+    ends = Markup(" <small>[{}, {}]</small>").format(significant(value.low), significant(value.high))
+    return Markup("{}").format(significant(value.value)) + (ends if value.low == value.low else "")

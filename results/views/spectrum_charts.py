@@ -11,16 +11,16 @@ import numpy as np
 import pandas as pd
 
 from ...files import replacing
+from ..records.schema import Interval
 from ..statistics.band_strength import ALL
-from ..statistics.paired import Interval
 from .html_report import VIRIDIS, Figure, Section, Table, pictures, report
 
 ROW = 11
-"""Pixels a band and kind of text."""
+"""Height of a bar in pixels."""
 CURVE_POINTS = 120
-"""Of a curve that are drawn; the data have them all."""
+"""Number of a curve's points that are drawn; the data have all of them."""
 HELD = (50, 80, 95)
-"""Percent of the mass that a table says the components of."""
+"""Percent of the mass; a table says how many components hold it."""
 LEAD = "How strongly memorized text and each task act on components of high and of low curvature."
 FIGURES = ("mass", "bands", "bands_twins", "kinds", "cost")
 ENDS = ["value", "low", "high"]
@@ -57,7 +57,7 @@ def mass(curves: pd.DataFrame) -> Figure:
     ]
     return Figure(
         title="Curvature mass against components kept, largest curvature first",
-        told="Percent of the curvature mass held by the components kept, largest first, a line a layer:",
+        description="Percent of the curvature mass held by the components kept, largest first, a line a layer:",
         panels={proj: line.properties(data=rows, height=190) for proj, rows in _by_proj(drawn)},
         table=Table(columns=["matrix", *(f"components with {share} % of the mass, %" for share in HELD)], rows=needed),
     )
@@ -83,7 +83,7 @@ def bands(table: pd.DataFrame, names: Sequence[str], title: str) -> Figure:
     zero = alt.Chart().mark_rule(strokeDash=[4, 3], color="gray", aria=False).encode(y=alt.datum(0))
     return Figure(
         title=title,
-        told=f"{title}: percent by which it is stronger, by layer, an interval for each band of curvature:",
+        description=f"{title}: percent by which it is stronger, by layer, an interval for each band of curvature:",
         panels={
             proj: alt.layer(zero, interval, point, data=rows).properties(height=190)
             for proj, rows in _by_proj(percent[["layer", "proj", "band", *ENDS]])
@@ -114,7 +114,7 @@ def kinds(table: pd.DataFrame, names: Sequence[str]) -> Figure:
     title = "Each kind of text against clean text, by band of curvature"
     return Figure(
         title=title,
-        told=f"{title}: percent by which it is stronger, over the matrices together.",
+        description=f"{title}: percent by which it is stronger, over the matrices together.",
         panels={"": alt.layer(interval, point).properties(height=ROW * len(names) * len(order))},
         width=520,
         table=_wide(percent.rename(columns={"kind": "row"}), names),
@@ -144,7 +144,7 @@ def cost(table: pd.DataFrame, title: str) -> Figure:
     lost = percent.drop_duplicates("kind").set_index("kind")["cost"]
     return Figure(
         title=title,
-        told=f"{title}: percent lost by percent stronger than on clean text, a point a kind of text:",
+        description=f"{title}: percent lost by percent stronger than on clean text, a point a kind of text:",
         panels={
             band: alt.layer(interval, point, data=percent[percent["band"] == band]).properties(height=260)
             for band in names
@@ -154,15 +154,15 @@ def cost(table: pd.DataFrame, title: str) -> Figure:
     )
 
 
-def write(folder: Path, figures: Mapping[str, Figure], title: str, told: Sequence[str] = ()) -> list[Path]:
+def write(folder: Path, figures: Mapping[str, Figure], title: str, words: Sequence[str] = ()) -> list[Path]:
     """Each figure as ``NAME.svg`` and ``NAME.png``, and all of them in one page, ``spectrum.html``; returns the files.
 
-    The page begins with what is told in words, a paragraph each. Pictures of :data:`FIGURES` that an earlier run left
-    and that this one does not make are removed. Every file is written in one step.
+    The page begins with ``words``, a paragraph each. Pictures of :data:`FIGURES` that an earlier run left and that this
+    one does not make are removed. Every file is written in one step.
     """
     page = folder / "spectrum.html"
     with replacing(page) as partial:
-        sections = [Section(title="In words", text=told)] if told else []
+        sections = [Section(title="In words", text=words)] if words else []
         sections += [Section(title=figure.title, figure=figure) for figure in figures.values()]
         partial.write_text(report(title, LEAD, sections), encoding="utf-8")
     return [page, *pictures(folder, figures, FIGURES, ("svg", "png"))]

@@ -1,4 +1,4 @@
-"""Charts of a sweep: the frontier between memory and reasoning, and what a dial does along it. Altair, no network."""
+"""Charts of a sweep: the Pareto front between memory and reasoning, and what a dial does. Altair, no network."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import altair as alt
+import msgspec
 import pandas as pd
 from markupsafe import Markup
 
 from ...files import replacing
+from ..records.encoding import nan_for_null
+from ..records.schema import Interval
 from ..statistics import selection
-from ..statistics.paired import Interval
 from ..statistics.selection import Bounds, Row
 from .html_report import VIRIDIS, Figure, Section, Table, breakable, pictures, report
 
@@ -31,11 +33,17 @@ TIP = ["spec", "split score", "recitation removed", "logic kept", "kept of all a
 
 
 def table(rows: Sequence[Row], bounds: Bounds, chosen: str | None, baseline: str | None) -> pd.DataFrame:
-    """A line an edit: what the frontier's chart shows of it."""
+    """One line an edit: what the Pareto chart shows of it."""
     lines = []
-    for row, on in zip(rows, selection.frontier(rows), strict=True):
+    for row, on_front in zip(rows, selection.pareto_front(rows), strict=True):
         state = {chosen: "chosen", baseline: "baseline"}.get(row.spec) or (
-            "control" if row.control else "out of bounds" if not bounds.hold(row) else "frontier" if on else "other"
+            "control"
+            if row.control
+            else "out of bounds"
+            if not bounds.hold(row)
+            else "frontier"
+            if on_front
+            else "other"
         )
         score = row.summary["split_score"]
         lines.append(
@@ -46,10 +54,10 @@ def table(rows: Sequence[Row], bounds: Bounds, chosen: str | None, baseline: str
                 "split score": score.value,
                 "low": score.low,
                 "high": score.high,
-                "recitation removed": row.figure("recitation_removed"),
-                "logic kept": row.figure("logic_kept"),
+                "recitation removed": row.metric("recitation_removed"),
+                "logic kept": row.metric("logic_kept"),
                 "kept of all axes": row.kept,
-                "perplexity ratio": row.figure("perplexity_ratio"),
+                "perplexity ratio": row.metric("perplexity_ratio"),
             }
         )
     lines.sort(key=lambda line: -STATES.index(str(line["state"])))  # the chosen one is drawn over the others
@@ -77,18 +85,18 @@ def dials(rows: Sequence[Row]) -> pd.DataFrame:
 
 
 def _score(row: Row) -> float:
-    score = row.figure("split_score")
+    score = row.metric("split_score")
     return -math.inf if math.isnan(score) else score
 
 
 def _dialled(row: Row, name: str) -> float:
-    return 1 - row.figure("recitation_removed") if name == "recitation_left" else row.figure(name)
+    return 1 - row.metric("recitation_removed") if name == "recitation_left" else row.metric(name)
 
 
-def frontier_figure(found: pd.DataFrame, bounds: Bounds) -> Figure:
+def pareto_figure(edits: pd.DataFrame, bounds: Bounds) -> Figure:
     """Recitation removed against logic kept, perplexity as colour; and split score against perplexity.
 
-    The shape says whether an edit is chosen, on the frontier, or out of bounds; the dashed line is the perplexity's.
+    The shape says whether an edit is chosen, on the front, or out of bounds; the dashed line is perplexity's bound.
     """
     scale = alt.Scale(domain=STATES, range=_SHAPES)
     shape = alt.Shape("state:N", scale=scale, legend=alt.Legend(title=None, symbolSize=90, orient="top", columns=3))
@@ -101,7 +109,7 @@ def frontier_figure(found: pd.DataFrame, bounds: Bounds) -> Figure:
     )
     tip = [alt.Tooltip(name, format=".3f") if name != "spec" else alt.Tooltip(name) for name in TIP]
     free = alt.Scale(zero=False, nice=False, padding=12)
-    plain = alt.Chart(found)
+    plain = alt.Chart(edits)
     points = plain.mark_point(filled=True, opacity=0.85).encode(shape=shape, size=size, color=colour, tooltip=tip)
     memory = points.encode(
         x=alt.X("recitation removed:Q", scale=free, axis=alt.Axis(format=".2f", tickCount=6)),
@@ -119,7 +127,7 @@ def frontier_figure(found: pd.DataFrame, bounds: Bounds) -> Figure:
     score = bars + points.encode(x=x, y=alt.Y("split score:Q", scale=free)) + bound
     return Figure(
         title="Frontier",
-        told=f"{len(found)} edits on dev, whose figures stand in the table of edits.",
+        description=f"{len(edits)} edits on dev, whose figures stand in the table of edits.",
         panels={
             "memory against reasoning": memory.properties(height=320),
             "split score against perplexity, 95 % intervals": score.properties(height=320),
@@ -128,9 +136,9 @@ def frontier_figure(found: pd.DataFrame, bounds: Bounds) -> Figure:
     )
 
 
-def dial_figure(found: pd.DataFrame) -> Figure:
+def dial_figure(curves: pd.DataFrame) -> Figure:
     """A panel a base spec: recitation left, logic kept and perplexity ratio by dial."""
-    values = found["value"].dropna()
+    values = curves["value"].dropna()
     scale = alt.Scale(domain=[min([0.0, *values]), max([1.0, *values])])
     line = (
         alt.Chart()
@@ -143,12 +151,12 @@ def dial_figure(found: pd.DataFrame) -> Figure:
             tooltip=["edit", "dial", "figure", alt.Tooltip("value", format=".3f")],
         )
     )
-    curves = {str(edit): rows for edit, rows in found.groupby("edit", sort=False)}
-    lines = found.pivot_table("value", ["edit", "dial"], "figure", sort=False, dropna=False)[list(DIALLED.values())]
+    by_edit = {str(edit): rows for edit, rows in curves.groupby("edit", sort=False)}
+    lines = curves.pivot_table("value", ["edit", "dial"], "figure", sort=False, dropna=False)[list(DIALLED.values())]
     return Figure(
         title="What the dial does",
-        told="Recitation left, logic kept and perplexity ratio by dial, of",
-        panels={edit: line.properties(data=rows, height=200) for edit, rows in curves.items()},
+        description="Recitation left, logic kept and perplexity ratio by dial, of",
+        panels={edit: line.properties(data=rows, height=200) for edit, rows in by_edit.items()},
         width=260,
         columns=3,
         table=Table(
@@ -166,8 +174,8 @@ FIGURES = ("frontier", "dials")
 
 def write(folder: Path, content: Mapping[str, Any], rows: Sequence[Row], bounds: Bounds) -> None:
     """Write ``sweep.html``, ``selection.svg`` and, where the grid has dials, ``dials.svg``."""
-    found = table(rows, bounds, content["chosen"]["spec"], content["baseline"])
-    figures = {"frontier": frontier_figure(found, bounds)}
+    edits = table(rows, bounds, content["chosen"]["spec"], content["baseline"])
+    figures = {"frontier": pareto_figure(edits, bounds)}
     if len(curves := dials(rows)):
         figures["dials"] = dial_figure(curves)
     pictures(folder, figures, FIGURES)
@@ -207,8 +215,7 @@ def _table(specs: Iterable[str], summaries: Sequence[Mapping[str, Any]]) -> Tabl
     return Table(columns=["edit", *(name.replace("_", " ") for name in names)], rows=rows)
 
 
-def _interval(figure: Mapping[str, float | None] | None) -> Interval | None:
+def _interval(figure: dict[str, float | None] | None) -> Interval | None:
     if figure is None or figure["value"] is None:
         return None
-    known = {key: math.nan if value is None else value for key, value in figure.items()}
-    return Interval(value=known["value"], low=known["low"], high=known["high"])
+    return msgspec.convert(nan_for_null(figure), Interval)

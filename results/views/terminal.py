@@ -6,35 +6,19 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING
 
+import pandas as pd
 from rich.box import HORIZONTALS
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from ..records.axes import MINOR
+from ..records.schema import Change, Interval, Key, Risk, Sides
 from ..statistics.compare import Comparison, marked
-from ..statistics.extraction import Risk
-from ..statistics.paired import Change, Interval, Key
 from ..statistics.selection import Bounds, Row
+from .format import TITLES, decimals, p_value, signed
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-TITLES = {
-    "recitation_removed": "recitation removed",
-    "logic_kept": "logic kept",
-    "split_score": "split score",
-    "facts_open_kept": "open facts kept",
-    "facts_closed_kept": "closed facts kept",
-    "arithmetic_kept": "arithmetic kept",
-    "perplexity_ratio": "perplexity ratio",
-}
-LESSER = {
-    *("matched_prefix", "rouge_l", "bleu", "log_prob", "median_rank", "reciprocal_rank"),
-    *("mia_loss", "mia_zlib", "mia_min_k", "mia_min_k_pp", "mia_ratio"),
-}
-"""Metrics of recitation that a table leaves out unless asked; the signals show in :func:`risk`."""
 SAMPLES_SHOWN = (1, 100, 10_000)
 CHANGE = "change [95 % interval]"
 
@@ -54,20 +38,20 @@ def as_text(shown: RenderableType, width: int = 120) -> str:
 def comparison(
     title: str, changes: Mapping[Key, Change], summary: Mapping[str, Interval], *, all_metrics: bool = False
 ) -> Group:
-    """Axis by axis: base, edited, change with its interval and p; then the summary figures.
+    """Axis by axis: base, edited, change with its interval and p; then the summary metrics.
 
     Args:
         title: above.
         changes: the table's rows.
         summary: below.
-        all_metrics: show the lesser metrics of recitation too.
+        all_metrics: show the minor metrics of recitation too.
     """
     rows = _rows(changes, all_metrics)
-    return Group(_table(title, ["base", "edited", CHANGE, "p (Holm)"], rows), *figures(summary))
+    return Group(_table(title, ["base", "edited", CHANGE, "p (Holm)"], rows), *summary_lines(summary))
 
 
-def figures(summary: Mapping[str, Interval]) -> list[Text]:
-    """A line a summary figure."""
+def summary_lines(summary: Mapping[str, Interval]) -> list[Text]:
+    """One line a summary metric."""
     return [
         Text(f"{text:<20}" + _interval(summary[name]), style="bold" if name == "split_score" else "")
         for name, text in TITLES.items()
@@ -76,11 +60,11 @@ def figures(summary: Mapping[str, Interval]) -> list[Text]:
 
 
 def against(one: Comparison, *, all_metrics: bool = False) -> Group:
-    """Axis by axis one edit against another; then the summary figures of both, and their difference.
+    """Axis by axis one edit against another; then the summary metrics of both, and their difference.
 
     Args:
         one: what was compared.
-        all_metrics: show the lesser metrics of recitation too.
+        all_metrics: show the minor metrics of recitation too.
     """
     first, other = one.first.label, one.other.label
     table = Table(box=HORIZONTALS, padding=(0, 1, 0, 0))
@@ -89,25 +73,25 @@ def against(one: Comparison, *, all_metrics: bool = False) -> Group:
     for name, title in TITLES.items():
         if name in one.summary:
             *both, difference = one.summary[name]
-            table.add_row(title, *(_figure(figure.value) for figure in both), signed(difference))
+            table.add_row(title, *(decimals(figure.value) for figure in both), signed(difference))
     title = f"first: {first}\nother: {other}"
     changes = _table(title, ["first", "other", CHANGE, "p (Holm)"], _rows(one.changes, all_metrics))
     return Group(changes, *([table] if one.summary else []))
 
 
-def flips(found: pd.DataFrame, first: str, other: str, shown: int) -> Text:
+def flips(flipped: pd.DataFrame, first: str, other: str, shown: int) -> Text:
     """The items that one got right and the other wrong: gold, and both answers with what differs from it marked.
 
     Marks are ``⟦ ⟧`` and, on a terminal, colour.
 
     Args:
-        found: of ``compare.flips``.
+        flipped: of ``compare.flips``.
         first: what the first is called.
         other: what the other is called.
         shown: items at most, of each task and direction.
     """
     text = Text()
-    for (task, lost), rows in found.groupby(["task", found["before"] > found["after"]], sort=False):
+    for (task, lost), rows in flipped.groupby(["task", flipped["before"] > flipped["after"]], sort=False):
         text.append(
             f"{task}: {len(rows)} {'right before, wrong after' if lost else 'wrong before, right after'}\n", "bold"
         )
@@ -132,8 +116,9 @@ def _shortened(prompt: str, longest: int = 160) -> str:
     return line if len(line) <= longest else f"… {line[-longest:]}"
 
 
-def risk(base: Risk, edited: Risk) -> Table:
+def risk(sides: Sides[Risk]) -> Table:
     """What can be extracted before and after: the share of passages that samples bring out, and membership signals."""
+    base, edited = sides.base, sides.edit
     table = Table(
         title="extraction risk", title_justify="left", title_style="bold", box=HORIZONTALS, padding=(0, 1, 0, 0)
     )
@@ -142,24 +127,24 @@ def risk(base: Risk, edited: Risk) -> Table:
     for axis, curves in base.discoverable.items():
         table.add_row(f"{axis}, out in n samples", style="bold")
         for n in SAMPLES_SHOWN:
-            sides = (curves, edited.discoverable[axis])
-            table.add_row(f"  n = {n:,}", *(f"{side['p=0.5'][f'n={n}']:.3f}" for side in sides))
+            both = (curves, edited.discoverable[axis])
+            table.add_row(f"  n = {n:,}", *(f"{side['p=0.5'][f'n={n}']:.3f}" for side in both))
     for name, title in (("auroc", "AUROC"), ("tpr_at_fpr", "TPR at 1 % FPR")) if base.membership else ():
         table.add_row(f"members told: {title}", style="bold")
-        for signal, figures in base.membership.items():
-            both = (figures[name], edited.membership[signal][name])
-            cells = [f"{side.value:.3f} [{side.low:.3f}, {side.high:.3f}]" for side in both]
+        for signal, values in base.membership.items():
+            intervals = (values[name], edited.membership[signal][name])
+            cells = [f"{side.value:.3f} [{side.low:.3f}, {side.high:.3f}]" for side in intervals]
             table.add_row(f"  {signal.removeprefix('mia_')}", *cells)
     return table
 
 
 def power(title: str, changes: Mapping[Key, Change], needed: Mapping[Key, int | None], difference: float) -> Table:
-    """Axis by axis: items (in clusters), change seen, the smallest to be seen, clusters needed for ``difference``."""
+    """Axis by axis: items (in clusters), change, the smallest detectable one, clusters needed for ``difference``."""
     rows = {
         key: [
             str(c.n) if c.n == c.clusters else f"{c.n} in {c.clusters}",
             signed(c),
-            _figure(c.detectable),
+            decimals(c.detectable),
             str(needed[key] or "-"),
         ]
         for key, c in changes.items()
@@ -168,7 +153,7 @@ def power(title: str, changes: Mapping[Key, Change], needed: Mapping[Key, int | 
 
 
 def sweep(title: str, rows: Sequence[Row], bounds: Bounds, marks: Mapping[str, str] | None = None) -> Table:
-    """Edits by the figures that one is chosen by; dim where a bound is missed.
+    """Edits with the metrics that the choice depends on; dim where a bound is missed.
 
     Args:
         title: above.
@@ -181,13 +166,13 @@ def sweep(title: str, rows: Sequence[Row], bounds: Bounds, marks: Mapping[str, s
     for column in ("split score\n[95 % interval]", "removed", "logic", "kept", "perplexity\nratio"):
         table.add_column(column, justify="right", no_wrap=True)
     for row in rows:
-        cells = [_figure(row.figure(name)) for name in ("recitation_removed", "logic_kept")]
-        cells += [_figure(row.kept), _figure(row.figure("perplexity_ratio"))]
+        cells = [decimals(row.metric(name)) for name in ("recitation_removed", "logic_kept")]
+        cells += [decimals(row.kept), decimals(row.metric("perplexity_ratio"))]
         score = row.summary["split_score"]
         word = (marks or {}).get(row.spec)
         table.add_row(
             row.spec + (f"\n  {word}" if word else ""),
-            f"{_figure(score.value)} [{_figure(score.low)}, {_figure(score.high)}]",
+            f"{decimals(score.value)} [{decimals(score.low)}, {decimals(score.high)}]",
             *cells,
             style="" if bounds.hold(row) else "dim",
         )
@@ -204,9 +189,9 @@ def duration(seconds: float) -> str:
 
 def _rows(changes: Mapping[Key, Change], all_metrics: bool) -> dict[Key, list[str]]:
     return {
-        key: [f"{c.base:.3f}", f"{c.edited:.3f}", signed(c), p_text(c.p_holm)]
+        key: [f"{c.base:.3f}", f"{c.edited:.3f}", signed(c), p_value(c.p_holm)]
         for key, c in changes.items()
-        if all_metrics or key[1] not in LESSER
+        if all_metrics or key[1] not in MINOR
     }
 
 
@@ -222,21 +207,7 @@ def _table(title: str, columns: Sequence[str], rows: Mapping[Key, Sequence[str]]
     return table
 
 
-def _interval(found: Interval) -> str:
-    if math.isnan(found.value):
+def _interval(value: Interval) -> str:
+    if math.isnan(value.value):
         return "-  (the base is no better than guessing)"
-    return f"{found.value:.3f}  [{found.low:.3f}, {found.high:.3f}]"
-
-
-def p_text(p: float) -> str:
-    """A p as text."""
-    return "<0.001" if p < 0.001 else _figure(p)
-
-
-def signed(change: Interval) -> str:
-    """A change with its sign and its interval; a hyphen for none."""
-    return "-" if math.isnan(change.value) else f"{change.value:+.3f} [{change.low:+.3f}, {change.high:+.3f}]"
-
-
-def _figure(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:.3f}"
+    return f"{value.value:.3f}  [{value.low:.3f}, {value.high:.3f}]"

@@ -23,9 +23,9 @@ def rows() -> dict[str, dict[str, str]]:
 def test_every_record_is_whole_and_asked_the_same() -> None:
     store = Store(BOARD / "records")
     assert all(whole for _, whole, _ in store.verify())
-    assert len({entry.content["fingerprint"] for entry in store.records()}) == 1
-    assert len({entry.content["code"] for entry in store.records()}) == 1
-    names = {step["name"] for entry in store.records() for step in entry.content["steps"]}
+    assert len({entry.content.fingerprint for entry in store.records()}) == 1
+    assert len({entry.content.code for entry in store.records()}) == 1
+    names = {step["name"] for entry in store.records() for step in entry.content.steps}
     assert names <= set(registry.edit_names())
 
 

@@ -4,10 +4,12 @@ import math
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pandas as pd
 
 from memsplit.results.records import record
 from memsplit.results.records.record import Record
+from memsplit.results.records.schema import Results
 
 BASE = {
     "recitation": {"strict": 1.0, "loose": 1.0},
@@ -114,4 +116,5 @@ def made(
         "seconds": {"base": 9.0, "curvature": 1.0, "edit": 0.25, "suite": 2.0},
         **changed,
     }
-    return record.write(folder, f"made_{created}", content, items(), answers())
+    content["arguments"] = {"seed": 0, **content["arguments"]}
+    return record.write(folder, f"made_{created}", msgspec.convert(content, Results), items(), answers())

@@ -14,11 +14,11 @@ from typing import Any
 import pandas as pd
 
 from memsplit.errors import UserError
-from memsplit.results.statistics import aggregate
+from memsplit.results.records.tables import ITEMS
 from memsplit.tests.support.records import made
 
 ROWS = [("t", "logic", "acc", i, float(i % 3 > 0), 1, str(i), "") for i in range(40)]
-BASE = pd.DataFrame(ROWS, columns=aggregate.COLUMNS)
+BASE = pd.DataFrame(ROWS, columns=ITEMS)
 STEP = 701
 """Bytes by which the room grows."""
 

@@ -1,16 +1,17 @@
 """Records made of given scores, for the tests."""
 
-import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pandas as pd
 
 from memsplit.results.records import record
 from memsplit.results.records.record import Record
-from memsplit.results.statistics import aggregate, extraction
-from memsplit.results.statistics.paired import Key, Paired
+from memsplit.results.records.schema import Key, Results, Risk
+from memsplit.results.statistics import aggregate
+from memsplit.results.statistics.paired import Paired
 
 
 def made(
@@ -22,11 +23,11 @@ def made(
     answers: pd.DataFrame | None = None,
     **content: Any,
 ) -> Record:
-    """A record of these items, written; ``content`` takes the place of what it would say."""
+    """A record of these items, written; ``content``, by the JSON's keys, takes the place of what it would say."""
     chance = chance or {}
     both = Paired(base, edited, chance)
     spec = content.get("spec", "kfac-80")
-    risk = dataclasses.asdict(extraction.Risk(discoverable={}, membership={}))
+    risk = Risk(discoverable={}, membership={})
     whole = {
         "spec": spec,
         "model": "olmo-tiny",
@@ -50,13 +51,13 @@ def made(
         "seconds": {"base": 1.0, "curvature": 2.0, "edit": 3.0, "suite": 4.0},
         "hardware": {"device": "cpu", "machine": "x", "threads": 1},
         "skipped": [],
-        "base": aggregate.figures(base),
-        "axes": aggregate.figures(edited),
+        "base": aggregate.metrics(base),
+        "axes": aggregate.metrics(edited),
         "chance": {f"{axis}/{metric}": value for (axis, metric), value in chance.items()},
-        "changes": {f"{a}/{m}": dataclasses.asdict(change) for (a, m), change in both.changes().items()},
-        "summary": {name: dataclasses.asdict(interval) for name, interval in both.summary().items()},
+        "changes": {f"{a}/{m}": change for (a, m), change in both.changes().items()},
+        "summary": both.summary(),
         "risk": {"base": risk, "edit": risk},
         **content,
     }
     items = pd.concat([base.assign(side="base"), edited.assign(side="edit")], ignore_index=True)
-    return record.write(folder, spec.split(":")[0], whole, items, answers)
+    return record.write(folder, spec.split(":")[0], msgspec.convert(whole, Results), items, answers)

@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import msgspec
 import pandas as pd
 import pytest
 import yaml
 
 from memsplit.harness.cli import main
-from memsplit.results.records import record
-from memsplit.results.statistics import aggregate
+from memsplit.results.records import record, tables
+from memsplit.results.records.schema import Results
+from memsplit.results.records.tables import ITEMS
 from memsplit.tests.support.running import in_process, refused
 
 ROOT = Path(__file__).parents[3]
@@ -102,21 +104,21 @@ def test_fail_and_inconclusive_have_their_codes_and_annotations(
 
 def test_what_cannot_be_compared_is_refused(folder: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     new = edit_named(folder, "kfac-80")
-    content = {key: value for key, value in new.content.items() if not key.endswith("sha256")}
-    base, edit = (new.items(side).assign(side=side) for side in ("base", "edit"))
+    results = Results(**{name: getattr(new.content, name) for name in Results.__struct_fields__})
+    base, edit = (tables.items(new, side).assign(side=side) for side in ("base", "edit"))
     for key, value, words in [
         ("weights", "w", ["not of the same base: weights", "against w"]),
         ("fingerprint", "f", ["(f) were not asked the same", "memsplit_fluency in the first alone"]),
         ("dtype", "float16", ["dtype float32 against float16"]),
     ]:
-        tasks = {task: about for task, about in new.content["tasks"].items() if task != "memsplit_fluency"}
-        changed = {**content, key: value, "tasks": tasks}
+        tasks = {task: about for task, about in new.content.tasks.items() if task != "memsplit_fluency"}
+        changed = msgspec.structs.replace(results, **{key: value, "tasks": tasks})
         other = record.write(tmp_path, f"other-{key}", changed, pd.concat([base, edit], ignore_index=True))
         assert main.main(["gate", "--record", str(new.path), "--against", str(other.path)]) == 2
         error = capsys.readouterr().err
         for word in [*words, other.id]:
             assert word in error
-    empty = record.write(tmp_path, "empty", content, pd.DataFrame(columns=[*aggregate.COLUMNS, "side"]))
+    empty = record.write(tmp_path, "empty", results, pd.DataFrame(columns=[*ITEMS, "side"]))
     assert main.main(["gate", "--record", str(empty.path)]) == 2
     assert "recitation/strict was not scored" in capsys.readouterr().err
 

@@ -28,6 +28,8 @@ from memsplit.harness.lm.adapter import MemsplitLM
 from memsplit.harness.models import model_table
 from memsplit.harness.models.loading import LoadedModel
 from memsplit.results.records import record
+from memsplit.results.records.encoding import plain
+from memsplit.results.records.schema import RecordContent
 from memsplit.results.records.score_cache import ScoreStore
 from memsplit.tasks import suite
 from memsplit.tests.support.hub_rows import DATA, HUB, write, write_arithmetic
@@ -99,14 +101,14 @@ def run(tmp_path: Path, *command: object, **environment: str) -> subprocess.Comp
     )
 
 
-def paper(tmp_path: Path, *arguments: object, **environment: str) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
+def paper(tmp_path: Path, *arguments: object, **environment: str) -> tuple[dict[str, Any], RecordContent, list[str]]:
     """The suite's report, its record, and what stderr says was not asked."""
     command = ["memsplit", "eval", "--suite", "memsplit_paper", "--edit", "none", "--json", "--out", tmp_path / "out"]
     done = run(tmp_path, *command, *arguments, **environment)
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     content = record.read(Path(report["edits"][0]["record"])).content
-    assert content["skipped"] == report["skipped"]
+    assert plain(content.skipped) == report["skipped"]
     return report, content, [line for line in done.stderr.splitlines() if "not asked" in line]
 
 
@@ -162,7 +164,7 @@ def test_the_whole_suite_scores_as_stock_lm_eval_does(tmp_path: Path) -> None:
     for part in HUB:
         for metric, name in part.metrics.items():
             assert figures[part.axis][name] == pytest.approx(results[part.task][f"{metric},{part.filter}"]), part.task
-    assert {about["n"] for task, about in content["tasks"].items() if not task.startswith("memsplit")} == {6}
+    assert {about.n for task, about in content.tasks.items() if not task.startswith("memsplit")} == {6}
     for axis, name in (("arithmetic", "gsm8k"), ("facts_closed", "triviaqa"), ("facts_open", "boolq")):
         assert 0 < figures[axis][name] < 1, name
     commonsense = [
@@ -192,7 +194,7 @@ def test_what_cannot_be_had_is_left_out_with_a_word(tmp_path: Path) -> None:
     with mirror(data) as address:
         asked = ",".join(["memsplit_twins", "boolq", *reasons])
         report, content, words = paper(tmp_path, "--tasks", asked, "--limit", 2, HF_ENDPOINT=address)
-    assert {task: about["n"] for task, about in content["tasks"].items()} == {"memsplit_twins": 2, "boolq": 2}
+    assert {task: about.n for task, about in content.tasks.items()} == {"memsplit_twins": 2, "boolq": 2}
     told = {part["task"]: part["reason"] for part in report["skipped"]}
     assert sorted(told) == sorted(reasons)
     for task, reason in reasons.items():
@@ -205,7 +207,7 @@ def test_offline_the_rest_is_scored(tmp_path: Path) -> None:
     start = time.monotonic()
     report, content, words = paper(tmp_path, "--limit", 2, HF_HUB_OFFLINE="1")
     assert time.monotonic() - start < 120
-    assert [part["task"] for part in content["skipped"]] == ["popqa", *(part.task for part in HUB)]
+    assert [part.task for part in content.skipped] == ["popqa", *(part.task for part in HUB)]
     assert {line.split(":")[0].removeprefix("not asked, for ") for line in words} == {
         "lm-eval has no task of it",
         "HF_HUB_OFFLINE is set and the data set is not in the cache",

@@ -12,7 +12,8 @@ from lm_eval.tasks import TaskManager
 
 from memsplit.files import replacing_folder
 from memsplit.harness.cli import main
-from memsplit.results.records import record
+from memsplit.results.records import record, tables
+from memsplit.results.records.schema import Results
 from memsplit.tasks import suite
 from memsplit.tests.support.running import OF_TOKEN_STATS
 
@@ -34,7 +35,7 @@ def scored(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def edited_items(path: Path) -> pd.DataFrame:
-    return record.read(path).items("edit").set_index(["task", "metric", "item"])["value"]
+    return tables.items(record.read(path), "edit").set_index(["task", "metric", "item"])["value"]
 
 
 def test_stock_lm_eval_scores_every_item_the_same(scored: Path, root: Path) -> None:
@@ -58,7 +59,7 @@ def test_stock_lm_eval_scores_every_item_the_same(scored: Path, root: Path) -> N
 def test_the_card_names_the_edit_and_its_figures(scored: Path) -> None:
     content = record.read(scored).content
     text = (scored.parents[1] / "model" / "README.md").read_text()
-    for word in (content["spec"], content["edited_weights"], content["id"], content["fingerprint"], "model-index:"):
+    for word in (content.spec, content.edited_weights, content.id, content.fingerprint, "model-index:"):
         assert word in text
     config = json.loads((scored.parents[1] / "model" / "config.json").read_text())
     assert config["dtype"] == "float32"
@@ -109,9 +110,9 @@ def test_a_record_of_another_edit_or_of_other_weights_is_refused(
 ) -> None:
     monkeypatch.setenv("MEMSPLIT_CACHE", str(scored.parents[1] / "cache"))
     known = record.read(scored)
-    content = {key: value for key, value in known.content.items() if not key.endswith("sha256")}
-    items = pd.concat([known.items(side).assign(side=side) for side in ("base", "edit")], ignore_index=True)
-    other = record.write(tmp_path, "other", {**content, **changed}, items)
+    results = {name: getattr(known.content, name) for name in Results.__struct_fields__}
+    items = pd.concat([tables.items(known, side).assign(side=side) for side in ("base", "edit")], ignore_index=True)
+    other = record.write(tmp_path, "other", Results(**{**results, **changed}), items)
     arguments = ["export", *JOB, "--record", str(other.path), "--out", str(tmp_path / "model")]
     assert main.main(arguments) == 2
     assert words in capsys.readouterr().err

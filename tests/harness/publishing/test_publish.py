@@ -21,7 +21,7 @@ from memsplit.harness.cli import main
 from memsplit.harness.publishing import publish
 from memsplit.results.board import formats, page
 from memsplit.results.board.ranking import boards
-from memsplit.results.records import record
+from memsplit.results.records import record, tables
 from memsplit.results.records.store import Store
 from memsplit.tests.support.board_records import made
 from memsplit.tests.support.running import refused
@@ -187,8 +187,8 @@ def test_one_commit_holds_records_tables_and_page(
     paths = [path for found in shown for path in (found.path, *(found.files()[kind] for kind in kinds))]
     expected = {f"records/{path.name}": path.read_bytes() for path in paths}
     assert {name: content for name, content in files.items() if name.startswith("records/")} == expected
-    tables = boards(store.records())
-    made_here = {"csv": formats.csv(tables), "json": formats.as_json(tables), "html": page.html(tables)}
+    ranked = boards(store.records())
+    made_here = {"csv": formats.csv(ranked), "json": formats.as_json(ranked), "html": page.html(ranked)}
     assert {end: files[f"leaderboard.{end}"].decode() for end in made_here} == made_here
     assert len(files) == len(expected) + len(made_here) + 1
     card = DatasetCard(files["README.md"].decode())
@@ -199,7 +199,7 @@ def test_one_commit_holds_records_tables_and_page(
         (tmp_path / "got" / name).write_bytes(content)
     found = Store(tmp_path / "got" / "records").records()
     assert [entry.spec for entry in found] == ["svd-50", "kfac-80"]
-    assert len(found[0].items("base")) == 1
+    assert len(tables.items(found[0], "base")) == 1
 
 
 @pytest.mark.usefixtures("token")
@@ -311,7 +311,7 @@ def test_a_cards_figures_are_the_records_and_all_else_is_kept(
         assert card.text.strip() == "# A model\n\nIts text."
         results = card.data.eval_results
         found = {(r.dataset_config, r.metric_type): r.metric_value for r in results if r.dataset_type == "memsplit"}
-        axes = store.find("svd-50").content["axes"]
+        axes = store.find("svd-50").content.edited
         assert found == {(axis, metric): value for axis, metrics in axes.items() for metric, value in metrics.items()}
         assert [(r.dataset_name, r.metric_value) for r in results if r.dataset_type != "memsplit"] == [("GSM8K", 0.5)]
         assert {r.dataset_revision for r in results if r.dataset_type == "memsplit"} == {"0123456789abcdef"}
@@ -346,4 +346,4 @@ def test_a_card_without_metadata_gets_them(store: Store, tmp_path: Path) -> None
     assert main.main(["leaderboard", "--card", str(tmp_path), "--record", str(path)]) == 0
     card = ModelCard.load(tmp_path / "README.md")
     assert card.data.model_name == tmp_path.name
-    assert len(card.data.eval_results) == sum(map(len, record.read(path).content["axes"].values()))
+    assert len(card.data.eval_results) == sum(map(len, record.read(path).content.edited.values()))

@@ -19,12 +19,13 @@ from memsplit.harness.spectrum import report as spectrum_report
 from memsplit.model_edits.bands import BOTTOM_HALF
 from memsplit.model_edits.curvature.store import FactorStore
 from memsplit.results.records import record
-from memsplit.results.records.record import Record
+from memsplit.results.records.tables import ITEMS
 from memsplit.results.views import spectrum_charts as charts
 from memsplit.tasks import packs
 
 from ...conftest import SMALL
 from ...support.browsing import Opened, check_page
+from ...support.records import made as recorded
 from ...support.running import in_process, refused
 
 TABLES = ("matrices", "curves", "strengths", "relative", "costs", "correlations")
@@ -179,7 +180,7 @@ def test_a_record_tells_the_same_cost(
     assert report.about["together"] == report.about["changed"] == ["model.layers.2.mlp.up_proj"]
     assert report.about["cost_of"] == {
         "source": f"record {told.id}",
-        "items": {task: told.content["tasks"].get(task, {"n": 8})["n"] for task in report.cost},
+        "items": {kind: told.content.tasks[kind].n if kind in told.content.tasks else 8 for kind in report.cost},
     }
     assert all(line.split(":")[0] != "no correlation with it" for line in spectrum_report.cost_lines(report, "read"))
 
@@ -230,15 +231,14 @@ def test_refused(arguments: list[str], words: list[str], tmp_path: Path) -> None
         ),
         ({}, {"split": "dev"}, "of the split 'test', not 'dev': expected --split test"),
         ({}, {"pack": "olmo-tiny+world"}, "of the pack 'olmo-tiny', not 'olmo-tiny.world': expected --pack olmo-tiny"),
-        ({"arguments": {"split": "test", "pack": "/packs/own"}}, {}, "of the pack 'own', not 'olmo-tiny'"),
+        ({"arguments": {"split": "test", "seed": 0, "pack": "/packs/own"}}, {}, "of the pack 'own', not 'olmo-tiny'"),
     ],
 )
 def test_a_record_of_other_items_or_weights_is_refused(
     changed: dict[str, Any], asked: dict[str, Any], words: str, tmp_path: Path
 ) -> None:
-    content = {"suite": "memsplit", "arguments": {"split": "test", "pack": None}, "weights": "w", **changed}
+    items = pd.DataFrame([("t", "logic", "acc", 0, 1.0, 1, "0", "")], columns=ITEMS)
+    of_it = recorded(tmp_path, items, items, **changed)
     evaluation = Request(model="olmo-tiny", edits=[], limit=1, factor_tokens=SMALL, tasks=["memsplit_twins"], **asked)
     with pytest.raises(UserError, match=words):
-        spectrum.run(
-            spectrum.SpectrumRequest(evaluation=evaluation, layers=(0,), record=Record(tmp_path / "r.json", content))
-        )
+        spectrum.run(spectrum.SpectrumRequest(evaluation=evaluation, layers=(0,), record=of_it))

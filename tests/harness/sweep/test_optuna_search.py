@@ -52,7 +52,7 @@ def test_a_search_is_better_than_chance() -> None:
 
     def best(specs: Sequence[str]) -> float:
         found = map(landscape, specs)
-        return max((r.figure("split_score") for r in found if Bounds().hold(r)), default=0.0)
+        return max((r.metric("split_score") for r in found if Bounds().hold(r)), default=0.0)
 
     drawn = [best(random.Random(seed).sample(SPECS, 20)) for seed in range(200)]
     found = [best(search(20, seed=seed)) for seed in range(3)]

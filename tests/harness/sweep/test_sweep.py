@@ -16,6 +16,7 @@ from memsplit.harness.cli import main
 from memsplit.harness.evaluation.editing import ModelEditor
 from memsplit.harness.models.loading import LoadedModel
 from memsplit.harness.sweep import view, workers
+from memsplit.results.records import tables
 from memsplit.results.records.store import RecordFilter, Store
 from memsplit.results.statistics.selection import Bounds
 from memsplit.results.views import sweep_charts
@@ -82,7 +83,7 @@ def test_it_chooses_on_passages_of_dev_and_reports_others_of_test(swept: Path) -
     for split in ("dev", "test"):
         asked = [row["prefix_text"] for row in pack.rows("memorized", split)[:4]]
         for found in Store(swept).records(RecordFilter(split=split)):
-            answers = found.answers("edit")
+            answers = tables.answers(found, "edit")
             recited = answers[answers["task"] == "memsplit_recitation"]
             assert sorted(set(recited["prompt"])) == sorted(asked), (split, found.spec)
 

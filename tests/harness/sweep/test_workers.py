@@ -1,13 +1,13 @@
 """Workers that die, without Ray: what they were at is given to others, but not for ever."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from memsplit.errors import UserError
 from memsplit.harness.sweep import ray_workers
-from memsplit.results.records.record import Record
 
 
 class Gone(Exception):
@@ -62,7 +62,7 @@ def test_a_dead_workers_spec_goes_to_another(
     actors = [FakeActor(str(i), deaths, log) for i in range(3)]
     monkeypatch.setattr(engine, "ray", FakeRay, raising=False)
     monkeypatch.setattr(engine, "actors", list(actors), raising=False)
-    monkeypatch.setattr(engine, "_write", lambda files: Record(tmp_path, {"id": files[0][0]}), raising=False)
+    monkeypatch.setattr(engine, "_write", lambda files: SimpleNamespace(id=files[0][0]), raising=False)
     if written is None:
         with pytest.raises(UserError, match="a worker died over"):
             list(engine.evaluate(["a", "b", "c"]))

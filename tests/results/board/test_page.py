@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from memsplit.results.board import page
 from memsplit.results.board.ranking import boards
+from memsplit.results.records.schema import Interval
 from memsplit.results.records.store import Store
-from memsplit.results.statistics.paired import Interval
 from memsplit.results.views import html_report
 from memsplit.tests.support.board_records import made
 from memsplit.tests.support.browsing import Opened, check_page, dark
@@ -209,15 +210,16 @@ def test_it_is_as_all_pages_with_charts_are(browser: Any, written: Path) -> None
 def test_an_interval_without_ends_is_drawn_and_breaks_nothing(browser: Any, tmp_path: Path) -> None:
     made(tmp_path / "store", "svd-50", ratio=1.5)
     (board,) = boards(Store(tmp_path / "store").records())
-    entries = list(board.entries)
+    rows = list(board.rows)
+    first = rows[1]
     endless = Interval(value=0.5, low=-math.inf, high=math.inf)
     for n, cell in enumerate((endless, Interval(value=0.5, low=math.nan, high=math.nan))):
-        cells = {**entries[1].cells, **dict.fromkeys(("recitation_removed", "logic_kept", "perplexity_ratio"), cell)}
-        record = dataclasses.replace(entries[1].record, content={**entries[1].record.content, "spec": f"kfac-{n}"})
-        axes = dict.fromkeys(entries[1].axes, cell)
-        entries.append(dataclasses.replace(entries[1], record=record, cells=cells, axes=axes))
+        cells = {**first.cells, **dict.fromkeys(("recitation_removed", "logic_kept", "perplexity_ratio"), cell)}
+        content = msgspec.structs.replace(first.record.content, spec=f"kfac-{n}")
+        record = dataclasses.replace(first.record, content=content)
+        rows.append(dataclasses.replace(first, record=record, cells=cells, axes=dict.fromkeys(first.axes, cell)))
     path = tmp_path / "board.html"
-    path.write_text(page.html([dataclasses.replace(board, entries=entries)]), encoding="utf-8")
+    path.write_text(page.html([dataclasses.replace(board, rows=rows)]), encoding="utf-8")
     (charts,) = re.findall(r'id="charts">(.*?)</script>', path.read_text("utf-8"))
     json.loads(charts, parse_constant=lambda name: pytest.fail(name))
     found = Board(browser, path)

@@ -16,10 +16,11 @@ from rich.console import Console
 
 from memsplit.harness.cli import main
 from memsplit.results.board import formats
-from memsplit.results.board.ranking import Board, boards, figure, ranks
-from memsplit.results.records import record
+from memsplit.results.board.ranking import boards, ranks
+from memsplit.results.records.encoding import plain
+from memsplit.results.records.schema import Interval
 from memsplit.results.records.store import Store
-from memsplit.results.statistics.paired import Interval
+from memsplit.results.views.format import significant
 from memsplit.tests.support.board_records import BASE, made
 
 NAN = (math.nan, math.nan, math.nan)
@@ -72,7 +73,7 @@ def store(tmp_path: Path) -> Store:
 
 def test_base_edits_in_their_order_then_controls(store: Store) -> None:
     board = boards(store.records())[0]
-    assert [(e.kind, e.rank, e.spec) for e in board.entries] == [
+    assert [(e.kind, e.rank, e.spec) for e in board.rows] == [
         ("base", None, "base"),
         ("edit", 1, "ekfac-80"),  # the same score, at less perplexity
         ("edit", 1, "kfac-80"),
@@ -96,20 +97,20 @@ def test_only_records_of_the_same_items_and_weights_share_a_table(store: Store) 
     found = boards(store.records())
     assert len(found) == 7
     assert len({(board.title, board.details) for board in found}) == 7
-    assert [board.about["model"] for board in found][:1] == ["a"]
-    assert [(b.about["split"], b.about["suite"]) for b in found[1:]] == [
+    assert [board.about.model for board in found][:1] == ["a"]
+    assert [(b.about.split, b.about.suite) for b in found[1:]] == [
         *[("test", "memsplit")] * 4,
         ("dev", "memsplit"),
         ("test", "memsplit_paper"),
     ]
     assert "first 3 items" in found[5].title
-    (without,) = (board for board in found if board.about["fingerprint"].startswith("f"))
+    (without,) = (board for board in found if board.about.fingerprint.startswith("f"))
     assert "split_score" not in {column.key for column in without.columns}
-    assert [entry.rank for entry in without.entries] == [None, None]
+    assert [entry.rank for entry in without.rows] == [None, None]
 
 
 def test_what_the_columns_divide_by_what(store: Store) -> None:
-    base, kfac = (next(e for e in boards(store.records())[0].entries if e.spec == spec) for spec in ("base", "kfac-80"))
+    base, kfac = (next(e for e in boards(store.records())[0].rows if e.spec == spec) for spec in ("base", "kfac-80"))
     assert kfac.cells["components_removed"] == 1 - 60 / 400
     assert kfac.cells["norm_removed"] == pytest.approx(0.6)
     assert kfac.cells["seconds"] == 3.25
@@ -127,7 +128,7 @@ def test_what_the_columns_divide_by_what(store: Store) -> None:
     assert kfac.axes["recitation"].value == pytest.approx(0.1)
     assert (kfac.axes["recitation"].low, kfac.axes["recitation"].high) == pytest.approx((0.0, 0.15))
     assert kfac.axes["facts_closed"].value == 0.5
-    assert "components_removed" not in next(e for e in boards(store.records())[0].entries if e.spec == "finetune").cells
+    assert "components_removed" not in next(e for e in boards(store.records())[0].rows if e.spec == "finetune").cells
 
 
 def test_csv_and_json_hold_every_figure_in_full(store: Store) -> None:
@@ -135,19 +136,20 @@ def test_csv_and_json_hold_every_figure_in_full(store: Store) -> None:
     rows = list(csv.DictReader(io.StringIO(formats.csv(tables))))
     data = json.loads(formats.as_json(tables))
     entries = [entry for board in data["boards"] for entry in board["entries"]]
-    assert len(rows) == len(entries) == sum(len(board.entries) for board in tables)
+    assert len(rows) == len(entries) == sum(len(board.rows) for board in tables)
     compared = 0
     for row, entry in zip(rows, entries, strict=True):
         assert (row["kind"], row["edit"], row["rank"]) == (entry["kind"], entry["edit"], str(entry["rank"] or ""))
         if entry["kind"] == "base":
             continue
         content = store.find(row["record"]).content
-        assert row["command"] == content["command"]
+        assert row["command"] == content.command
         assert row["record"] == entry["record"]
-        for name, found in content["summary"].items():
-            assert entry["figures"][name] == found
+        for name, interval in content.summary.items():
+            assert entry["figures"][name] == plain(interval)
             for end, key in (("", "value"), ("_low", "low"), ("_high", "high")):
-                assert row[name + end] == ("" if found[key] is None else repr(found[key])), name
+                number = getattr(interval, key)
+                assert row[name + end] == ("" if math.isnan(number) else repr(number)), name
                 compared += 1
     assert compared > 80
 
@@ -185,9 +187,8 @@ def test_latex_has_a_command_for_infinity(tmp_path: Path) -> None:
     made(tmp_path, "finetune")
     (board,) = boards(Store(tmp_path).records())
     endless = Interval(value=math.inf, low=-math.inf, high=math.inf)
-    cells = [{**entry.cells, "split_score": endless} for entry in board.entries]
-    entries = [dataclasses.replace(entry, cells=of_it) for entry, of_it in zip(board.entries, cells, strict=True)]
-    text = formats.latex([dataclasses.replace(board, entries=entries)], all_columns=True)
+    rows = [dataclasses.replace(row, cells={**row.cells, "split_score": endless}) for row in board.rows]
+    text = formats.latex([dataclasses.replace(board, rows=rows)], all_columns=True)
     assert "∞" not in text
     assert r"$\infty$ [$-\infty$, $\infty$]" in text
 
@@ -215,8 +216,8 @@ def test_a_terminal_shows_every_edit_and_score(store: Store, width: int) -> None
         (math.inf, "∞"),
     ],
 )
-def test_figures_have_three_digits_that_count(value: float, text: str) -> None:
-    assert figure(value) == text
+def test_numbers_have_three_significant_digits(value: float, text: str) -> None:
+    assert significant(value) == text
 
 
 def run(*arguments: object) -> int:
@@ -279,18 +280,3 @@ def test_an_empty_store_and_a_damaged_record_get_one_line(
     err = capsys.readouterr().err
     assert len(err.splitlines()) == 1
     assert f"{path} is damaged" in err
-
-
-def test_a_record_of_schema_1_stands_beside_newer_ones(store: Store) -> None:
-    content = store.find("svd-50").content
-    old = {
-        key: value
-        for key, value in content.items()
-        if key not in ("chance", "control", "command", "sha256", "answers_sha256", "tasks")
-    }
-    (store.folder / "old.json").write_text(
-        json.dumps({**old, "schema": 1, "spec": "wanda-10", "id": "old", "n": {"t": 20}})
-    )
-    assert record.read(store.folder / "old.json").content["command"] == ""
-    board: Board = boards(store.records())[0]
-    assert "wanda-10" in [entry.spec for entry in board.entries]

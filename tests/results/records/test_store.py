@@ -6,19 +6,26 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pandas as pd
 import pytest
 
 from memsplit.errors import UserError
 from memsplit.harness.cli import main
-from memsplit.results.records import record
+from memsplit.results.records import record, schema
 from memsplit.results.records.store import RecordFilter, Store
-from memsplit.results.statistics import aggregate
+from memsplit.results.records.tables import ITEMS
 from memsplit.tests.support.records import made
 from memsplit.tests.support.running import memsplit
 
-BASE = pd.DataFrame([("t", "logic", "acc", i, 1.0, 1, str(i), "") for i in range(4)], columns=aggregate.COLUMNS)
+BASE = pd.DataFrame([("t", "logic", "acc", i, 1.0, 1, str(i), "") for i in range(4)], columns=ITEMS)
 EDITED = BASE.assign(value=0.0)
+OTHER = {
+    **dict.fromkeys(("model", "weights", "suite", "fingerprint", "dtype", "code"), "other"),
+    "arguments": schema.Arguments(split="test", seed=1),
+    "reference": schema.Reference(model="m", weights="w"),
+    "versions": {"memsplit": "1"},
+}
 
 
 @pytest.fixture
@@ -90,11 +97,13 @@ def test_damage_is_told(store: Store) -> None:
 
 def test_an_evaluation_is_known_by_all_that_decides_it(store: Store) -> None:
     found = store.find("kfac-50")
-    evaluation = {"model": "olmo-tiny", "suite": "memsplit"}
-    assert store.of(evaluation, {found.spec: found.content["made_from"]}) == {found.spec: found}
-    assert store.of({**evaluation, "suite": "other"}, {found.spec: found.content["made_from"]}) == {}
-    for made_from in ("other weights", None):
-        assert store.of(evaluation, {found.spec: made_from}) == {}
+    evaluation, recipes = found.content.evaluation, {found.spec: found.content.recipe_hash}
+    assert store.of(evaluation, recipes) == {found.spec: found}
+    for field in msgspec.structs.fields(schema.Evaluation):
+        other = msgspec.structs.replace(evaluation, **{field.name: OTHER[field.name]})
+        assert store.of(other, recipes) == {}, field.name
+    for recipe in ("other weights", None):
+        assert store.of(evaluation, {found.spec: recipe}) == {}
 
 
 @pytest.mark.parametrize("how", ["kill", "room"])
@@ -168,7 +177,7 @@ class TestCommand:
         for word in ("command: memsplit-eval --edit kfac-80:layers=2", "m.weight: 20 of 100", "p (Holm)", "-1.000"):
             assert word in out
         (content,) = json.loads(self.run(store, capsys, "show", "kfac-80", "--json")[1])
-        assert content == store.find("kfac-80").content
+        assert {**content, **json.loads(store.find("kfac-80").path.read_text())} == content
         store.find("kfac-80").files()["items"].write_bytes(b"x")
         code, out, err = self.run(store, capsys, "show", "kfac-80")
         assert (code, out) == (2, "")
@@ -200,7 +209,8 @@ def test_an_evaluation_that_is_killed_is_resumed_to_the_same_records(tmp_path: P
     assert whole.returncode == 0, whole.stderr
     out, cache = tmp_path / "cut", tmp_path / "cut-cache"
     script = (
-        "import os, signal, sys; from memsplit.harness.cli import main as cli; from memsplit.harness.evaluation import runner, scoring\n"
+        "import os, signal, sys; from memsplit.harness.cli import main\n"
+        "from memsplit.harness.evaluation import runner, scoring\n"
         "def dying(function, left=[2]):\n"
         "    def call(*a, **k):\n"
         "        found = function(*a, **k); left[0] -= 1\n"
@@ -210,7 +220,7 @@ def test_an_evaluation_that_is_killed_is_resumed_to_the_same_records(tmp_path: P
         "scoring.evaluate = dying(scoring.evaluate); runner.record.write = dying(runner.record.write)\n"
         "for _ in range(9):\n"
         "    child = os.fork()\n"
-        "    if child == 0: os._exit(cli.main(sys.argv[1:]))\n"
+        "    if child == 0: os._exit(main.main(sys.argv[1:]))\n"
         "    status = os.waitpid(child, 0)[1]; print(status, file=sys.stderr)\n"
         "    if status == 0: break\n"
     )
@@ -222,7 +232,8 @@ def test_an_evaluation_that_is_killed_is_resumed_to_the_same_records(tmp_path: P
     assert len(killed) >= 2
     assert all(whole for _, whole, _ in Store(out).verify())
     found = [
-        {p.stem: record.stable(record.read(p).content) for p in Store(tmp_path / f).paths()} for f in ("whole", "cut")
+        {p.stem: record.stable(json.loads(p.read_text())) for p in Store(tmp_path / f).paths()}
+        for f in ("whole", "cut")
     ]
     assert found[0] == found[1]
     again = memsplit(*job, *edits, "--resume", "--json", "--out", out, cache=tmp_path / "other-cache")

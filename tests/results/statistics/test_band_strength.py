@@ -10,8 +10,9 @@ import pytest
 from scipy.stats import pearsonr, rankdata, spearmanr, zscore
 
 from memsplit.model_edits import bands
+from memsplit.results.records.schema import Change, Interval
 from memsplit.results.statistics.band_strength import ALL, MEASURES, SKEW, Finding, Measured, correlations, costs
-from memsplit.results.statistics.paired import RESAMPLES, Change, Interval
+from memsplit.results.statistics.paired import RESAMPLES
 
 BANDS = ["high", "low"]
 
@@ -145,9 +146,9 @@ def test_too_few_kinds_have_no_correlation(measured: Measured) -> None:
     assert correlations(measured.relative("clean", [0]), {}).empty
 
 
-def change(retained: Interval | None) -> Change:
+def change(normalized: Interval | None) -> Change:
     numbers = dict.fromkeys(("value", "low", "high", "base", "edited", "p", "p_holm", "detectable"), 0.0)
-    return Change(**numbers, n=1, clusters=1, retained=retained, test="mcnemar")
+    return Change(**numbers, n=1, clusters=1, normalized=normalized, test="mcnemar")
 
 
 def test_costs() -> None:

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from memsplit.errors import UserError
 from memsplit.harness.cli import main
+from memsplit.results.records import tables
 from memsplit.results.records.record import Record
-from memsplit.results.records.score_cache import ANSWERS
-from memsplit.results.statistics import aggregate, compare
+from memsplit.results.records.tables import ANSWERS, ITEMS
+from memsplit.results.statistics import compare
 from memsplit.results.statistics.compare import Side
 from memsplit.results.statistics.paired import Paired
 from memsplit.results.statistics.significance import holm, mcnemar
@@ -30,7 +31,7 @@ def items(strict: int, right: int, nats: float) -> pd.DataFrame:
     rows += [("r", "recitation", "levenshtein", i, 0.9 - 0.8 * (i < strict), 1, str(i), "") for i in range(N)]
     rows += [("l", "logic", "acc", i, float(i < right), 1, str(i), "") for i in range(N)]
     rows += [("f", "fluency", "perplexity", i, nats + i / 100, 10 + i, str(i), "") for i in range(N)]
-    return pd.DataFrame(rows, columns=aggregate.COLUMNS)
+    return pd.DataFrame(rows, columns=ITEMS)
 
 
 def answers(right: int) -> pd.DataFrame:
@@ -60,10 +61,10 @@ def test_figures_are_those_of_the_two_edits(records: dict[str, Record]) -> None:
     assert (change.base, change.edited) == (38 / N, 30 / N)
     assert change.value == pytest.approx(-8 / N)
     assert change.p == mcnemar(0, 8)
-    assert change.retained is not None
-    assert change.retained.value == pytest.approx((30 / N - 0.25) / (38 / N - 0.25))
+    assert change.normalized is not None
+    assert change.normalized.value == pytest.approx((30 / N - 0.25) / (38 / N - 0.25))
     assert one.changes["fluency", "perplexity"].edited == pytest.approx(
-        records["b"].content["axes"]["fluency"]["perplexity"]
+        records["b"].content.edited["fluency"]["perplexity"]
     )
     first, other, difference = one.summary["recitation_removed"]
     assert first.value == 1
@@ -79,11 +80,11 @@ def test_the_interval_of_a_difference_is_paired(records: dict[str, Record]) -> N
         assert (difference.value, difference.low, difference.high) == (0, 0, 0)
     (one,) = compare.compare([Side(records["a"]), Side(records["b"])])
     first, other, difference = one.summary["logic_kept"]
-    draws = [
-        Paired(records[name].items("base"), records[name].items("edit"), CHANCE).summary_draws()["logic_kept"]
+    replicates = [
+        Paired(tables.items(records[name], "base"), tables.items(records[name], "edit"), CHANCE).summary_replicates()
         for name in "ab"
     ]
-    low, high = np.percentile((draws[1] - draws[0])[1:], [2.5, 97.5])
+    low, high = np.percentile((replicates[1]["logic_kept"] - replicates[0]["logic_kept"])[1:], [2.5, 97.5])
     assert (difference.low, difference.high) == (low, high)
     assert difference.high - difference.low < (first.high - first.low) + (other.high - other.low)
 
@@ -116,7 +117,7 @@ def test_the_base_is_a_side_too(records: dict[str, Record]) -> None:
             ["--split test against dev", "--limit none against 5"],
         ),
         (
-            {"tasks": {"r": {}, "new": {}}},
+            {"tasks": {key: {"axis": "a", "version": 1, "fingerprint": "other", "n": 40} for key in ("r", "new")}},
             ["f, l in the first alone", "new in the second alone", "items or prompts in r"],
         ),
         ({"suite": "other", "model": "m"}, ["suite memsplit against other", "model olmo-tiny against m"]),

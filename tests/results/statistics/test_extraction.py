@@ -9,12 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from memsplit.results.statistics import aggregate, extraction
+from memsplit.results.records.tables import ITEMS
+from memsplit.results.statistics import extraction
 
 
 def table(axis: str, metric: str, values: list[float]) -> pd.DataFrame:
     rows = [(f"t_{axis}", axis, metric, i, v, 1, str(i), "") for i, v in enumerate(values)]
-    return pd.DataFrame(rows, columns=aggregate.COLUMNS)
+    return pd.DataFrame(rows, columns=ITEMS)
 
 
 @given(st.floats(1e-6, 1 - 1e-6), st.floats(0.01, 0.99))

@@ -14,6 +14,7 @@ from statsmodels.regression.linear_model import WLS
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
+from memsplit.results.records.tables import ITEMS
 from memsplit.results.statistics import aggregate
 from memsplit.results.statistics.paired import RESAMPLES, Paired
 
@@ -30,7 +31,7 @@ def items(
     n = len(values)
     columns = (task, axis, metric, range(n), np.asarray(values, float), weight)
     cluster = [str(c) for c in (range(n) if clusters is None else clusters)]
-    return pd.DataFrame(dict(zip(aggregate.COLUMNS, (*columns, cluster, groups), strict=True)))
+    return pd.DataFrame(dict(zip(ITEMS, (*columns, cluster, groups), strict=True)))
 
 
 def test_figures_pool_tokens_and_average_families() -> None:
@@ -41,7 +42,7 @@ def test_figures_pool_tokens_and_average_families() -> None:
             items("c", "fluency", "perplexity", [2.0, 1.0], [1, 3]),
         ]
     )
-    found = aggregate.figures(table)
+    found = aggregate.metrics(table)
     assert found["logic"] == {"acc": 0.625, "boolean": 0.75, "chain": 0.5}
     assert found["fluency"]["perplexity"] == pytest.approx(math.exp(1.25))
 
@@ -153,8 +154,8 @@ def test_what_is_kept_is_above_chance() -> None:
     }
     base = side([1, 1, 1, 1], [1, 1, 1, 0], [1, 1, 1, 0], [0, 0, 0, 0])
     paired = Paired(base, side([1, 1, 1, 0], [1, 1, 0, 0], [1, 0, 0, 0], [1, 0, 0, 0]), chance)
-    found = {key: change.retained for key, change in paired.changes().items()}
-    values = {key: retained.value for key, retained in found.items() if retained}
+    found = {key: change.normalized for key, change in paired.changes().items()}
+    values = {key: score.value for key, score in found.items() if score}
     kept = ((0.75 - 0.5) / 0.5 + (0.5 - 0.25) / 0.75) / (1 + (0.75 - 0.25) / 0.75)
     assert values == pytest.approx(
         {
@@ -279,7 +280,7 @@ def test_a_broken_model_has_figures_all_the_same(value: float) -> None:
     paired = Paired(base, edited, {("logic", "chain"): 0.25})
     changes = paired.changes()
     broken = changes["fluency", "perplexity"]
-    assert aggregate.figures(edited)["fluency"]["perplexity"] == pytest.approx(broken.edited, nan_ok=True)
+    assert aggregate.metrics(edited)["fluency"]["perplexity"] == pytest.approx(broken.edited, nan_ok=True)
     assert not math.isfinite(broken.edited)
     assert math.isnan(broken.low)
     assert math.isnan(broken.p_holm) == (value != 1e6)
@@ -302,24 +303,25 @@ def test_groups_by_hand_and_against_statsmodels() -> None:
     table = items("t", "x", "m", rng.random(60), weight, cluster, groups)
     found = aggregate.by_group(pd.concat([table, items("u", "x", "none", [1, 0])]))
     assert set(found) == {"t"}
-    assert {group: cell["n"] for group, cell in found["t"]["m"].items()} == {"1": 40, "2": 19, "3": 1}
+    assert {group: cell.n for group, cell in found["t"]["m"].items()} == {"1": 40, "2": 19, "3": 1}
     for group in ("1", "2"):
         rows = table[table["group"] == group]
         fit = WLS(rows["value"], np.ones(len(rows)), rows["weight"]).fit(
             cov_type="cluster", cov_kwds={"groups": rows["cluster"].astype(int)}
         )
-        assert found["t"]["m"][group]["value"] == pytest.approx(fit.params.iloc[0])
-        assert found["t"]["m"][group]["se"] == pytest.approx(fit.bse.iloc[0])
-    assert math.isnan(found["t"]["m"]["3"]["se"])
+        assert found["t"]["m"][group].value == pytest.approx(fit.params.iloc[0])
+        assert found["t"]["m"][group].se == pytest.approx(fit.bse.iloc[0])
+    assert math.isnan(found["t"]["m"]["3"].se)
     single = aggregate.by_group(items("t", "x", "acc", [1, 1, 0, 1], groups="2"))["t"]["acc"]["2"]
-    assert single == {"value": 0.75, "n": 4, "se": pytest.approx(np.std([1, 1, 0, 1], ddof=1) / 2)}
+    assert (single.value, single.n) == (0.75, 4)
+    assert single.se == pytest.approx(np.std([1, 1, 0, 1], ddof=1) / 2)
 
 
 def test_groups_of_perplexity() -> None:
     nats = items("t", "x", "perplexity", [2.0, 2.5, 3.0], groups="en")
     cell = aggregate.by_group(nats)["t"]["perplexity"]["en"]
-    assert cell["value"] == pytest.approx(math.exp(2.5))
-    assert cell["se"] == pytest.approx(math.exp(2.5) * 0.5 / math.sqrt(3))
+    assert cell.value == pytest.approx(math.exp(2.5))
+    assert cell.se == pytest.approx(math.exp(2.5) * 0.5 / math.sqrt(3))
 
 
 @pytest.mark.parametrize(
@@ -336,5 +338,5 @@ def test_other_items_are_refused(edited: pd.DataFrame, message: str) -> None:
 
 def test_a_metric_of_two_tasks_is_refused() -> None:
     table = pd.concat([items("a", "x", "m", [1, 0]), items("b", "x", "m", [1, 0])])
-    with pytest.raises(ValueError, match="more than one task"):
+    with pytest.raises(ValueError, match="two tasks have the same metric"):
         Paired(table, table.copy(), {})

@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import bootstrap
 
-from memsplit.results.statistics import aggregate, selection
-from memsplit.results.statistics.paired import Interval, Paired
+from memsplit.results.records.schema import Interval
+from memsplit.results.records.tables import ITEMS
+from memsplit.results.statistics import selection
+from memsplit.results.statistics.paired import Paired
 from memsplit.results.statistics.selection import Bounds, Row, choose
 from memsplit.results.views import sweep_charts
 
@@ -43,14 +45,14 @@ def test_the_frontier_is_what_brute_force_finds(points: list[tuple[float, float,
         return all(x >= y for x, y in pairs) and any(x > y for x, y in pairs)
 
     expected = [not any(map(math.isnan, p)) and not any(beats(q, p) for q in points) for p in points]
-    assert selection.frontier(rows) == expected
+    assert selection.pareto_front(rows) == expected
 
 
 def chosen(
     rows: list[Row], monkeypatch: pytest.MonkeyPatch, bounds: Bounds, **leads: float
 ) -> tuple[str | None, set[str]]:
     """The choice, and what it ties with, where the best leads others by so much in every resample."""
-    monkeypatch.setattr(Row, "draws", lambda self: {"split_score": np.full(50, -leads.get(self.spec, 0.0))})
+    monkeypatch.setattr(Row, "replicates", lambda self: {"split_score": np.full(50, -leads.get(self.spec, 0.0))})
     found = choose(rows, bounds)
     return (found.row.spec if found.row else None), set(found.tied)
 
@@ -113,13 +115,13 @@ def test_the_charts_say_what_each_edit_is() -> None:
     found = sweep_charts.table(rows, Bounds(), "a", "k").set_index("spec")["state"]
     states = {"a": "chosen", "b": "out of bounds", "random": "control", "k": "baseline", "z": "out of bounds"}
     assert found.to_dict() == states
-    figure = sweep_charts.frontier_figure(sweep_charts.table(rows, Bounds(), "a", "k"), Bounds())
+    figure = sweep_charts.pareto_figure(sweep_charts.table(rows, Bounds(), "a", "k"), Bounds())
     assert figure.picture()["concat"][0]["encoding"]["x"]["field"] == "recitation removed"
 
 
 def items(values: np.ndarray) -> pd.DataFrame:
     lines = [("t", "recitation", "strict", i, float(v), 1.0, str(i), "") for i, v in enumerate(values)]
-    return pd.DataFrame(lines, columns=aggregate.COLUMNS)
+    return pd.DataFrame(lines, columns=ITEMS)
 
 
 def test_a_lead_is_the_paired_difference_of_two_edits(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,10 +129,12 @@ def test_a_lead_is_the_paired_difference_of_two_edits(monkeypatch: pytest.Monkey
     first = (rng.random(200) < 0.1).astype(float)
     second = np.where(rng.random(200) < 0.15, 1.0, first)
     edited = {"a": items(first), "b": items(second)}
-    monkeypatch.setattr(Row, "draws", lambda self: Paired(items(np.ones(200)), edited[self.spec], {}).summary_draws())
-    found = selection.lead(row("a"), row("b"))["recitation_removed"]
+    monkeypatch.setattr(
+        Row, "replicates", lambda self: Paired(items(np.ones(200)), edited[self.spec], {}).summary_replicates()
+    )
+    found = selection.paired_difference(row("a"), row("b"))["recitation_removed"]
     assert found.value == pytest.approx(second.mean() - first.mean())
     told = bootstrap((second - first,), np.mean, n_resamples=5000, method="percentile", rng=rng).confidence_interval
     assert (found.low, found.high) == pytest.approx((told.low, told.high), abs=0.01)
-    same = selection.lead(row("a"), row("a"))["recitation_removed"]
+    same = selection.paired_difference(row("a"), row("a"))["recitation_removed"]
     assert (same.value, same.low, same.high) == (0, 0, 0)

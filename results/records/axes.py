@@ -1,0 +1,35 @@
+"""What the axes and metrics of the built-in suites are, wherever figures depend on it.
+
+What a record says of itself (the axis of each task, what guessing scores) is read from the record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from .schema import Key
+
+RECITATION, TWINS, QUOTES = "recitation", "twins", "quotes"
+PASSAGES = (RECITATION, TWINS, QUOTES)
+"""Axes whose items are passages that a model may continue word for word."""
+LOGIC, FLUENCY = "logic", "fluency"
+STRICT: Key = (RECITATION, "strict")
+"""The metric that is to fall: the share of memorized passages that are continued word for word."""
+PERPLEXITY: Key = (FLUENCY, "perplexity")
+KEPT = (LOGIC, "arithmetic", "facts_closed", "facts_open")
+"""Axes for whose ``acc`` a summary metric says what is kept."""
+FAMILIES = ("facts_closed", "facts_open", "arithmetic", LOGIC, "commonsense")
+"""Axes whose ``acc`` is the mean over their tasks, where no task has an ``acc`` of its own."""
+DISTANCES = ("kl", "ndcg")
+"""Metrics that are distances from the base itself: any edit moves them one way, so that a test says nothing."""
+SIGNALS = ("mia_loss", "mia_zlib", "mia_min_k", "mia_min_k_pp", "mia_ratio")
+"""Membership signals: metrics that may separate memorized passages from twins; higher is likelier seen."""
+MINOR = ("matched_prefix", "rouge_l", "bleu", "log_prob", "median_rank", "reciprocal_rank", *SIGNALS)
+"""Metrics of passages that a table leaves out by default."""
+_HEADLINES = ("acc", "strict", "perplexity")
+
+
+def headline(metrics: Iterable[str]) -> str:
+    """The metric that stands for an axis: ``acc``, ``strict`` or ``perplexity`` where it has one, else its first."""
+    known = list(metrics)
+    return next((name for name in _HEADLINES if name in known), known[0])

@@ -1,0 +1,48 @@
+"""Numbers as text, and what tables call the summary metrics: one way for terminal, pages and leaderboard."""
+
+from __future__ import annotations
+
+import math
+
+from ..records.schema import Interval
+
+TITLES = {
+    "recitation_removed": "recitation removed",
+    "logic_kept": "logic kept",
+    "split_score": "split score",
+    "facts_open_kept": "open facts kept",
+    "facts_closed_kept": "closed facts kept",
+    "arithmetic_kept": "arithmetic kept",
+    "perplexity_ratio": "perplexity ratio",
+}
+
+
+def significant(value: float) -> str:
+    """A number with at least three significant digits and at most three decimals; a hyphen for nan."""
+    if math.isnan(value):
+        return "-"
+    if math.isinf(value):
+        return "∞" if value > 0 else "-∞"
+    size = abs(value)
+    digits = ".3f" if size < 10 else ".1f" if size < 100 else ".0f" if size < 1e5 else ".2e"
+    return f"{value:{digits}}"
+
+
+def decimals(value: float) -> str:
+    """A number with three decimals; a hyphen for nan."""
+    return "-" if math.isnan(value) else f"{value:.3f}"
+
+
+def p_value(p: float) -> str:
+    """A p with three decimals; a hyphen for nan."""
+    return "<0.001" if p < 0.001 else decimals(p)
+
+
+def signed(change: Interval) -> str:
+    """A change with its sign and its interval; a hyphen for nan."""
+    return "-" if math.isnan(change.value) else f"{change.value:+.3f} [{change.low:+.3f}, {change.high:+.3f}]"
+
+
+def bounded(value: Interval) -> str:
+    """A value and its interval, each as :func:`significant`."""
+    return f"{significant(value.value)} [{significant(value.low)}, {significant(value.high)}]"
