@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -83,7 +84,9 @@ def _in_notebook() -> bool:
 
 
 def _notebook_bar(label: str, total: int | None, done: int, in_bytes: bool) -> tqdm[Any]:
-    from tqdm.auto import tqdm
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that a notebook without ipywidgets gets a bar of text
+        from tqdm.auto import tqdm
 
     unit = {"unit": "B", "unit_scale": True} if in_bytes else {}
     return tqdm(desc=label, total=total, initial=done, leave=False, **unit)

@@ -11,6 +11,7 @@ import torch
 
 from ...model_edits import registry
 from .request import Request
+from .scoring import build_requests
 from .session import EvalSession
 from .task_selection import not_asked
 
@@ -71,7 +72,7 @@ def _tokens(session: EvalSession, tasks: Mapping[str, Any]) -> int:
     """How many tokens the forward passes over these tasks read."""
     tokens = 0
     for task in tasks.values():
-        task.build_all_requests(limit=session.request.limit)
+        build_requests(task, session.request.limit)
         texts = ["".join(part for part in request.args if isinstance(part, str)) for request in task.instances]
         tokens += sum(map(len, session.loaded.tokenizer(texts)["input_ids"]))
         generated = [r.args[1] for r in task.instances if r.request_type == "generate_until"]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+import lm_eval.api.task
 import pandas as pd
 import torch
 from lm_eval.evaluator import evaluate
@@ -123,7 +126,10 @@ class Scorer:
         task = self.tasks[part.task]
         task.set_fewshot_seed(SHOTS_SEED)
         self.lm.transcripts.clear()
-        result = evaluate(self.lm, {"tasks": {part.task: task}}, limit=self.limit, bootstrap_iters=0, log_samples=True)
+        with _no_bars():
+            result = evaluate(
+                self.lm, {"tasks": {part.task: task}}, limit=self.limit, bootstrap_iters=0, log_samples=True
+            )
         samples = result["samples"][part.task]
         items = pd.DataFrame(_rows(part, samples), columns=ITEMS)
         generated = pd.DataFrame(transcripts.rows(part, task, samples, self.lm.transcripts), columns=ANSWERS)
@@ -158,9 +164,26 @@ def cluster_of(doc: Mapping[str, Any]) -> str:
     return next((f"document {place} of {doc.get('corpus') or ''}" for place in places), "")
 
 
+def build_requests(task: Any, limit: int | None) -> None:
+    """Build a task's requests (``task.instances``), with the same examples each time."""
+    task.set_fewshot_seed(SHOTS_SEED)
+    with _no_bars():
+        task.build_all_requests(limit=limit)
+
+
+@contextmanager
+def _no_bars() -> Iterator[None]:
+    """Leave out the bar that lm-eval shows whenever it builds a task's requests, which no option of its own does."""
+    shown = lm_eval.api.task.tqdm
+    lm_eval.api.task.tqdm = functools.partial(shown, disable=True)
+    try:
+        yield
+    finally:
+        lm_eval.api.task.tqdm = shown
+
+
 def task_fingerprint(task: Any, limit: int | None) -> str:
     """A hash of a task's version, items and requests: every prompt as it is sent, with the examples before it."""
-    task.set_fewshot_seed(SHOTS_SEED)
-    task.build_all_requests(limit=limit)
+    build_requests(task, limit)
     docs = ({k: v for k, v in doc.items() if k != "pack"} for doc in list(task.eval_docs)[:limit])  # not its folder
     return digest([task.config.task, task.VERSION, list(docs), [request.args for request in task.instances]])[:16]
