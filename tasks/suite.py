@@ -23,23 +23,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, TypeVar
-
-import msgspec
+from typing import Any
 
 from ..errors import UserError
 from . import plugins
-from .task_yaml import TaskYamlError, read
+from .task_yaml import OTHER, Facts, Reference, TaskYamlError, convert, metadata_of, read
 
 FOLDER = Path(__file__).parent / "suites"
 """memsplit's own tasks and suites: a folder for each suite, by its name."""
 SUITES = tuple(sorted(path.name for path in FOLDER.iterdir() if path.is_dir()))
 """The names of memsplit's own suites, known without reading a file."""
-OTHER = "other"
-"""Axis of tasks whose YAML names none."""
 _GROUP_KEYS = {"group", "group_alias", "task", "task_alias", "aggregate_metric_list", "metadata", "tag"}
 """Keys of a group, and of an entry of its ``task`` list, that leave the tasks' own settings alone."""
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,22 +84,6 @@ class TaskSpec:
     def reason(self) -> str:
         """Why the task was not run, given that it was not."""
         return self.note or f"no pack has {self.needs}"
-
-
-class _Facts(msgspec.Struct, frozen=True, kw_only=True):
-    """What ``metadata`` may say of a task; lm-eval's own keys beside it are ignored."""
-
-    axis: str = OTHER
-    metrics: dict[str, str] | list[str] | None = None
-    chance: str | float = 0.0
-    filter: str = "none"
-    needs: list[str] = []
-    note: str = ""
-    summary: str = ""
-
-
-class _Reference(_Facts, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a group's ``metadata.tasks`` may say of a task that is defined elsewhere."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -244,8 +223,9 @@ def read_folder(folder: Path, *, recursive: bool = True, strict: bool = True) ->
 
 def _task(path: Path, config: Mapping[str, Any], folder: Path) -> TaskSpec:
     """The task that a YAML file defines."""
-    facts = _convert(path, _metadata(config), _Facts)
-    listed = {_function_name(entry["metric"]): entry for entry in config.get("metric_list") or ()}
+    facts = convert(path, metadata_of(config), Facts)
+    entries = convert(path, config.get("metric_list") or [], list[dict[str, Any]])
+    listed = {_function_name(entry["metric"]): entry for entry in entries if "metric" in entry}
     given = config.get("dataset_kwargs") or {}
     return replace(
         _spec(path, config["task"], facts, {} if facts.axis == OTHER else {name: name for name in listed}),
@@ -258,13 +238,14 @@ def _task(path: Path, config: Mapping[str, Any], folder: Path) -> TaskSpec:
 
 def _group(path: Path, config: Mapping[str, Any]) -> Group:
     """The group that a YAML file defines."""
-    metadata = _metadata(config)
-    references = _convert(path, metadata.get("tasks", {}), dict[str, _Reference])
-    also = _convert(path, metadata.get("also_after", {}), dict[str, list[str]])
+    metadata = metadata_of(config)
+    references = convert(path, metadata.get("tasks", {}), dict[str, Reference])
+    also = convert(path, metadata.get("also_after", {}), dict[str, list[str]])
     listed = config.get("task") or []
+    entries = convert(path, [listed] if isinstance(listed, str) else listed, list[str | dict[str, Any]])
     members: list[str] = []
     changes = [key for key in config if key not in _GROUP_KEYS]
-    for entry in [listed] if isinstance(listed, str) else listed:
+    for entry in entries:
         given = {"task": entry} if isinstance(entry, str) else entry
         changes += [key for key in given if key not in _GROUP_KEYS]
         name = given.get("task") if isinstance(given.get("task"), str) else given.get("group")
@@ -273,7 +254,7 @@ def _group(path: Path, config: Mapping[str, Any]) -> Group:
     return Group(members=tuple(members), references=specs, changes=tuple(dict.fromkeys(changes)))
 
 
-def _spec(path: Path, task: str, facts: _Facts, default: Mapping[str, str]) -> TaskSpec:
+def _spec(path: Path, task: str, facts: Facts, default: Mapping[str, str]) -> TaskSpec:
     """A task by its facts; the ``default`` metrics are reported if the facts name none."""
     metrics = {name: name for name in facts.metrics} if isinstance(facts.metrics, list) else facts.metrics
     try:
@@ -291,18 +272,6 @@ def _spec(path: Path, task: str, facts: _Facts, default: Mapping[str, str]) -> T
         note=facts.note,
         summary=facts.summary,
     )
-
-
-def _convert(path: Path, value: object, kind: type[T]) -> T:
-    try:
-        return msgspec.convert(value, kind)
-    except msgspec.ValidationError as error:
-        raise TaskYamlError(path, f"has bad metadata: {error}") from error
-
-
-def _metadata(config: Mapping[str, Any]) -> dict[str, Any]:
-    metadata = config.get("metadata")
-    return metadata if isinstance(metadata, dict) else {}
 
 
 def _function_name(metric: object) -> str:

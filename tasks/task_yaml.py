@@ -1,12 +1,17 @@
-"""One lm-eval YAML file as it is written: ``include`` resolved as lm-eval does, functions left as their names."""
+"""One lm-eval YAML file, read as lm-eval does but with functions left as names, and the schema of its metadata."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import msgspec
 import yaml
+
+OTHER = "other"
+"""Axis of tasks whose YAML names none."""
+T = TypeVar("T")
 
 
 class TaskYamlError(ValueError):
@@ -55,3 +60,37 @@ def _parse(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise TaskYamlError(path, f"holds no mapping, but {type(content).__name__}")
     return content
+
+
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
+    """What ``metadata`` may say of a task; lm-eval's own keys beside it are ignored."""
+
+    axis: str = OTHER
+    metrics: dict[str, str] | list[str] | None = None
+    chance: str | float = 0.0
+    filter: str = "none"
+    needs: list[str] = []
+    note: str = ""
+    summary: str = ""
+
+
+class Reference(Facts, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a group's ``metadata.tasks`` may say of a task that is defined elsewhere."""
+
+
+def convert(path: Path, value: object, kind: type[T]) -> T:
+    """``value`` as a type that msgspec knows.
+
+    Raises:
+        TaskYamlError: it is of another type or form.
+    """
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        raise TaskYamlError(path, f"has a bad value: {error}") from error
+
+
+def metadata_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The metadata of a task or group; empty if it has none."""
+    metadata = config.get("metadata")
+    return metadata if isinstance(metadata, dict) else {}

@@ -69,12 +69,14 @@ def test_a_group_is_expanded_in_its_order_and_declares_tasks_of_others(tmp_path:
         ("- task: a", ["mine.yaml holds no mapping, but list"]),
         (f"include: gone.yaml\n{TASK}", ["gone.yaml cannot be read (No such file or directory)"]),
         (f"include: mine.yaml\n{TASK}", ["mine.yaml includes itself"]),
-        (f"{TASK}metadata: {{axis: 3}}\n", ["mine.yaml has bad metadata: Expected `str`, got `int` - at `$.axis`"]),
+        (f"{TASK}metadata: {{axis: 3}}\n", ["mine.yaml has a bad value: Expected `str`, got `int` - at `$.axis`"]),
         (f"{TASK}metadata: {{chance: a third}}\n", ["chance of mine is 'a third': expected at least 0, below 1"]),
         (f"{TASK}metadata: {{chance: 1}}\n", ["chance of mine is 1"]),
         ("group: g\ntask: [a]\nmetadata: {tasks: {a: {axes: b}}}\n", ["unknown field `axes`"]),
         (TASK.replace("mine", "twice"), ["twice.yaml defines 'twice' a second time"]),
         ("dataset_path: json\n", ["has no task"]),
+        ("task: mine\nmetric_list: acc\n", ["mine.yaml has a bad value: Expected `array`, got `str`"]),
+        ("group: g\ntask: [[a]]\n", ["mine.yaml has a bad value: Expected"]),
     ],
 )
 def test_a_broken_file_is_named(tmp_path: Path, text: str, words: list[str]) -> None:
