@@ -128,7 +128,7 @@ class Boards(list[Board]):
 
     def frame(self) -> pd.DataFrame:
         """One row for each entry, with every figure in full."""
-        return pd.concat([formats.frame(each).astype(object) for each in self], ignore_index=True)
+        return formats.frame(self)
 
     def __repr__(self) -> str:
         return "\n".join(frames.as_text(each.title, self._brief(each)) for each in self) or "no records"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from ...errors import UserError, unknown
@@ -113,25 +113,19 @@ def _format(arguments: argparse.Namespace) -> str:
 
 def _show(boards: Sequence[Board], name: str, out: Path | None, all_columns: bool) -> None:
     """Print the boards in a format, or write them to ``out`` and print the paths of the files."""
-    formats, page = lazy.formats, lazy.page
-    makers: dict[str, Callable[[], str]] = {
-        "markdown": lambda: formats.markdown(boards, all_columns),
-        "csv": lambda: formats.csv(boards),
-        "latex": lambda: formats.latex(boards, all_columns),
-        "json": lambda: formats.as_json(boards),
-        "html": lambda: page.html(boards, all_columns),
-    }
+    formats = lazy.formats
+    write = {**formats.WRITERS, "html": lazy.page.html}
     if name == "terminal":
         console = lazy.console.Console()  # the tables of a board are written in rich's markup
         width = max(console.width, 300) if all_columns else console.width
         lazy.console.Console(width=width).print(formats.terminal(boards, all_columns, width))
         return
     if out is None:
-        print(makers[name](), end="")
+        print(write[name](boards, all_columns), end="")
         return
     files = {out: name} if name != "all" else {out / f"leaderboard{end}": each for each, end in SUFFIXES.items()}
     for file, each in files.items():
-        text = makers[each]()
+        text = write[each](boards, all_columns)
         with replacing(file) as partial:
             partial.write_text(text, encoding="utf-8")
         print(file)

@@ -7,7 +7,7 @@ import json
 import math
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -85,14 +85,17 @@ def markdown(boards: Sequence[Board], all_columns: bool) -> str:
 
 def csv(boards: Sequence[Board]) -> str:
     """One table of all boards, every number in full."""
-    frames = [frame(board) for board in boards]
-    whole = pd.concat([frame.astype(object) for frame in frames], ignore_index=True)
+    return str(frame(boards).to_csv(index=False))
+
+
+def frame(boards: Sequence[Board]) -> pd.DataFrame:
+    """A row for each row of the boards: what it is, metrics, ``KEY_low`` and ``KEY_high`` of intervals, its record."""
+    whole = pd.concat([_frame(board).astype(object) for board in boards], ignore_index=True)
     last = ["record", "command", "created"]
-    return str(whole[[*(name for name in whole if name not in last), *last]].to_csv(index=False))
+    return whole[[*(name for name in whole if name not in last), *last]]
 
 
-def frame(board: Board) -> pd.DataFrame:
-    """One row a row of the board: what it is, metrics, ``KEY_low`` and ``KEY_high`` of intervals, its record."""
+def _frame(board: Board) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     intervals = {key for row in board.rows for key, cell in row.cells.items() if isinstance(cell, Interval)}
     about, missing = msgspec.structs.asdict(board.about), Interval(value=math.nan, low=math.nan, high=math.nan)
@@ -121,6 +124,15 @@ def latex(boards: Sequence[Board], all_columns: bool) -> str:
 def as_json(boards: Sequence[Board]) -> str:
     """All tables with their columns and rows, every number in full."""
     return json.dumps(plain({"rule": RULE, "boards": [_object(board) for board in boards]}), indent=2) + "\n"
+
+
+WRITERS: dict[str, Callable[[Sequence[Board], bool], str]] = {
+    "markdown": markdown,
+    "csv": lambda boards, _: csv(boards),
+    "latex": latex,
+    "json": lambda boards, _: as_json(boards),
+}
+"""What writes boards in each text format, by its name; the flag asks for every column, not the main ones alone."""
 
 
 def _object(board: Board) -> dict[str, Any]:
