@@ -13,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+from msgspec import UNSET
 
 from ...model_edits import registry
 from ...model_edits.apply import applied
@@ -123,7 +124,7 @@ def identity(session: EvalSession) -> Evaluation:
     return Evaluation(
         model=request.model,
         weights=session.loaded.weights,
-        arguments=schema.Arguments(**{**given, "include_path": tuple(map(str, request.include_path))}),
+        arguments=schema.Arguments(**{**given, "include_path": tuple(map(str, request.include_path)) or UNSET}),
         suite=request.suite,
         fingerprint=session.scorer.fingerprint,
         reference=session.reference[1],

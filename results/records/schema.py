@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Generic, TypeVar
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from .encoding import checked, nan_for_null
 
@@ -102,7 +102,10 @@ class Sides(Struct, Generic[T], frozen=True, kw_only=True):
 
 
 class Arguments(Struct, frozen=True, kw_only=True):
-    """The options of a command that decide what a record holds (see ``harness.evaluation.request.Request``)."""
+    """The options of a command that decide what a record holds (see ``harness.evaluation.request.Request``).
+
+    ``include_path`` is in the JSON only where there is one, as in records from before it.
+    """
 
     model: str = ""
     pack: str | None = None
@@ -118,7 +121,7 @@ class Arguments(Struct, frozen=True, kw_only=True):
     seed: int
     factor_tokens: int | None = None
     reference: str | None = None
-    include_path: tuple[str, ...] = ()
+    include_path: tuple[str, ...] | UnsetType = UNSET
 
 
 class Reference(Struct, frozen=True, kw_only=True):

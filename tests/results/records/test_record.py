@@ -181,7 +181,7 @@ def test_what_later_and_earlier_versions_write_is_read(written: Record) -> None:
     content: Any = json.loads(written.path.read_text())
     later = copy.deepcopy(content) | {"verdict": {"erased": 1.0}}
     later["summary"]["logic_kept"]["level"] = 0.95
-    later["arguments"]["include_path"] = "tasks"
+    later["arguments"]["attacks"] = ["relearn"]
     earlier = {key: value for key, value in content.items() if key not in ("code", "dtype", "made_from", "skipped")}
     for other in (later, earlier):
         rewritten(written.path, other)
