@@ -113,7 +113,7 @@ class ModelEditor:
             seconds={"curvature": max(collected), "edit": time.monotonic() - start},
         )
 
-    def made_from(self, steps: Iterable[registry.Edit]) -> str | None:
+    def recipe_hash(self, steps: Iterable[registry.Edit]) -> str | None:
         """A hash of all that a chain's weights are computed from, beside the base's: equal hashes make equal weights.
 
         That is the edits' versions (of another package's edit, its code), the arguments of the factors, the passages to

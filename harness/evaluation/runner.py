@@ -92,7 +92,7 @@ def run(request: Request) -> Report:
         UserError: the request cannot be met.
     """
     session = EvalSession(request)
-    finished = Store(request.out).of(identity(session), session.made_from()) if request.resume else {}
+    finished = Store(request.out).of(identity(session), session.recipe_hashes()) if request.resume else {}
     chains = [chain for chain in session.chains if registry.chain_text(chain) not in finished]
     session.prepare(chains)
     for chain in chains:
@@ -178,7 +178,7 @@ def _context(session: EvalSession, prepared: Prepared, items: Mapping[str, int])
         "pretrained": "memsplit" if loaded.entry.pretrained == str(model_table.ORGANISM) else loaded.entry.pretrained,
         "revision": loaded.revision,
         "parameters": loaded.model.num_parameters(),
-        "recipe_hash": session.editor.made_from(prepared.steps),
+        "recipe_hash": session.editor.recipe_hash(prepared.steps),
         "edited_weights": prepared.weights_hash,
         "steps": tuple({"name": step.name, **dataclasses.asdict(step)} for step in prepared.steps),
         "factors": tuple(prepared.factors),

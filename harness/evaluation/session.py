@@ -75,9 +75,9 @@ class EvalSession:
         scores = self.score(self.loaded.weights, "base")
         return scores, extraction.risk(scores.items, self.request.seed)
 
-    def made_from(self) -> dict[str, str | None]:
-        """By spec, a hash of all that an edit's weights are computed from (see ``ModelEditor.made_from``)."""
-        return {registry.chain_text(chain): self.editor.made_from(chain) for chain in self.chains}
+    def recipe_hashes(self) -> dict[str, str | None]:
+        """By spec, a hash of all that an edit's weights are computed from (see ``ModelEditor.recipe_hash``)."""
+        return {registry.chain_text(chain): self.editor.recipe_hash(chain) for chain in self.chains}
 
     def prepare(self, chains: Sequence[Sequence[registry.Edit]]) -> None:
         """Compute what edits have in common: the reference's scores, missing factors, the base's scores.

@@ -84,7 +84,7 @@ class RayEngine:
         for other in others:
             fields = Evaluation.__struct_fields__
             differ = [key for key in fields if getattr(other.identity, key) != getattr(first.identity, key)]
-            differ += ["edits"] if other.made_from != first.made_from else []
+            differ += ["edits"] if other.recipe_hashes != first.recipe_hashes else []
             if differ:
                 raise UserError(f"the workers differ in {', '.join(differ)}: expected the same on every machine")
         return first

@@ -121,7 +121,7 @@ def _dev(
         swept: the specs to evaluate, each once.
         baseline: spec of the baseline, where it is swept.
     """
-    written = Store(sweep.request.out).of(resolved.identity, resolved.made_from)
+    written = Store(sweep.request.out).of(resolved.identity, resolved.recipe_hashes)
     searched = sweep.trials is not None and sweep.trials < len(set(specs))
     aside = [] if baseline is None or baseline in specs else [baseline]
     total = (sweep.trials or 0) + len(aside) if searched else len(swept)
@@ -164,8 +164,8 @@ def _test(sweep: SweepRequest, engine: Engine, choice: Choice, baseline: str | N
         return {}
     specs = list(dict.fromkeys(spec for spec in (choice.row.spec, baseline) if spec is not None))
     request = dataclasses.replace(sweep.request, edits=specs, split="test", limit=sweep.test_limit)
-    specs, made_from, identity = engine.load(request)
-    records = {spec: entry for spec, entry in Store(request.out).of(identity, made_from).items() if spec in specs}
+    specs, recipe_hashes, identity = engine.load(request)
+    records = {spec: entry for spec, entry in Store(request.out).of(identity, recipe_hashes).items() if spec in specs}
     missing = [spec for spec in specs if spec not in records]
     if missing:
         engine.prepare(missing)

@@ -29,12 +29,12 @@ class ResolvedRequest(NamedTuple):
 
     Attributes:
         specs: canonical specs of its edits, in their order.
-        made_from: hash of everything that decides an edit's weights, by spec (see ``ModelEditor.made_from``).
+        recipe_hashes: hash of everything that decides an edit's weights, by spec (see ``ModelEditor.recipe_hash``).
         identity: everything beside the edit that decides an evaluation's figures (see ``runner.identity``).
     """
 
     specs: list[str]
-    made_from: dict[str, str | None]
+    recipe_hashes: dict[str, str | None]
     identity: Evaluation
 
 
@@ -82,7 +82,7 @@ class Worker:
         quiet()
         self.session = EvalSession(request, self.session.loaded if self.session else None)
         specs = [chain_text(chain) for chain in self.session.chains]
-        return ResolvedRequest(specs, self.session.made_from(), identity(self.session))
+        return ResolvedRequest(specs, self.session.recipe_hashes(), identity(self.session))
 
     def prepare(self, specs: Sequence[str]) -> None:
         """See :class:`Engine`. Of workers that share a cache one computes, and the others wait and read the cache."""

@@ -218,8 +218,8 @@ def test_an_edit_of_a_notebook_is_made_and_never_taken_for_an_earlier_one(
     registry.register_edit("mine")(type("Mine", (magnitude,), {"__module__": "__main__"}))
     mine = editor.prepare(*editor.chain("mine-30"))
     assert mine.weights_hash == editor.prepare(*editor.chain("magnitude-30")).weights_hash
-    assert editor.made_from(mine.steps) is None
-    assert editor.made_from(editor.chain("magnitude-30")) is not None
+    assert editor.recipe_hash(mine.steps) is None
+    assert editor.recipe_hash(editor.chain("magnitude-30")) is not None
 
 
 def test_the_matched_control_removes_the_same_norm(editor: ModelEditor) -> None:

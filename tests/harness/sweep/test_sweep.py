@@ -93,17 +93,17 @@ def test_what_is_to_be_forgotten_decides_whether_a_record_is_of_the_same_edit(
 ) -> None:
     """A sweep goes on with the records of equal edits; those of an edit by other passages are of another."""
     rows = {kind: packs.find("olmo-tiny").rows(kind) for kind in ("memorized", "clean", "corpus")}
-    made_from: dict[str, list[str | None]] = {"finetune": [], "svd-80": []}
+    recipe_hashes: dict[str, list[str | None]] = {"finetune": [], "svd-80": []}
     for n in (0, 1, 1):
         folder = tmp_path / str(n)
         packs.write(folder, {**rows, "memorized": rows["memorized"][n:]}, packs.Manifest())
         entry = dataclasses.replace(organism.entry, pack=str(folder))
         editor = ModelEditor(dataclasses.replace(organism, entry=entry))
-        for spec, found in made_from.items():
-            found.append(editor.made_from(editor.chain(spec)))
-    first, second, again = made_from["finetune"]
+        for spec, found in recipe_hashes.items():
+            found.append(editor.recipe_hash(editor.chain(spec)))
+    first, second, again = recipe_hashes["finetune"]
     assert first != second == again
-    assert len(set(made_from["svd-80"])) == 1
+    assert len(set(recipe_hashes["svd-80"])) == 1
 
 
 def test_its_records_are_those_of_an_evaluation(swept: Path, here: None, tmp_path: Path) -> None:
