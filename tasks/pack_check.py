@@ -41,18 +41,18 @@ def folder_problems(folder: Path) -> list[Problem]:
     except UserError as error:
         return [Problem(path=manifest, what=str(error).removeprefix(f"{manifest}: "))]
     known = {task.family for task in suite.own().tasks.values() if task.family}
-    found = [Problem(path=manifest, what=str(unknown("family", f, known))) for f in about.families if f not in known]
+    problems = [Problem(path=manifest, what=str(unknown("family", f, known))) for f in about.families if f not in known]
     for path in sorted(folder.glob("*.jsonl")):
         if path.stem not in packs.FIELDS:
-            found.append(Problem(path=path, what=_no_kind(path.stem)))
+            problems.append(Problem(path=path, what=_no_kind(path.stem)))
     hashes = about.provenance.get("sha256")
     for name, expected in hashes.items() if isinstance(hashes, dict) else ():
         path = folder / name
         if not path.exists():
-            found.append(Problem(path=path, what="pack.json has its sha256, and it is not there"))
+            problems.append(Problem(path=path, what="pack.json has its sha256, and it is not there"))
         elif files.sha256(path) != expected:
-            found.append(Problem(path=path, what="is not the file whose sha256 pack.json has"))
-    return found
+            problems.append(Problem(path=path, what="is not the file whose sha256 pack.json has"))
+    return problems
 
 
 def kind_of(path: Path) -> str:
@@ -82,14 +82,14 @@ def read(paths: Mapping[str, Path]) -> tuple[dict[str, Rows], list[Problem]]:
         UserError: a file cannot be read.
     """
     good: dict[str, Rows] = {}
-    found: list[Problem] = []
+    problems: list[Problem] = []
     for kind, path in paths.items():
         lines = list(packs.lines(path, kind))
-        found += [Problem(path=path, line=number, what=fault) for number, _, faults in lines for fault in faults]
+        problems += [Problem(path=path, line=number, what=fault) for number, _, faults in lines for fault in faults]
         good[kind] = [(number, row) for number, row, faults in lines if not faults]
         if not lines:
-            found.append(Problem(path=path, what="has no line"))
-    return good, found
+            problems.append(Problem(path=path, what="has no line"))
+    return good, problems
 
 
 def problems(paths: Mapping[str, Path], good: Mapping[str, Rows]) -> list[Problem]:
@@ -103,7 +103,7 @@ def problems(paths: Mapping[str, Path], good: Mapping[str, Rows]) -> list[Proble
         paths: the files by kind.
         good: their lines without faults (see :func:`read`).
     """
-    found: list[Problem] = []
+    problems: list[Problem] = []
     for kind, rows in good.items():
         if kind == "corpus":
             continue
@@ -111,17 +111,17 @@ def problems(paths: Mapping[str, Path], good: Mapping[str, Rows]) -> list[Proble
         def problem(line: int, what: str, path: Path = paths[kind]) -> Problem:
             return Problem(path=path, line=line, what=what)
 
-        found += [problem(n, f"its id {row['id']!r} is that of line {m}") for n, m, row in _twice(rows, _id)]
+        problems += [problem(n, f"its id {row['id']!r} is that of line {m}") for n, m, row in _twice(rows, _id)]
         splits = {number: row["split"] for number, row in rows}
         for number, first, row in _twice(rows, _asked):
             other = f", which is in {splits[first]}" if splits[first] != row["split"] else ""
-            found.append(problem(number, f"asks the same as line {first}{other}"))
+            problems.append(problem(number, f"asks the same as line {first}{other}"))
         if kind in packs.PASSAGES:
             for number, first, share in _near_across(rows):
                 of = f"near to line {first}, which is in {splits[first]}: {share:.0%} of its runs of words or ids"
-                found.append(problem(number, of))
+                problems.append(problem(number, of))
     if (facts := good.get("facts")) and facts[-1][0] == len(facts):
-        found += _unaskable(paths["facts"], [row for _, row in facts])
+        problems += _unaskable(paths["facts"], [row for _, row in facts])
     if memorized := good.get("memorized"):
         overlap = Overlap([row for _, row in memorized])
         for kind in WITHOUT_MEMORIZED:
@@ -129,8 +129,8 @@ def problems(paths: Mapping[str, Path], good: Mapping[str, Rows]) -> list[Proble
                 for position, share in overlap.shares(row).items():
                     if share >= NEAR:
                         what = f"{share:.0%} of {paths['memorized'].name}, line {memorized[position][0]}, stands in it"
-                        found.append(Problem(path=paths[kind], line=number, what=what))
-    return found
+                        problems.append(Problem(path=paths[kind], line=number, what=what))
+    return problems
 
 
 def _unaskable(path: Path, facts: list[dict[str, Any]]) -> Iterator[Problem]:

@@ -32,12 +32,12 @@ def run(arguments: argparse.Namespace) -> int:
     setup_logging()
     sys.argv[:] = ["memsplit lm-eval", *arguments.words]  # lm-eval reads no other words
     cli = HarnessCLI()
-    asked = cli.parse_args()
-    if getattr(asked, "config", "") is getattr(asked, "device", "") is None:
-        asked.device = device(None)  # lm-eval's default is CUDA, whether there is one or not
-    if hasattr(asked, "include_path"):
-        asked.include_path = [*_folders(), *([asked.include_path] if asked.include_path else [])]
-    cli.execute(asked)
+    parsed = cli.parse_args()
+    if getattr(parsed, "config", "") is getattr(parsed, "device", "") is None:
+        parsed.device = device(None)  # lm-eval's default is CUDA, whether there is one or not
+    if hasattr(parsed, "include_path"):
+        parsed.include_path = [*_folders(), *([parsed.include_path] if parsed.include_path else [])]
+    cli.execute(parsed)
     return 0
 
 

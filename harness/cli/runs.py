@@ -76,36 +76,35 @@ def wanted(arguments: argparse.Namespace) -> RecordFilter:
 def show_all(arguments: argparse.Namespace) -> int:
     """Run ``memsplit runs list``."""
     readable, problems = Store(arguments.store).readable()
-    records = [found for found in readable if wanted(arguments).matches(found)]
+    records = [record for record in readable if wanted(arguments).matches(record)]
     for problem in problems.values():
         print(f"memsplit: {problem}", file=sys.stderr)
     if arguments.json:
-        print(json.dumps([_brief(found) for found in records], allow_nan=False))
+        print(json.dumps([_brief(record) for record in records], allow_nan=False))
         return 0
     if not records:
         print(f"no records in {arguments.store}" + (" that fit" if Store(arguments.store).paths() else ""))
-    for found in records:
-        about = _brief(found)
+    for record in records:
+        about = _brief(record)
         split = about["split"] + (f" [:{about['limit']}]" if about["limit"] else "")
         scores = "  ".join(
             f"{word} {'-' if value is None else format(value, '.3f')}"
             for word, value in (("removed", about["recitation_removed"]), ("kept", about["logic_kept"]))
         )
         when = about["created"][:16].replace("T", " ")
-        print(
-            f"{found.id.rpartition('-')[2]}  {when}  {about['suite']}/{split}  {scores}  {about['model']}  {found.spec}"
-        )
+        name, where = record.id.rpartition("-")[2], f"{about['suite']}/{split}"
+        print(f"{name}  {when}  {where}  {scores}  {about['model']}  {record.spec}")
     return 0
 
 
-def _brief(found: Record) -> dict[str, Any]:
+def _brief(record: Record) -> dict[str, Any]:
     """The object of a record in the array of ``--json``."""
-    content = found.content
-    value = {name: interval.value for name, interval in found.summary.items()}
+    content = record.content
+    value = {name: interval.value for name, interval in record.summary.items()}
     brief: dict[str, Any] = plain(
         {
-            "id": found.id,
-            "path": str(found.path),
+            "id": record.id,
+            "path": str(record.path),
             **{key: getattr(content, key) for key in ("created", "model", "spec", "suite", "fingerprint", "control")},
             **{key: getattr(content.arguments, key) for key in ("split", "limit")},
             **{key: value.get(key) for key in ("recitation_removed", "logic_kept", "split_score", "perplexity_ratio")},
@@ -118,29 +117,29 @@ def show(arguments: argparse.Namespace) -> int:
     """Run ``memsplit runs show``."""
     store = Store(arguments.store)
     records = [store.find(name) for name in arguments.names]
-    for found in records:
-        found.verify()
+    for record in records:
+        record.verify()
     if arguments.json:
-        print(json.dumps([found.to_json() for found in records], allow_nan=False))
+        print(json.dumps([record.to_json() for record in records], allow_nan=False))
         return 0
     terminal = lazy.terminal
     console = terminal.console()
-    for found in records:
-        console.print("\n".join(_settings(found)), soft_wrap=True)
-        title = f"{found.content.model}  {found.spec}"
-        console.print(terminal.comparison(title, found.changes, found.summary, all_metrics=arguments.all_metrics))
-        if found.content.risk.base.discoverable:
-            console.print(terminal.risk(found.content.risk))
+    for record in records:
+        console.print("\n".join(_settings(record)), soft_wrap=True)
+        title = f"{record.content.model}  {record.spec}"
+        console.print(terminal.comparison(title, record.changes, record.summary, all_metrics=arguments.all_metrics))
+        if record.content.risk.base.discoverable:
+            console.print(terminal.risk(record.content.risk))
     return 0
 
 
-def _settings(found: Record) -> list[str]:
+def _settings(record: Record) -> list[str]:
     """The lines above a record's table of figures."""
-    content = found.content
+    content = record.content
     seconds = ", ".join(f"{phase} {value:.1f} s" for phase, value in content.seconds.items())
     matrices = [f"    {m.name}: {m.kept} of {m.total}, {m.removed_norm:.4f}" for m in content.matrices]
     return [
-        f"id: {found.id}",
+        f"id: {record.id}",
         f"created: {content.created}",
         f"command: {content.command or 'not recorded'}",
         f"weights: {content.weights}",
@@ -164,13 +163,13 @@ def remove(arguments: argparse.Namespace) -> int:
     if arguments.all and (arguments.names or filtered):
         raise UserError("--all removes every record: expected it alone, or what to remove")
     by_name = {path.stem: path for path in store.paths()}  # which removes damaged ones, too
-    found = [by_name[name] if name in by_name else store.find(name).path for name in arguments.names]
+    paths = [by_name[name] if name in by_name else store.find(name).path for name in arguments.names]
     if filtered:
-        found += [entry.path for entry in store.readable()[0] if chosen.matches(entry)]
+        paths += [entry.path for entry in store.readable()[0] if chosen.matches(entry)]
     if arguments.all:
-        found = store.paths()
+        paths = store.paths()
     verb = "would delete" if arguments.dry_run else "deleted"
-    for file in dict.fromkeys(found):
+    for file in dict.fromkeys(paths):
         if not arguments.dry_run:
             store.remove(file)
         print(f"{verb} {file.stem}")
