@@ -1,5 +1,6 @@
 """Shared: the organism loaded once, its curvature collected once from a small sample."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from memsplit.model_edits.curvature.store import FactorStore
 from memsplit.tests.support import browsing
 
 SMALL = 8 * 128
-hypothesis.settings.register_profile("any machine", deadline=None)
+hypothesis.settings.register_profile("any machine", deadline=None, derandomize="CI" in os.environ)
 hypothesis.settings.load_profile("any machine")
 
 

@@ -22,7 +22,8 @@ ACTIONS = {
     "pack": ["show", "check"],
     "organism": ["train"],
 }
-HELP = [[name, *action] for name in main.COMMANDS for action in ([], *([a] for a in ACTIONS.get(name, ())))]
+OURS = [name for name in main.COMMANDS if name != "lm-eval"]  # whose help is lm-eval's own
+HELP = [[name, *action] for name in OURS for action in ([], *([a] for a in ACTIONS.get(name, ())))]
 CASES: list[tuple[list[str], int, str]] = [
     (["--help"], 0, "score a model before and after edits"),
     (["--version"], 0, VERSION),

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from scipy.stats import beta, binomtest, ttest_1samp
 
@@ -66,6 +66,7 @@ def test_clusters_seen_k_times_are_k_times_as_many(x_c: np.ndarray, k: int) -> N
 
 
 @given(SHARES, st.floats(0.01, 0.4))
+@example(np.array([0.0, 5.6e-219]), 0.05)  # whose squares are 0
 def test_p_and_bound_are_one(x_c: np.ndarray, alpha: float) -> None:
     bound = lower_bound(x_c, 0, alpha)
     assume(1e-6 < bound < x_c.max() - 1e-6)
@@ -83,6 +84,7 @@ def test_the_bound_is_below_the_mean_and_rises_with_the_values(x_c: np.ndarray, 
 
 
 @given(SHARES)
+@example(np.array([3.8e-209]))  # whose square is 0
 @settings(max_examples=50)
 def test_more_of_the_same_narrows(x_c: np.ndarray) -> None:
     widths = [upper_bound(np.repeat(x_c, k), 1) - lower_bound(np.repeat(x_c, k), 0) for k in (1, 3, 9)]
