@@ -61,6 +61,7 @@ def test_products_of_steep_spectra_are_selected_as_if_they_were_formed() -> None
 
 
 def factors_of(editor: ModelEditor, edit: registry.Edit) -> Mapping[str, Factors]:
+    editor.collect_missing([edit])
     return editor.curvature.read(editor.curvature.arguments(edit), editor.matrices(edit))
 
 
@@ -119,9 +120,9 @@ def test_kept_components_are_those_of_the_formula(editor: ModelEditor, spec: str
         values = importance(factors, C, basis.lam_o.double()[:, None] * basis.mu_i.double()).flatten().tolist()
         order = sorted(range(len(values)), key=lambda i: -values[i])
         share = (edit.percent if select == "top" else 100 - edit.percent) / 100
-        chosen, mass = torch.zeros(len(values)), 0.0
+        chosen, mass, total = torch.zeros(len(values)), 0.0, math.fsum(values)
         for n, i in enumerate(order):
-            if (n >= round(share * len(values))) if rank == "count" else (mass >= share * math.fsum(values)):
+            if (n >= round(share * len(values))) if rank == "count" else (mass >= share * total):
                 break
             chosen[i], mass = 1, mass + values[i]
         keep = (chosen if select == "top" else 1 - chosen).reshape(C.shape).double()
