@@ -6,6 +6,7 @@ import html
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import SupportsIndex, overload
 
 import pandas as pd
 from rich.console import Console
@@ -103,6 +104,15 @@ def evaluate(
 
 class Records(list[Record]):
     """Records, oldest first; shown as a short table."""
+
+    @overload
+    def __getitem__(self, at: SupportsIndex) -> Record: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> Records: ...
+
+    def __getitem__(self, at: SupportsIndex | slice) -> Record | Records:
+        return Records(super().__getitem__(at)) if isinstance(at, slice) else super().__getitem__(at)
 
     def frame(self) -> pd.DataFrame:
         """One row for each edit, axis and metric (see ``results.views.frames.tidy``)."""

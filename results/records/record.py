@@ -32,7 +32,7 @@ UNSTABLE = ("seconds", "created", "hardware")
 """What differs when the same is run again."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Record:
     """A record, read or just written.
 
@@ -43,6 +43,9 @@ class Record:
 
     path: Path
     content: RecordContent
+
+    def __repr__(self) -> str:
+        return f"<Record {self.id}>"
 
     @property
     def id(self) -> str:

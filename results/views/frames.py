@@ -49,7 +49,8 @@ def as_text(title: str, table: pd.DataFrame) -> str:
 
 def as_html(title: str, table: pd.DataFrame) -> str:
     """The same for a notebook; every character of names and specs is text."""
-    return f"<p>{html.escape(title)}</p>{table.to_html(index=False, escape=True, border=0)}"
+    shown = table.to_html(index=False, escape=True, border=0, justify="left")
+    return f'<p>{html.escape(title)}</p><div style="overflow-x: auto; white-space: nowrap">{shown}</div>'
 
 
 def _rows(edit: str, changes: Mapping[Key, Change]) -> Sequence[tuple[object, ...]]:

@@ -76,6 +76,8 @@ def test_records_of_a_folder(out: Path, report: ms.Report) -> None:
     assert {record.path for record in found} == {record.path for record in report.records}
     assert sorted(found.frame()["edit"]) == sorted(report.frame()["edit"])
     assert [record.spec for record in ms.records(out, edit="svd-90")] == [report.records[1].spec]
+    assert found[:1].frame()["edit"].unique().tolist() == [found[0].spec]
+    assert len(repr(found[0])) < 100
     assert repr(ms.records(out / "none")) == "0 records\nno records"
     assert "2 records" in repr(found)
 
