@@ -33,6 +33,7 @@ def evaluate(
     *,
     suite: str = "memsplit",
     tasks: Sequence[str] = (),
+    include_path: Sequence[str | Path] = (),
     split: str = "test",
     limit: int | None = None,
     pack: str | None = None,
@@ -54,7 +55,8 @@ def evaluate(
         model: a name of ``memsplit-eval --list-models``, a folder, a GGUF file, or a hub id.
         edits: specs such as ``"kfac-80"``; one alone may be a string.
         suite: the suite of tasks.
-        tasks: only these tasks of the suite.
+        tasks: only these tasks or groups, of the suite or of lm-eval's own; ``*`` in a name stands for any text.
+        include_path: folders with further tasks and suites, as lm-eval's YAML.
         split: the part of the items, ``"dev"`` or ``"test"``.
         limit: only the first so many items of each task.
         pack: the probe data: a pack's name, a folder, or several joined by ``+``; by default the model's.
@@ -81,6 +83,7 @@ def evaluate(
         edits=(edits,) if isinstance(edits, str) else edits,
         suite=suite,
         tasks=tasks,
+        include_path=include_path,
         split=split,
         limit=limit,
         pack=pack,
