@@ -31,6 +31,21 @@ def replacing(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a file in one step (see :func:`replacing`); text is written as UTF-8."""
+    with replacing(path) as partial:
+        partial.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write a value as indented JSON in one step.
+
+    Raises:
+        ValueError: a number is not finite.
+    """
+    write_whole(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
     """The same for a folder: a partial one, which takes the place of ``path`` and of all that is in it."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ import pandas as pd
 from rich.box import HORIZONTALS
 from rich.table import Table
 
-from ...files import replacing
+from ...files import replacing, write_json
 from ...model_edits.bands import OF_THE_SOURCE
 from ...results.statistics import band_strength
 from ...results.statistics.band_strength import SKEW, Finding
@@ -137,8 +136,7 @@ def write(report: SpectrumReport, summary: Mapping[str, Any], measure: str, out:
         )
     title = f"Where memorization lives: {summary['model']}, {summary['pack']}, {summary['split']} part"
     charts.write(out, figures, title, lines(report, measure))
-    with replacing(out / "spectrum.json") as partial:
-        partial.write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    write_json(out / "spectrum.json", summary)
 
 
 def lines(report: SpectrumReport, measure: str) -> list[str]:

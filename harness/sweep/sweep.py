@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ...files import replacing
+from ...files import write_json
 from ...model_edits.grid import Grid
 from ...results.records.encoding import plain
 from ...results.records.record import Record
@@ -230,7 +229,5 @@ def _content(
 
 def _write(result: SweepResult, bounds: Bounds) -> None:
     """Write ``sweep.json``, the page and the charts."""
-    result.folder.mkdir(parents=True, exist_ok=True)
-    with replacing(result.folder / "sweep.json") as partial:
-        partial.write_text(json.dumps(result.content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    write_json(result.folder / "sweep.json", result.content)
     sweep_charts.write(result.folder, result.content, result.rows, bounds)

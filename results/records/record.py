@@ -8,7 +8,6 @@ apart from times, so that the same run writes the same files, and two different 
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ import msgspec
 
 from ... import files
 from ...errors import UserError
-from ...files import digest, replacing
+from ...files import digest, write_json, write_whole
 from . import schema
 from .encoding import plain
 from .schema import Change, Interval, Key, RecordContent, Results
@@ -166,10 +165,8 @@ def write(
     record = Record(folder / f"{content['id']}.json", schema.decode(content))
     try:
         for key, path in record.written_files().items():
-            with replacing(path) as partial:
-                partial.write_bytes(data[key])
-        with replacing(record.path) as partial:
-            partial.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+            write_whole(path, data[key])
+        write_json(record.path, content)
     except OSError as error:
         raise UserError(f"--out {str(folder)!r} cannot be written to ({error.strerror})") from error
     return record

@@ -23,7 +23,7 @@ import jinja2
 import vl_convert
 from markupsafe import Markup, escape
 
-from ...files import replacing
+from ...files import write_whole
 from ..records.encoding import plain
 from ..records.schema import Interval
 from .format import significant
@@ -178,12 +178,11 @@ def pictures(
     for name, of_it in figures.items():
         drawn = of_it.picture()
         for kind in kinds:
+            convert = vl_convert.vegalite_to_svg
+            if kind == "png":
+                convert = functools.partial(vl_convert.vegalite_to_png, scale=2)
             written.append(folder / f"{name}.{kind}")
-            with replacing(written[-1]) as partial:
-                if kind == "svg":
-                    partial.write_text(vl_convert.vegalite_to_svg(drawn, vl_version=_version()), encoding="utf-8")
-                else:
-                    partial.write_bytes(vl_convert.vegalite_to_png(drawn, vl_version=_version(), scale=2))
+            write_whole(written[-1], convert(drawn, vl_version=_version()))
     for name in set(known) - figures.keys():
         for kind in kinds:
             (folder / f"{name}.{kind}").unlink(missing_ok=True)

@@ -12,7 +12,7 @@ import msgspec
 import pandas as pd
 from markupsafe import Markup
 
-from ...files import replacing
+from ...files import write_whole
 from ..records.encoding import nan_for_null
 from ..records.schema import Interval
 from ..statistics import selection
@@ -179,8 +179,7 @@ def write(folder: Path, content: Mapping[str, Any], rows: Sequence[Row], bounds:
     if len(curves := dials(rows)):
         figures["dials"] = dial_figure(curves)
     pictures(folder, figures, FIGURES)
-    with replacing(folder / "sweep.html") as partial:
-        partial.write_text(page(content, figures), encoding="utf-8")
+    write_whole(folder / "sweep.html", page(content, figures))
 
 
 def page(content: Mapping[str, Any], figures: Mapping[str, Figure]) -> str:
