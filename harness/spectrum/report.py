@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from rich.box import HORIZONTALS
 from rich.table import Table
 
 from ...files import replacing, write_json
@@ -18,6 +17,7 @@ from ...model_edits.bands import OF_THE_SOURCE
 from ...results.statistics import band_strength
 from ...results.statistics.band_strength import SKEW, Finding
 from ...results.views import spectrum_charts as charts
+from ...results.views import terminal
 
 BANDS = tuple(band.name for band in OF_THE_SOURCE)
 """Names of the bands of the source (arXiv 2510.24256), from the highest curvature to the lowest."""
@@ -151,17 +151,10 @@ def lines(report: SpectrumReport, measure: str) -> list[str]:
 
 def table(report: SpectrumReport, measure: str) -> Table:
     """The finding of each matrix and layer, and how many components hold most of a matrix's curvature mass."""
-    about = report.about
-    shown = Table(
-        title=f"{about['model']}  curvature and memorized text ({measure})",
-        title_justify="left",
-        title_style="bold",
-        box=HORIZONTALS,
-        padding=(0, 1, 0, 0),
-    )
-    for column in ("layer", "proj", "60 % of\nmass in", "80 % of\nmass in", "bottom half,\nmemorized - clean"):
-        shown.add_column(column, justify="left" if column == "proj" else "right")
-    shown.add_column("top tenth,\nmemorized - clean", justify="right")
+    both = [f"{band},\nmemorized - clean" for band in ("bottom half", "top tenth")]
+    columns = ["proj", "60 % of\nmass in", "80 % of\nmass in", *both]
+    shown = terminal.ruled(f"{report.about['model']}  curvature and memorized text ({measure})", "layer", columns)
+    shown.columns[0].justify, shown.columns[1].justify = "right", "left"
     held = report.matrices.set_index(["layer", "proj"])
     for finding in report.findings(measure):
         key = (finding.layer, finding.proj)
