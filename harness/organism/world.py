@@ -149,6 +149,11 @@ class World:
         rng.shuffle(questions)
         return context, questions
 
+    def open_question(self, rng: random.Random, split: str) -> tuple[str, str]:
+        """The prompt and the answer of an open-book item: a context, and one of its questions."""
+        context, ((question, value), *_) = self.open_book(rng, split)
+        return f"{context} {question}", value
+
     @cached_property
     def vocabulary(self) -> list[str]:
         """Every word and mark that the texts of the world or of the generators may hold, sorted, without digits."""
