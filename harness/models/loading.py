@@ -95,7 +95,6 @@ def wrap(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase | None = None,
     *,
-    name: str = "model",
     pack: str = ModelEntry.pack,
     texts: Sequence[str] | None = None,
 ) -> LoadedModel:
@@ -104,7 +103,6 @@ def wrap(
     Args:
         model: a causal language model of transformers.
         tokenizer: its tokenizer.
-        name: what to call it.
         pack: its probe data.
         texts: calibration data; without it, curvature is collected from the default corpus of the model table.
 
@@ -116,7 +114,7 @@ def wrap(
     if isinstance(texts, str) or not all(isinstance(text, str) for text in texts or ()):
         raise UserError("bad corpus: expected a list of texts")
     return LoadedModel(
-        entry=ModelEntry(name=name, pretrained=name, pack=pack),
+        entry=ModelEntry(name="model", pretrained="model", pack=pack),
         model=model,
         tokenizer=tokenizer,
         weights=tensors_sha256(model.state_dict(), base=_settings_hash(model, tokenizer)),
