@@ -44,12 +44,7 @@ from .items import world
 
 SHIPPED = Path(__file__).parent / "data"
 SPLITS = ("dev", "test")
-_PASSAGE: dict[str, type] = {
-    "id": str,
-    "split": str,
-    "prefix_text": str,
-    "suffix_text": str,
-}
+_PASSAGE: dict[str, type] = {"id": str, "split": str, "prefix_text": str, "suffix_text": str}
 _FACT: dict[str, type] = {"id": str, "split": str, "question": str, "answer": str, "relation": str}
 FIELDS: dict[str, dict[str, type]] = {
     "memorized": _PASSAGE,

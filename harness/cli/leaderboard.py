@@ -24,11 +24,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add_store(parser)
     add_wanted(parser)
-    add(
-        "--format",
-        metavar="NAME",
-        help=f"one of {', '.join(FORMATS)} (default: as --out ends, else terminal)",
-    )
+    add("--format", metavar="NAME", help=f"one of {', '.join(FORMATS)} (default: as --out ends, else terminal)")
     add("--out", type=path, metavar="PATH", help="the file to write; with --format all, the folder")
     add("--all-columns", action="store_true", help="show every column, not only the main ones")
     add("--push", metavar="OWNER/NAME", help="publish tables, page and records as this dataset of the hub")

@@ -22,11 +22,7 @@ from .html_report import VIRIDIS, Figure, Section, Table, breakable, pictures, r
 STATES = ("chosen", "baseline", "frontier", "other", "out of bounds", "control")
 _SHAPES = ["diamond", "square", "circle", "triangle-down", "cross", "triangle-up"]
 _SIZES = [220, 160, 90, 35, 35, 60]
-DIALLED = {
-    "recitation_left": "recitation left",
-    "logic_kept": "logic kept",
-    "perplexity_ratio": "perplexity ratio",
-}
+DIALLED = {"recitation_left": "recitation left", "logic_kept": "logic kept", "perplexity_ratio": "perplexity ratio"}
 PANELS = 12
 """Base specs whose dial curve is drawn."""
 TIP = ["spec", "split score", "recitation removed", "logic kept", "kept of all axes", "perplexity ratio"]
