@@ -200,7 +200,7 @@ def board(store: str | Path = DEFAULT) -> Boards:
 
 
 def compare(first: str, *others: str, store: str | Path = DEFAULT) -> Comparisons:
-    """Compare edits with a first one, on the items that both were asked, as ``memsplit compare`` does.
+    """Compare edits with a first one, on the items that both were scored on, as ``memsplit compare`` does.
 
     Args:
         first: a record's file, its id or the hash in it, how one of these begins, or its spec; or ``"base"``, the
@@ -209,7 +209,7 @@ def compare(first: str, *others: str, store: str | Path = DEFAULT) -> Comparison
         store: the folder of the records.
 
     Raises:
-        UserError: there is no such record, or the records were not asked the same.
+        UserError: there is no such record, or the records are not of the same items and prompts.
     """
     if not others:
         raise UserError(f"one record {first!r}: expected two or more, or 'base' and one")

@@ -154,7 +154,7 @@ def find(name: str) -> Pack:
     """A pack by its name or folder; several, joined by ``+``, make one pack in which the first comes first.
 
     Names are those of the shipped packs and of entry points in the group ``memsplit.packs``, memsplit's own among them:
-    packs that are fetched or made when they are first asked for.
+    packs that are fetched or made when they are first used.
 
     Raises:
         UserError: there is no pack of that name, or it could not be made.

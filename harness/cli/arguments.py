@@ -58,7 +58,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 
 
 def add_suite(parser: argparse.ArgumentParser) -> None:
-    """What names the tasks."""
+    """Declare the options that name the tasks."""
     add = parser.add_argument
     suites = ", ".join(suite.SUITES)
     add("--suite", default="memsplit", metavar="NAME", help=f"one of {suites} (default: %(default)s)")

@@ -108,8 +108,8 @@ def _check_whole(name: str, value: object, least: int, *, optional: bool) -> Non
     raise UserError(f"bad {name} {value!r}: expected {expected}{', or None' if optional else ''}")
 
 
-NOT_ASKED = ("edits", "out", "rescore", "resume")
-"""Fields of a request that are no part of an evaluation's identity: an edit's record is the same whatever they are."""
+NOT_IDENTITY = ("edits", "out", "rescore", "resume")
+"""Fields of a request that do not change an edit's record."""
 
 
 def command(request: Request, edit: str) -> str:
@@ -118,7 +118,7 @@ def command(request: Request, edit: str) -> str:
     words += ["--device", request.device] if request.device else []
     for option in dataclasses.fields(Request):
         value = getattr(request, option.name)
-        if option.name in (*NOT_ASKED, "model", "device") or value == option.default:
+        if option.name in (*NOT_IDENTITY, "model", "device") or value == option.default:
             continue
         if option.name == "include_path":
             words += [word for folder in value for word in ("--include-path", str(folder))]
@@ -130,7 +130,7 @@ def command(request: Request, edit: str) -> str:
 
 
 def resolve(request: Request) -> tuple[model_table.ModelEntry, list[TaskSpec], list[TaskSpec]]:
-    """The model's entry, the tasks to run, and those left out; refuses all that can be without loading a model.
+    """The model's entry, the tasks to run, and those left out, once everything is checked that needs no loaded model.
 
     Raises:
         UserError: no such model, pack, corpus or task, or an edit that does not fit the model.

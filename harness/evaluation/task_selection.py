@@ -1,4 +1,4 @@
-"""Which tasks a request runs: its suite's, or those that its words name. Imports neither torch nor lm-eval."""
+"""Which tasks a request runs: those of its suite, or those that it names. Imports neither torch nor lm-eval."""
 
 from __future__ import annotations
 

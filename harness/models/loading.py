@@ -151,7 +151,7 @@ def _where(entry: ModelEntry) -> dict[str, Any]:
 
 
 def _settings_hash(model: Any, tokenizer: Any) -> str:
-    """A hash of what a model's figures depend on beside its weights: configs and tokenizer, without paths."""
+    """A hash of the configs and the tokenizer, without paths: what a model's scores depend on beside its weights."""
     configs = [config.to_dict() for config in (model.config, model.generation_config) if config is not None]
     kept = [{k: v for k, v in c.items() if not k.startswith("_") and k != "transformers_version"} for c in configs]
     if tokenizer is not None:
@@ -172,10 +172,10 @@ def check_pack(loaded: LoadedModel, kinds: Iterable[str]) -> dict[str, str]:
 
     Args:
         loaded: the model.
-        kinds: the files of its pack that are asked.
+        kinds: the files of its pack that are used.
 
     Returns:
-        The files that are to be left out, since a row is longer than the model's context, each with the reason.
+        The files with a row that is longer than the model's context, each with the reason why it is left out.
 
     Raises:
         UserError: a row is of another tokenizer, or has no token (see ``token_ids.validation_errors``).

@@ -1,7 +1,7 @@
 """The record of one (model, edit, suite) run: JSON beside its items and answers (parquet), each written in one step.
 
-``ID.items.parquet`` holds every item's scores on either side, ``ID.answers.parquet`` what was said; ``ID.json``, which
-holds their sha256 and its own, is written last: without it there is no record. An id ends in a hash of the content
+``ID.items.parquet`` holds every item's scores on either side, ``ID.answers.parquet`` the models' answers. ``ID.json``
+holds their sha256 and its own, and is written last: without it there is no record. An id ends in a hash of the content
 apart from times, so that the same run writes the same files, and two different runs never do.
 """
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 TABLES = ("items", "answers")
 UNSTABLE = ("seconds", "created", "hardware")
-"""What differs when the same is run again."""
+"""Keys whose values differ when the same is run again."""
 
 
 @dataclass(frozen=True)

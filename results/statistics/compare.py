@@ -133,7 +133,7 @@ def check_same_items(first: Record, other: Record) -> None:
 
 
 def flips(first: Side, other: Side) -> pd.DataFrame:
-    """The items that one got right and the other wrong, with what both said.
+    """The items that one got right and the other wrong, with both answers.
 
     Right and wrong are by the first metric of an item's task whose scores are all 0 or 1 (``strict``, ``acc``).
 

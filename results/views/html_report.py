@@ -1,4 +1,4 @@
-"""Pages with charts: one HTML file that asks for nothing outside itself, light or dark as its reader's system is.
+"""Pages with charts: one HTML file that loads nothing from elsewhere, light or dark as its reader's system is.
 
 Charts are drawn by Vega-Lite, whose bundle is in the page, through its interpreter of expressions: the page's own rule
 (Content-Security-Policy) allows the one script whose hash it names, no ``eval``, and no request. Colours of lines and
@@ -178,11 +178,11 @@ def pictures(
     for name, of_it in figures.items():
         drawn = of_it.picture()
         for kind in kinds:
-            convert = vl_convert.vegalite_to_svg
-            if kind == "png":
-                convert = functools.partial(vl_convert.vegalite_to_png, scale=2)
             written.append(folder / f"{name}.{kind}")
-            write_whole(written[-1], convert(drawn, vl_version=_version()))
+            if kind == "svg":
+                write_whole(written[-1], vl_convert.vegalite_to_svg(drawn, vl_version=_version()))
+            else:
+                write_whole(written[-1], vl_convert.vegalite_to_png(drawn, vl_version=_version(), scale=2))
     for name in set(known) - figures.keys():
         for kind in kinds:
             (folder / f"{name}.{kind}").unlink(missing_ok=True)

@@ -169,7 +169,7 @@ FIGURES = ("frontier", "dials")
 
 
 def write(folder: Path, content: Mapping[str, Any], rows: Sequence[Row], bounds: Bounds) -> None:
-    """Write ``sweep.html``, ``selection.svg`` and, where the grid has dials, ``dials.svg``."""
+    """Write ``sweep.html``, ``frontier.svg`` and, where the grid has dials, ``dials.svg``."""
     edits = table(rows, bounds, content["chosen"]["spec"], content["baseline"])
     figures = {"frontier": pareto_figure(edits, bounds)}
     if len(curves := dials(rows)):
