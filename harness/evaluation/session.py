@@ -97,11 +97,9 @@ class EvalSession:
         """
         items, _ = self.reference
         scores = self.scorer.score(weights, label, base)
-        return (
-            scores
-            if items is None
-            else dataclasses.replace(scores, items=extraction.with_reference(scores.items, items))
-        )
+        if items is None:
+            return scores
+        return dataclasses.replace(scores, items=extraction.with_reference(scores.items, items))
 
 
 def _load_tasks(

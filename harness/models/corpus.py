@@ -65,11 +65,9 @@ class Corpus:
 
     def __str__(self) -> str:
         """As the user names it."""
-        return (
-            f"of {len(self.texts)} texts"
-            if self.texts is not None
-            else repr(self.address or self.pack or str(self.path))
-        )
+        if self.texts is not None:
+            return f"of {len(self.texts)} texts"
+        return repr(self.address or self.pack or str(self.path))
 
 
 def find(text: str, pack: str) -> Corpus:

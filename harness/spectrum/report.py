@@ -69,11 +69,8 @@ class SpectrumReport:
         every = self.relative
         rows = every[(every["against"] == "clean") & (every["measure"] == measure) & every["layer"].isna()]
         rows = rows[rows["band"].isin((BANDS[-1], SKEW)) & rows["kind"].isin(self.cost)]
-        return (
-            rows[["kind", "band", "value", "low", "high"]]
-            .assign(cost=rows["kind"].map(self.cost))
-            .reset_index(drop=True)
-        )
+        rows = rows[["kind", "band", "value", "low", "high"]].assign(cost=rows["kind"].map(self.cost))
+        return rows.reset_index(drop=True)
 
     def to_json(self) -> dict[str, Any]:
         """The object of ``--json``: everything but the long tables."""

@@ -32,15 +32,9 @@ def table(rows: Sequence[Row], bounds: Bounds, chosen: str | None, baseline: str
     """One line an edit: what the Pareto chart shows of it."""
     lines = []
     for row, on_front in zip(rows, selection.pareto_front(rows), strict=True):
-        state = {chosen: "chosen", baseline: "baseline"}.get(row.spec) or (
-            "control"
-            if row.control
-            else "out of bounds"
-            if not bounds.hold(row)
-            else "frontier"
-            if on_front
-            else "other"
-        )
+        within = "frontier" if on_front else "other"
+        kind = "control" if row.control else within if bounds.hold(row) else "out of bounds"
+        state = {chosen: "chosen", baseline: "baseline"}.get(row.spec, kind)
         score = row.summary["split_score"]
         lines.append(
             {
