@@ -13,7 +13,7 @@ from collections.abc import Iterable
 
 
 class MemsplitError(Exception):
-    """Base of all."""
+    """Base class of memsplit's exceptions."""
 
 
 class UserError(MemsplitError):
@@ -21,7 +21,7 @@ class UserError(MemsplitError):
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
-    """The error for a name that is none of ``known``: lists them and suggests the nearest."""
+    """The error for a name that is not in ``known``; it lists the known names and suggests the nearest."""
     known = sorted(known)
     near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]!r}?" if near else ""

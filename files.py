@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and names made of contents."""
+"""Write files whole or not at all, and hash contents."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 PARTIAL = ".partial"
-"""How the name of a file that is being written ends."""
+"""The end of the name of a file that is being written."""
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A partial file to write to, which takes ``path``'s place at the end; on any error nothing is left of it.
+    """Yield the path of a partial file, which takes ``path``'s place at the end, or is deleted on an error.
 
-    The folder is made. Readers and other writers see the old file or the new one, never a part.
+    The folder is created. Readers and other writers see the old file or the new one, never a part.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}{PARTIAL}")
@@ -31,9 +31,24 @@ def replacing(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a file in one step (see :func:`replacing`); text is written as UTF-8."""
+    with replacing(path) as partial:
+        partial.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write a value as indented JSON in one step.
+
+    Raises:
+        ValueError: a number is not finite.
+    """
+    write_whole(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
-    """The same for a folder: a partial one, which takes the place of ``path`` and of all that is in it."""
+    """Yield the path of a partial folder, which takes the place of the folder ``path`` and all that is in it."""
     path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=PARTIAL, dir=path.parent))
@@ -53,7 +68,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 
 
 def check_writable(folder: Path) -> None:
-    """Raise ``OSError`` where nothing could be written to ``folder``, made if need be; nothing is left behind."""
+    """Raise ``OSError`` if ``folder``, or the nearest folder above it that exists, cannot be written to."""
     parent = folder
     while not parent.exists():
         parent = parent.parent
@@ -61,16 +76,16 @@ def check_writable(folder: Path) -> None:
 
 
 def sha256(path: Path) -> str:
-    """Of a file's bytes."""
+    """The sha256 of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def canonical(value: object) -> str:
-    """The one JSON text of a value."""
+    """A value as JSON with sorted keys, so that equal values have equal texts."""
     return json.dumps(value, sort_keys=True)
 
 
 def digest(value: object) -> str:
-    """sha256 of a value's canonical JSON."""
+    """The sha256 of a value's canonical JSON."""
     return hashlib.sha256(canonical(value).encode()).hexdigest()

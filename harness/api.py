@@ -34,6 +34,7 @@ def evaluate(
     *,
     suite: str = "memsplit",
     tasks: Sequence[str] = (),
+    include_path: Sequence[str | Path] = (),
     split: str = "test",
     limit: int | None = None,
     pack: str | None = None,
@@ -55,7 +56,8 @@ def evaluate(
         model: a name of ``memsplit-eval --list-models``, a folder, a GGUF file, or a hub id.
         edits: specs such as ``"kfac-80"``; one alone may be a string.
         suite: the suite of tasks.
-        tasks: only these tasks of the suite.
+        tasks: only these tasks or groups, of the suite or of lm-eval's own; ``*`` in a name stands for any text.
+        include_path: folders with further tasks and suites, as lm-eval's YAML.
         split: the part of the items, ``"dev"`` or ``"test"``.
         limit: only the first so many items of each task.
         pack: the probe data: a pack's name, a folder, or several joined by ``+``; by default the model's.
@@ -82,6 +84,7 @@ def evaluate(
         edits=(edits,) if isinstance(edits, str) else edits,
         suite=suite,
         tasks=tasks,
+        include_path=include_path,
         split=split,
         limit=limit,
         pack=pack,
@@ -207,7 +210,7 @@ def board(store: str | Path = DEFAULT) -> Boards:
 
 
 def compare(first: str, *others: str, store: str | Path = DEFAULT) -> Comparisons:
-    """Compare edits with a first one, on the items that both were asked, as ``memsplit compare`` does.
+    """Compare edits with a first one, on the items that both were scored on, as ``memsplit compare`` does.
 
     Args:
         first: a record's file, its id or the hash in it, how one of these begins, or its spec; or ``"base"``, the
@@ -216,7 +219,7 @@ def compare(first: str, *others: str, store: str | Path = DEFAULT) -> Comparison
         store: the folder of the records.
 
     Raises:
-        UserError: there is no such record, or the records were not asked the same.
+        UserError: there is no such record, or the records are not of the same items and prompts.
     """
     if not others:
         raise UserError(f"one record {first!r}: expected two or more, or 'base' and one")

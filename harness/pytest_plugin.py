@@ -65,7 +65,7 @@ class Gate:
         from .evaluation.request import Request
         from .evaluation.runner import run
 
-        asked = given(policy)
+        required = given(policy)
         out = Path(options.pop("out", self.out))
         old = gating.known_record(against, out)
         for name in options.keys() - set(gating.SCORED):
@@ -74,13 +74,13 @@ class Gate:
             options["tasks"] = options["tasks"].split(",")
         specs = (edit, against) if against is not None and old is None else (edit,)
         request = Request(model=model, edits=specs, out=out, **options)
-        gating.check_policy(asked, request)
+        gating.check_policy(required, request)
         key = (request, old.id if old else None)
         if key not in self._scored:
             with warnings.catch_warnings():
                 runtime.quiet()
                 self._scored[key] = gating.sides(run(request).records, old)
-        found = verdict(*self._scored[key], asked)
+        found = verdict(*self._scored[key], required)
         if skip_inconclusive and found.outcome == "INCONCLUSIVE":
             pytest.skip(repr(found))
         return found

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 else:
 
     class LazyModule:
-        """Stands for a module, and imports it when asked for an attribute."""
+        """Stands for a module, which is imported when an attribute of it is first used."""
 
         def __init__(self, name: str) -> None:
             self._name = name

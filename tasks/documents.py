@@ -45,10 +45,7 @@ def pack_rows(
     """
     found = packs.find(pack)
     given = found.rows(kind, packs.check_split(split))
-    common = {
-        **dict.fromkeys(name for row in given for name in row),
-        "pack": pack,
-    }  # datasets takes the columns from the first row
+    common = {**dict.fromkeys(name for row in given for name in row), "pack": pack}  # datasets goes by the first row
     rows = [{**common, **row, **({"probe": probe} if probe else {})} for row in given]
     if probe == "prior":
         twins = found.rows("twins", split)

@@ -44,12 +44,7 @@ from .items import world
 
 SHIPPED = Path(__file__).parent / "data"
 SPLITS = ("dev", "test")
-_PASSAGE: dict[str, type] = {
-    "id": str,
-    "split": str,
-    "prefix_text": str,
-    "suffix_text": str,
-}
+_PASSAGE: dict[str, type] = {"id": str, "split": str, "prefix_text": str, "suffix_text": str}
 _FACT: dict[str, type] = {"id": str, "split": str, "question": str, "answer": str, "relation": str}
 FIELDS: dict[str, dict[str, type]] = {
     "memorized": _PASSAGE,
@@ -159,7 +154,7 @@ def find(name: str) -> Pack:
     """A pack by its name or folder; several, joined by ``+``, make one pack in which the first comes first.
 
     Names are those of the shipped packs and of entry points in the group ``memsplit.packs``, memsplit's own among them:
-    packs that are fetched or made when they are first asked for.
+    packs that are fetched or made when they are first used.
 
     Raises:
         UserError: there is no pack of that name, or it could not be made.

@@ -53,7 +53,7 @@ class TaskSpec:
         family: the generator of the task's items, which a pack must list.
         folder: where the YAML is; ``None`` for a task of lm-eval's own whose folder has not been looked up.
         note: why the task cannot be run, if it cannot.
-        summary: one line on what is asked.
+        summary: one line on the task's items.
     """
 
     task: str

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ...results.records import record
+from ...results.records.store import DEFAULT
 from ...tasks import suite
 from ..common.runtime import DTYPES, check_dtype, device
 from ..evaluation import request
@@ -17,8 +18,6 @@ from ..evaluation.request import Request, resolve
 from ..models import model_table
 
 SPEC = "NAME[-PERCENT][:key=value,…][@DIAL], or a chain of them joined by +"
-
-
 CORPUS = (
     "pack, a file or folder of text, JSON lines or parquet, or OWNER/NAME[@REVISION][:CONFIG[:SPLIT[:COLUMN]]] of the "
     "hub"
@@ -59,7 +58,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 
 
 def add_suite(parser: argparse.ArgumentParser) -> None:
-    """What names the tasks."""
+    """Declare the options that name the tasks."""
     add = parser.add_argument
     suites = ", ".join(suite.SUITES)
     add("--suite", default="memsplit", metavar="NAME", help=f"one of {suites} (default: %(default)s)")
@@ -92,13 +91,7 @@ def add_scoring(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--split", default="test", metavar="PART", help="the part of the items: dev or test (default: %(default)s)")
     add("--limit", type=positive, metavar="N", help="only the first N items of each task")
-    add(
-        "--out",
-        type=path,
-        default=Path("memsplit-results"),
-        metavar="FOLDER",
-        help="where records go (default: %(default)s)",
-    )
+    add("--out", type=path, default=DEFAULT, metavar="FOLDER", help="where records go (default: %(default)s)")
 
 
 def check_scoring(arguments: argparse.Namespace, edits: Sequence[str], *, write: bool = True) -> Request:

@@ -25,14 +25,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.description = "Score a model before and after edits, on the same items."
     add_model(parser)
     add = parser.add_argument
-    add(
-        "--edit",
-        dest="edits",
-        action="append",
-        default=[],
-        metavar="SPEC",
-        help=f"{SPEC}; repeatable (default: kfac)",
-    )
+    add("--edit", dest="edits", action="append", default=[], metavar="SPEC", help=f"{SPEC}; repeatable (default: kfac)")
     add_scoring(parser)
     add(
         "--reference",

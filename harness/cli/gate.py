@@ -8,7 +8,7 @@ import os
 import sys
 
 from ...errors import UserError
-from ...files import replacing
+from ...files import write_whole
 from ...results.gate.policy import given
 from ...results.records import record
 from ...results.records.store import Store
@@ -87,8 +87,7 @@ def _report(verdict: lazy.verdict.Verdict, arguments: argparse.Namespace) -> Non
     """Write and print the verdict in each form that an option asks for."""
     reports = lazy.reports
     if arguments.junit:
-        with replacing(arguments.junit) as partial:
-            partial.write_text(reports.junit(verdict), encoding="utf-8")
+        write_whole(arguments.junit, reports.junit(verdict))
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
         with open(summary, "a", encoding="utf-8") as file:
             file.write(reports.markdown(verdict))

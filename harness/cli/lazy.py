@@ -12,72 +12,37 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rich import console as console
+    from rich import console
 
-    from ...model_edits.curvature import factors as factors
-    from ...model_edits.curvature import reference as reference
-    from ...model_edits.curvature import store as store
-    from ...model_edits.curvature import sums as sums
-    from ...results.board import formats as formats
-    from ...results.board import page as page
-    from ...results.board import ranking as ranking
-    from ...results.gate import judge as judge
-    from ...results.gate import reports as reports
-    from ...results.gate import verdict as verdict
-    from ...results.statistics import band_strength as band_strength
-    from ...results.statistics import compare as compare
-    from ...results.statistics import paired as paired
-    from ...results.statistics import selection as selection
-    from ...results.views import terminal as terminal
-    from ..evaluation import editing as editing
-    from ..evaluation import estimate as estimate
-    from ..evaluation import runner as runner
-    from ..mining import mine as mine
-    from ..models import loading as loading
-    from ..organism import artifacts as artifacts
-    from ..organism import train as train
-    from ..publishing import export as export
-    from ..publishing import publish as publish
-    from ..spectrum import measure as measure
-    from ..spectrum import report as report
-    from ..sweep import optuna_search as optuna_search
-    from ..sweep import ray_workers as ray_workers
-    from ..sweep import sweep as sweep
-    from ..sweep import workers as workers
+    from ...model_edits.curvature import factors, reference, store, sums
+    from ...results.board import formats, page, ranking
+    from ...results.gate import judge, reports, verdict
+    from ...results.statistics import band_strength, compare, paired, selection
+    from ...results.views import terminal
+    from ..evaluation import editing, estimate, runner
+    from ..mining import mine
+    from ..models import loading
+    from ..organism import artifacts, train
+    from ..publishing import export, publish
+    from ..spectrum import measure, report
+    from ..sweep import optuna_search, ray_workers, sweep, workers
 else:
-    MODULES = {
-        "factors": "...model_edits.curvature.factors",
-        "reference": "...model_edits.curvature.reference",
-        "store": "...model_edits.curvature.store",
-        "sums": "...model_edits.curvature.sums",
-        "formats": "...results.board.formats",
-        "page": "...results.board.page",
-        "ranking": "...results.board.ranking",
-        "reports": "...results.gate.reports",
-        "judge": "...results.gate.judge",
-        "verdict": "...results.gate.verdict",
-        "band_strength": "...results.statistics.band_strength",
-        "compare": "...results.statistics.compare",
-        "paired": "...results.statistics.paired",
-        "selection": "...results.statistics.selection",
-        "terminal": "...results.views.terminal",
-        "editing": "..evaluation.editing",
-        "estimate": "..evaluation.estimate",
-        "runner": "..evaluation.runner",
-        "mine": "..mining.mine",
-        "loading": "..models.loading",
-        "artifacts": "..organism.artifacts",
-        "train": "..organism.train",
-        "export": "..publishing.export",
-        "publish": "..publishing.publish",
-        "measure": "..spectrum.measure",
-        "report": "..spectrum.report",
-        "optuna_search": "..sweep.optuna_search",
-        "ray_workers": "..sweep.ray_workers",
-        "sweep": "..sweep.sweep",
-        "workers": "..sweep.workers",
-        "console": "rich.console",
+    PACKAGES = {
+        "...model_edits.curvature": ("factors", "reference", "store", "sums"),
+        "...results.board": ("formats", "page", "ranking"),
+        "...results.gate": ("judge", "reports", "verdict"),
+        "...results.statistics": ("band_strength", "compare", "paired", "selection"),
+        "...results.views": ("terminal",),
+        "..evaluation": ("editing", "estimate", "runner"),
+        "..mining": ("mine",),
+        "..models": ("loading",),
+        "..organism": ("artifacts", "train"),
+        "..publishing": ("export", "publish"),
+        "..spectrum": ("measure", "report"),
+        "..sweep": ("optuna_search", "ray_workers", "sweep", "workers"),
+        "rich": ("console",),
     }
+    MODULES = {name: f"{package}.{name}" for package, names in PACKAGES.items() for name in names}
 
     def __getattr__(name: str) -> ModuleType:
         """Import a module of :data:`MODULES` by its name here."""

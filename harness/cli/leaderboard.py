@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ...errors import UserError, unknown
-from ...files import check_writable, replacing
+from ...files import check_writable, write_whole
 from ...results.board.table import Board
 from ...results.records import store
 from . import lazy
@@ -24,11 +24,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add_store(parser)
     add_wanted(parser)
-    add(
-        "--format",
-        metavar="NAME",
-        help=f"one of {', '.join(FORMATS)} (default: as --out ends, else terminal)",
-    )
+    add("--format", metavar="NAME", help=f"one of {', '.join(FORMATS)} (default: as --out ends, else terminal)")
     add("--out", type=path, metavar="PATH", help="the file to write; with --format all, the folder")
     add("--all-columns", action="store_true", help="show every column, not only the main ones")
     add("--push", metavar="OWNER/NAME", help="publish tables, page and records as this dataset of the hub")
@@ -125,7 +121,5 @@ def _show(boards: Sequence[Board], name: str, out: Path | None, all_columns: boo
         return
     files = {out: name} if name != "all" else {out / f"leaderboard{end}": each for each, end in SUFFIXES.items()}
     for file, each in files.items():
-        text = write[each](boards, all_columns)
-        with replacing(file) as partial:
-            partial.write_text(text, encoding="utf-8")
+        write_whole(file, write[each](boards, all_columns))
         print(file)

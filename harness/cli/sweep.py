@@ -192,9 +192,9 @@ def _print(result: lazy.sweep.SweepResult, request: lazy.sweep.SweepRequest) -> 
     console.print(f"chosen: {chosen or 'none'}: {result.choice.why}", soft_wrap=True)
     if result.tested:
         console.print(terminal.sweep("test", list(result.tested.values()), request.bounds, marks))
-    for split, lead in result.lead.items():
+    for split, difference in result.differences.items():
         console.print(f"the chosen edit less {result.baseline}, paired, on {split}:")
-        console.print(*terminal.summary_lines(lead), sep="\n")
+        console.print(*terminal.summary_lines(difference), sep="\n")
     console.print(f"report: {result.folder / 'sweep.html'}", soft_wrap=True)
 
 

@@ -1,4 +1,4 @@
-"""Where caches are."""
+"""The folder of memsplit's caches."""
 
 from __future__ import annotations
 

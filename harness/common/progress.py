@@ -1,6 +1,6 @@
 """Progress with an estimate of the time left: a bar in a notebook or on a terminal, log lines elsewhere.
 
-What draws a bar is imported when there is something to draw: listings and ``--help`` use neither.
+tqdm and rich are imported when a bar is first drawn, so that listings and ``--help`` answer without them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _ELSEWHERE: ContextVar[Show | None] = ContextVar("_ELSEWHERE", default=None)
 
 @contextmanager
 def shown_by(show: Show) -> Iterator[None]:
-    """Within, progress goes to ``show`` (label, reached, total) alone, for a caller that draws on the terminal."""
+    """Inside the block, report progress to ``show(label, reached, total)`` only, for a caller that draws it itself."""
     token = _ELSEWHERE.set(show)
     try:
         yield
@@ -44,8 +44,8 @@ def track(
         items: to be worked through.
         label: the work's name.
         total: the items' sizes, summed.
-        done: the part of it that was finished before (resumed work); it does not count towards the estimate.
-        size: an item's; 1 by default.
+        done: the sizes of what was finished before (resumed work), which the estimate leaves out.
+        size: gives an item's size; 1 by default.
     """
     with meter(label, total, done) as advance:
         for item in items:
@@ -65,7 +65,7 @@ def meter(label: str, total: int | None, done: int = 0, *, in_bytes: bool = Fals
     """
     show = _ELSEWHERE.get()
     if show:
-        yield _told(show, label, total, done)
+        yield _forwarded(show, label, total, done)
     elif _in_notebook():
         with _notebook_bar(label, total, done, in_bytes) as bar:
             yield bar.update
@@ -109,7 +109,7 @@ def _terminal_bar(in_bytes: bool) -> Progress:
     return Progress(*columns, *times, console=Console(stderr=True), transient=True)
 
 
-def _told(show: Show, label: str, total: int | None, done: int) -> Callable[[int], None]:
+def _forwarded(show: Show, label: str, total: int | None, done: int) -> Callable[[int], None]:
     reached = done
     show(label, reached, total)
 

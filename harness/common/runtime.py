@@ -1,7 +1,7 @@
 """What a process computes on, and how quiet its libraries are.
 
-The checks of names import nothing; torch, transformers and accelerate are imported where they are asked, so that a
-command that is refused does not wait for them.
+torch, transformers and accelerate are imported inside the functions that need them. The checks of names need none, so
+that a command that is refused does not wait for them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def check_dtype(name: str | None) -> None:
 
 
 def check_device(name: str | None) -> None:
-    """Raise ``UserError`` unless the name is a device's or ``None``; whether this machine has it is not looked at."""
+    """Raise ``UserError`` unless the name is a device's or ``None``; this machine need not have the device."""
     if name is None or (isinstance(name, str) and re.fullmatch(r"cpu|mps|cuda(:\d+)?", name)):
         return
     if name == "gpu":

@@ -16,7 +16,7 @@ from .task_selection import choose_parts
 
 SCORED = (
     *("model", "pack", "corpus", "factor_tokens", "device", "dtype", "parallelize"),
-    *("suite", "tasks", "split", "limit", "batch_size", "seed"),
+    *("suite", "tasks", "include_path", "split", "limit", "batch_size", "seed"),
 )
 """The fields of a request that say which model is scored, on what, and how; each is an option of ``memsplit gate``."""
 

@@ -1,4 +1,4 @@
-"""Tasks that memsplit does not define: lm-eval's own, a user's, a package's. Those that cannot be had are left out."""
+"""Load tasks that memsplit does not define: lm-eval's own, a user's, a package's."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from . import lm_eval_index
 UNAVAILABLE = (OSError, ValueError, RuntimeError, ImportError, DatasetsError, HTTPError)
 """What datasets, the hub's client, its HTTP library and a data set's own code raise where the data cannot be had."""
 PROBE_S = 10.0
-"""Seconds that the hub has to answer before what is in the cache must do."""
+"""Seconds to wait for the hub's answer before the cache alone is used."""
 
 
 def load(
@@ -66,7 +66,7 @@ def load(
 
 
 def index(parts: Sequence[TaskSpec], metadata: Mapping[str, str] | None = None) -> TaskManager:
-    """A manager that knows these tasks; it has read their folders alone, for reading all of lm-eval's takes 10 s."""
+    """lm-eval's manager of these tasks. It reads their folders only, because reading all of lm-eval's takes 10 s."""
     folders = {folder for part in parts for folder in ([part.folder] if part.folder else _folders(part.task))}
     return TaskManager(
         include_path=sorted(map(str, folders)), include_defaults=False, metadata=dict(metadata) if metadata else None
@@ -127,9 +127,9 @@ def _complete(part: TaskSpec, task: Any) -> TaskSpec:
 
 @contextmanager
 def _reachable_or_offline() -> Iterator[str]:
-    """Yields why the hub is not asked, or ``""``.
+    """Turn the hub's client offline if the hub does not answer; yields the reason, or ``""`` if it does.
 
-    A hub that does not answer is asked once, not six times a data set, which is what its client would do.
+    The hub gets one request here. Its client would repeat each data set's request six times.
     """
     config, constants = datasets.config, huggingface_hub.constants
     before = config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE

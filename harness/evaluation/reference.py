@@ -1,4 +1,4 @@
-"""The reference model, with whose loss on each passage the evaluated model's is compared."""
+"""The reference model, whose loss on each passage is compared with that of the evaluated model."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from .scoring import Scorer
 
 
 def score(request: Request, pack: str, parts: Sequence[TaskSpec], scorer: Scorer) -> tuple[pd.DataFrame, Reference]:
-    """The reference model's scores of the passages that are asked, and its name, weights and revision.
+    """The reference model's scores of the passages, and its name, weights and revision.
 
     Args:
         request: names the reference model.
         pack: the evaluated model's.
-        parts: the tasks that are asked.
-        scorer: of the evaluated model.
+        parts: the tasks that are scored.
+        scorer: the evaluated model's.
 
     Raises:
         UserError: no task asks for passages, or the model cannot be loaded or does not fit the pack.

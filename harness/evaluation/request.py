@@ -7,9 +7,11 @@ import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ...errors import UserError
 from ...model_edits import registry, spec, targets
+from ...results.records.store import DEFAULT
 from ...tasks import packs
 from ...tasks.suite import TaskSpec
 from ..common import runtime
@@ -28,7 +30,7 @@ class Request:
         corpus: calibration data that curvature is collected from; the pack's by default, else the model's.
         parallelize: spread the model over all devices.
         suite: which group of tasks.
-        tasks: only these tasks of the suite; all by default.
+        tasks: names of tasks or groups, or patterns (see ``task_selection.choose_parts``); the whole suite by default.
         split: ``dev`` or ``test``.
         limit: only the first so many items of each task.
         batch_size: sequences a forward pass.
@@ -40,6 +42,7 @@ class Request:
         rescore: score again what was scored before.
         resume: keep the records in ``out`` that a killed evaluation wrote.
         reference: another model, whose loss on each passage this one's is compared with.
+        include_path: folders with further tasks and suites, as lm-eval's YAML.
 
     Raises:
         UserError: a value is of the wrong kind or range; the message says what was expected.
@@ -58,16 +61,16 @@ class Request:
     device: str | None = None
     dtype: str | None = None
     seed: int = 0
-    out: Path = Path("memsplit-results")
+    out: Path = DEFAULT
     factor_tokens: int | None = None
     rescore: bool = False
     resume: bool = False
     reference: str | None = None
-    include_path: Sequence[Path] = ()
+    include_path: Sequence[str | Path] = ()
 
     def __post_init__(self) -> None:
         for name, example in (("edits", "kfac-80"), ("tasks", "memsplit_fluency")):
-            object.__setattr__(self, name, _texts(name, getattr(self, name), example))
+            object.__setattr__(self, name, _listed(name, getattr(self, name), "texts", str, example))
         for name in ("model", "pack", "corpus", "reference"):
             value = getattr(self, name)
             if not isinstance(value, str) and (value is not None or name == "model"):
@@ -80,28 +83,22 @@ class Request:
         if not isinstance(self.out, str | Path) or not str(self.out):
             raise UserError(f"bad out {self.out!r}: expected a folder's path")
         object.__setattr__(self, "out", Path(self.out))
-        object.__setattr__(self, "include_path", _folders(self.include_path))
+        folders = _listed("include_path", self.include_path, "folders", str | Path, "my-tasks")
+        object.__setattr__(self, "include_path", tuple(map(Path, folders)))
         expand_suite(self.suite, known(self.include_path))
         packs.check_split(self.split)
         runtime.check_device(self.device)
         runtime.check_dtype(self.dtype)
 
 
-def _texts(name: str, values: object, example: str) -> tuple[str, ...]:
+def _listed(name: str, values: object, what: str, kind: Any, example: str) -> tuple[Any, ...]:
+    """The values as a tuple, if they are a list of this kind; one text is not."""
     if isinstance(values, Iterable) and not isinstance(values, str):
-        texts = tuple(values)
-        if all(isinstance(text, str) for text in texts):
-            return texts
-    like = values if isinstance(values, str) else example
-    raise UserError(f"bad {name} {values!r}: expected a list of texts, as in {name}=[{like!r}]")
-
-
-def _folders(values: object) -> tuple[Path, ...]:
-    if isinstance(values, Iterable) and not isinstance(values, str):
-        folders = tuple(values)
-        if all(isinstance(folder, str | Path) for folder in folders):
-            return tuple(map(Path, folders))
-    raise UserError(f"bad include_path {values!r}: expected a list of folders, as in include_path=[{str(values)!r}]")
+        listed = tuple(values)
+        if all(isinstance(value, kind) for value in listed):
+            return listed
+    like = str(values) if isinstance(values, str | Path) else example
+    raise UserError(f"bad {name} {values!r}: expected a list of {what}, as in {name}=[{like!r}]")
 
 
 def _check_whole(name: str, value: object, least: int, *, optional: bool) -> None:
@@ -111,8 +108,8 @@ def _check_whole(name: str, value: object, least: int, *, optional: bool) -> Non
     raise UserError(f"bad {name} {value!r}: expected {expected}{', or None' if optional else ''}")
 
 
-NOT_ASKED = ("edits", "out", "rescore", "resume")
-"""Fields of a request that are no part of an evaluation's identity: an edit's record is the same whatever they are."""
+NOT_IDENTITY = ("edits", "out", "rescore", "resume")
+"""Fields of a request that do not change an edit's record."""
 
 
 def command(request: Request, edit: str) -> str:
@@ -121,7 +118,7 @@ def command(request: Request, edit: str) -> str:
     words += ["--device", request.device] if request.device else []
     for option in dataclasses.fields(Request):
         value = getattr(request, option.name)
-        if option.name in (*NOT_ASKED, "model", "device") or value == option.default:
+        if option.name in (*NOT_IDENTITY, "model", "device") or value == option.default:
             continue
         if option.name == "include_path":
             words += [word for folder in value for word in ("--include-path", str(folder))]
@@ -133,7 +130,7 @@ def command(request: Request, edit: str) -> str:
 
 
 def resolve(request: Request) -> tuple[model_table.ModelEntry, list[TaskSpec], list[TaskSpec]]:
-    """The model's entry, the tasks to run, and those left out; refuses all that can be without loading a model.
+    """The model's entry, the tasks to run, and those left out, once everything is checked that needs no loaded model.
 
     Raises:
         UserError: no such model, pack, corpus or task, or an edit that does not fit the model.

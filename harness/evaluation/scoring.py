@@ -23,7 +23,7 @@ from ..common.progress import track
 from ..lm import transcripts
 from ..lm.adapter import MemsplitLM
 
-DECIDE = ("torch", "transformers", "lm-eval", "numpy", "rapidfuzz", "sacrebleu")
+SCORE_PACKAGES = ("torch", "transformers", "lm-eval", "numpy", "rapidfuzz", "sacrebleu")
 """Packages whose versions are part of a score's key in the cache."""
 VERSION = 1
 """The version of how a model is asked and of the tables that are kept: raise it when a figure or a row changes.
@@ -76,7 +76,7 @@ class Scorer:
         self.settings = {
             "batch_size": lm.batch_size,
             "device": torch.device(lm.device).type,
-            "versions": {name: importlib.metadata.version(name) for name in DECIDE},
+            "versions": {name: importlib.metadata.version(name) for name in SCORE_PACKAGES},
             "code": str(VERSION),
         }
 
@@ -87,7 +87,7 @@ class Scorer:
 
     @property
     def fingerprint(self) -> str:
-        """A hash of the tasks' fingerprints; suites with equal ones ask the same."""
+        """A hash of the tasks' fingerprints, equal only for suites of the same items and prompts."""
         return digest(sorted(self.fingerprints.items()))[:16]
 
     def arguments(self, weights: str, part: suite.TaskSpec) -> dict[str, Any]:
@@ -173,7 +173,7 @@ def build_requests(task: Any, limit: int | None) -> None:
 
 @contextmanager
 def _no_bars() -> Iterator[None]:
-    """Leave out the bar that lm-eval shows whenever it builds a task's requests, which no option of its own does."""
+    """Hide the bar that lm-eval shows whenever it builds a task's requests; it has no option for that."""
     shown = lm_eval.api.task.tqdm
     lm_eval.api.task.tqdm = functools.partial(shown, disable=True)
     try:

@@ -1,4 +1,4 @@
-"""One loaded model with its edits, the tasks that are asked of it, and what scores them."""
+"""One loaded model with its edits, the tasks that it is scored on, and the scorer."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from .task_selection import leave_out
 
 
 class EvalSession:
-    """One loaded model with its edits, the tasks that are asked of it, and what scores them.
+    """One loaded model with its edits, the tasks that it is scored on, and the scorer.
 
     Args:
         request: what to evaluate.
@@ -38,7 +38,7 @@ class EvalSession:
         loaded: the model.
         editor: makes its edits.
         chains: the request's edits, with their defaults filled in.
-        parts: the tasks that are asked.
+        parts: the tasks that are scored.
         skipped: the tasks that are left out, each with its reason.
         scorer: scores the tasks.
 
@@ -97,17 +97,15 @@ class EvalSession:
         """
         items, _ = self.reference
         scores = self.scorer.score(weights, label, base)
-        return (
-            scores
-            if items is None
-            else dataclasses.replace(scores, items=extraction.with_reference(scores.items, items))
-        )
+        if items is None:
+            return scores
+        return dataclasses.replace(scores, items=extraction.with_reference(scores.items, items))
 
 
 def _load_tasks(
     parts: Sequence[TaskSpec], lm: MemsplitLM, loaded: loading.LoadedModel, split: str
 ) -> tuple[list[TaskSpec], dict[str, Any], list[TaskSpec]]:
-    """The tasks that can be asked, lm-eval's objects of them by name, and those left out, each with its ``note``.
+    """The tasks that can be scored, lm-eval's objects of them by name, and those left out, each with its ``note``.
 
     Raises:
         UserError: the pack is not this model's, or no task is left.

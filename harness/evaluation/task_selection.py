@@ -1,4 +1,4 @@
-"""Which tasks a request runs: its suite's, or those that its words name. Imports neither torch nor lm-eval."""
+"""Which tasks a request runs: those of its suite, or those that it names. Imports neither torch nor lm-eval."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from . import lm_eval_index
 
 
 def choose_parts(
-    suite_name: str, words: Sequence[str], entry: ModelEntry, include_path: Sequence[Path] = ()
+    suite_name: str, words: Sequence[str], entry: ModelEntry, include_path: Sequence[str | Path] = ()
 ) -> tuple[list[TaskSpec], list[TaskSpec]]:
     """The tasks to run, and those that cannot be run: the model's packs lack what they need, or they have a ``note``.
 
@@ -54,7 +54,7 @@ def choose_parts(
     return left, skipped
 
 
-def known(include_path: Sequence[Path] = ()) -> Catalog:
+def known(include_path: Sequence[str | Path] = ()) -> Catalog:
     """The tasks and suites of memsplit and of the folders.
 
     Raises:

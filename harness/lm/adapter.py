@@ -154,8 +154,8 @@ class MemsplitLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
         wrong = [requests[places[0]] for places in by_item.values() if not any(scores[i][1] for i in places)]
         pairs: list[PrefixSuffix] = [self._encode_pair(*request.args) for request in wrong]
         prompts, lengths = [prompt for prompt, _ in pairs], [len(gold) for _, gold in pairs]
-        said = decoding.greedy(self.model, prompts, lengths, ends=self.ends(), batch=self.batch)
-        for request, (_, gold), ids in zip(wrong, pairs, said, strict=True):
+        generated = decoding.greedy(self.model, prompts, lengths, ends=self.ends(), batch=self.batch)
+        for request, (_, gold), ids in zip(wrong, pairs, generated, strict=True):
             self._keep(request, gold, ids)
 
     def _keep(self, request: Instance, gold: Sequence[int], ids: Sequence[int]) -> None:

@@ -177,11 +177,7 @@ def _finish(
     with replacing_folder(request.out) as folder:
         lacking = write_pack(folder, kept, spare, search, work.arguments)
     return MiningReport(
-        model=request.model,
-        pack=str(request.out),
-        with_pack=entry.pack,
-        counts=kept.summary(),
-        lacking=lacking,
+        model=request.model, pack=str(request.out), with_pack=entry.pack, counts=kept.summary(), lacking=lacking
     )
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import UserError
-from ...files import replacing
+from ...files import write_whole
 from .request import UNFINISHED
 
 
@@ -95,8 +95,7 @@ class UnfinishedWork:
         """Write the arguments; with ``anew``, delete what was finished before."""
         if anew:
             shutil.rmtree(self.folder, ignore_errors=True)
-        with replacing(self.folder / "arguments.json") as path:
-            path.write_text(json.dumps(self.arguments))
+        write_whole(self.folder / "arguments.json", json.dumps(self.arguments))
 
     def has(self, number: int) -> bool:
         """Whether a shard is finished."""
@@ -104,8 +103,7 @@ class UnfinishedWork:
 
     def write(self, number: int, result: ShardResult) -> None:
         """Keep the result of a shard."""
-        with replacing(self._path(number)) as path:
-            path.write_text(json.dumps(asdict(result)))
+        write_whole(self._path(number), json.dumps(asdict(result)))
 
     def results(self, first: int = 0) -> Iterator[ShardResult]:
         """The results of the shards from ``first`` on, up to the first shard that is not finished."""

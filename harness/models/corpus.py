@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import UserError
+from ...files import sha256
 from ...tasks import packs
 
 PACK = "pack"
@@ -52,8 +53,7 @@ class Corpus:
         for text in self.texts or ():
             sha.update(b"in memory" + hashlib.sha256(text.encode()).digest())
         for path in self.files():
-            with path.open("rb") as file:
-                sha.update(FORMATS[path.suffix.lower()].encode() + hashlib.file_digest(file, "sha256").digest())
+            sha.update(FORMATS[path.suffix.lower()].encode() + bytes.fromhex(sha256(path)))
         return f"sha256:{sha.hexdigest()}"
 
     def parts(self) -> tuple[str, str | None, str | None, str, str]:
@@ -65,11 +65,9 @@ class Corpus:
 
     def __str__(self) -> str:
         """As the user names it."""
-        return (
-            f"of {len(self.texts)} texts"
-            if self.texts is not None
-            else repr(self.address or self.pack or str(self.path))
-        )
+        if self.texts is not None:
+            return f"of {len(self.texts)} texts"
+        return repr(self.address or self.pack or str(self.path))
 
 
 def find(text: str, pack: str) -> Corpus:

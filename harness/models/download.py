@@ -1,4 +1,4 @@
-"""Fetch a file over HTTP: whole and of the right hash, or not at all; what broke off goes on where it was."""
+"""Fetch a file over HTTP, whole and of the right hash or not at all; an interrupted download is continued."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from ...files import PARTIAL, sha256
 from ..common.progress import meter
 
 SILENCE_S = 20.0
-"""A server from which no byte comes for so long is given up."""
+"""Seconds without a byte from the server after which a try is given up."""
 TRIES = 5
-"""In a row that bring nothing."""
+"""Tries in a row without a new byte, after which the download is given up."""
 WAIT_S = 1.0
-"""Before the second try; twice as long before each further one."""
+"""Seconds before the second try; twice as long before each further one."""
 _BUSY = (408, 425, 429, 500, 502, 503, 504)
 _OFFLINE = ("MEMSPLIT_OFFLINE", "HF_HUB_OFFLINE")
 
 
 class _Broken(Exception):
-    """A try failed and another may not."""
+    """A try failed, but the next may succeed."""
 
 
 def offline() -> str | None:
@@ -32,8 +32,8 @@ def offline() -> str | None:
 def fetch(url: str, path: Path, expected: str) -> None:
     """Fetch a file by the client that weights come by, with its proxies and certificates.
 
-    What came before the server, or the user, broke off is kept beside it, and only the rest is asked for. One process
-    at a time may fetch to a path.
+    The bytes of an interrupted download are kept beside the path, and only the rest is requested. One process at a time
+    may fetch to a path.
 
     Args:
         url: of the file.

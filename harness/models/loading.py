@@ -95,7 +95,6 @@ def wrap(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase | None = None,
     *,
-    name: str = "model",
     pack: str = ModelEntry.pack,
     texts: Sequence[str] | None = None,
 ) -> LoadedModel:
@@ -104,7 +103,6 @@ def wrap(
     Args:
         model: a causal language model of transformers.
         tokenizer: its tokenizer.
-        name: what to call it.
         pack: its probe data.
         texts: calibration data; without it, curvature is collected from the default corpus of the model table.
 
@@ -116,7 +114,7 @@ def wrap(
     if isinstance(texts, str) or not all(isinstance(text, str) for text in texts or ()):
         raise UserError("bad corpus: expected a list of texts")
     return LoadedModel(
-        entry=ModelEntry(name=name, pretrained=name, pack=pack),
+        entry=ModelEntry(name="model", pretrained="model", pack=pack),
         model=model,
         tokenizer=tokenizer,
         weights=tensors_sha256(model.state_dict(), base=_settings_hash(model, tokenizer)),
@@ -153,7 +151,7 @@ def _where(entry: ModelEntry) -> dict[str, Any]:
 
 
 def _settings_hash(model: Any, tokenizer: Any) -> str:
-    """A hash of what a model's figures depend on beside its weights: configs and tokenizer, without paths."""
+    """A hash of the configs and the tokenizer, without paths: what a model's scores depend on beside its weights."""
     configs = [config.to_dict() for config in (model.config, model.generation_config) if config is not None]
     kept = [{k: v for k, v in c.items() if not k.startswith("_") and k != "transformers_version"} for c in configs]
     if tokenizer is not None:
@@ -174,10 +172,10 @@ def check_pack(loaded: LoadedModel, kinds: Iterable[str]) -> dict[str, str]:
 
     Args:
         loaded: the model.
-        kinds: the files of its pack that are asked.
+        kinds: the files of its pack that are used.
 
     Returns:
-        The files that are to be left out, since a row is longer than the model's context, each with the reason.
+        The files with a row that is longer than the model's context, each with the reason why it is left out.
 
     Raises:
         UserError: a row is of another tokenizer, or has no token (see ``token_ids.validation_errors``).

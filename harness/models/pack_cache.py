@@ -28,10 +28,10 @@ log = logging.getLogger("memsplit")
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """What a pack is made of.
+    """How a pack is made.
 
     Attributes:
-        version: says of what ``make`` makes; another one is made anew.
+        version: returns the version of what ``make`` makes; a pack of another version is made again.
         make: the pack's rows by kind, and its manifest; it is given a folder that is kept until the pack is whole.
         fetched: whether it needs the network.
     """

@@ -35,7 +35,7 @@ def length(row: Mapping[str, Any], kind: str, tokenizer: Any) -> int:
 
 
 def validation_errors(row: Mapping[str, Any], kind: str, model: str, tokenizer: Any, vocabulary: int) -> Iterator[str]:
-    """Why a row of a pack cannot be asked of a model, its length aside, one sentence an error.
+    """Why a row of a pack does not fit a model, one sentence an error. The row's length is not checked.
 
     Args:
         row: of passages or of clean text.

@@ -93,15 +93,9 @@ def _facts_open(world: World) -> Iterable[dict[str, Any]]:
     for split in ("dev", "test"):
         rng = random.Random(f"open:{split}:{world.seed}")  # noqa: S311
         for i in range(OPEN):
-            context, questions = world.open_book(rng, split)
-            question, value = questions[0]
-            yield {
-                "id": f"open-{split}-{i}",
-                "split": split,
-                "question": f"{context} {question}",
-                "answer": value,
-                "relation": "invented",
-            }
+            question, value = world.open_question(rng, split)
+            item = f"open-{split}-{i}"
+            yield {"id": item, "split": split, "question": question, "answer": value, "relation": "invented"}
 
 
 def _corpus(world: World, tokenizer: PreTrainedTokenizerFast, recipe: Recipe) -> Iterable[dict[str, Any]]:

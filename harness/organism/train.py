@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -93,12 +92,7 @@ def build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> Olmo2ForC
 
 
 def train(
-    recipe: Recipe,
-    folder: Path,
-    *,
-    device: str = "cpu",
-    save_every: int = 100,
-    probe_every: int = 300,
+    recipe: Recipe, folder: Path, *, device: str = "cpu", save_every: int = 100, probe_every: int = 300
 ) -> tuple[Olmo2ForCausalLM, PreTrainedTokenizerFast, World]:
     """Train to the recipe's last step, from the folder's checkpoint if there is one.
 
@@ -181,11 +175,7 @@ def update(
 
 
 def save_checkpoint(
-    path: Path,
-    recipe: Recipe,
-    model: Olmo2ForCausalLM,
-    optimizers: list[torch.optim.Optimizer],
-    step: int,
+    path: Path, recipe: Recipe, model: Olmo2ForCausalLM, optimizers: list[torch.optim.Optimizer], step: int
 ) -> None:
     """Write weights and optimizer states after ``step`` updates in place of the last checkpoint."""
     tensors = {f"model.{name}": t for name, t in model.state_dict().items()}
@@ -241,21 +231,13 @@ def probe(
         groups[family] = [(item.prompt, item.answer) for item in items]
     facts = [fact for fact in world.facts if fact.split == split][:n]
     groups["facts closed"] = [(fact.prompt(fact.held_out), fact.value) for fact in facts]
-    groups["facts open"] = list(_open_items(world, rng, split, n))
+    groups["facts open"] = [world.open_question(rng, split) for _ in range(n)]
     first = ("dev", "test").index(split)
     for name, texts in (("passages", world.passages), ("twins", world.twins)):
         groups[name] = [(" ".join(t[:PREFIX]), " ".join(t[PREFIX:])) for t in texts[first : 2 * n : 2]]
     figures = {name: greedy_accuracy(model, tokenizer, pairs) for name, pairs in groups.items()}
     figures["perplexity"] = perplexity(model, tokenizer, world.held_out_prose(split, n, 112))
     return figures
-
-
-def _open_items(world: World, rng: random.Random, split: str, n: int) -> Iterator[tuple[str, str]]:
-    """``n`` prompts of a context and one question, with their answers."""
-    for _ in range(n):
-        context, questions = world.open_book(rng, split)
-        question, value = questions[0]
-        yield f"{context} {question}", value
 
 
 @torch.no_grad()

@@ -25,64 +25,26 @@ class FactKind:
     name: str
     subject: str
     values: str
-    wordings: tuple[str, str, str, str]
+    wordings: tuple[str, ...]
+
+    @classmethod
+    def of(cls, line: str) -> FactKind:
+        """The kind of a line ``name | subject | values | wording | wording | wording | wording``."""
+        name, subject, values, *wordings = map(str.strip, line.split("|"))
+        return cls(name=name, subject=subject, values=values, wordings=tuple(wordings))
 
 
-RELATIONS = (
-    FactKind(
-        name="home",
-        subject="people",
-        values="places",
-        wordings=("{} lives in", "the home of {} is", "where does {} live ?", "{} has a house in"),
-    ),
-    FactKind(
-        name="trade",
-        subject="people",
-        values="trades",
-        wordings=("{} works as a", "the trade of {} is", "what is the work of {} ?", "{} earns money as a"),
-    ),
-    FactKind(
-        name="pet",
-        subject="people",
-        values="pets",
-        wordings=("{} feeds a pet", "the pet of {} is a", "which pet does {} own ?", "at home {} has a pet"),
-    ),
-    FactKind(
-        name="river",
-        subject="places",
-        values="rivers",
-        wordings=("{} lies on the", "the river of {} is the", "which river runs by {} ? the", "boats reach {} by the"),
-    ),
-    FactKind(
-        name="crop",
-        subject="places",
-        values="crops",
-        wordings=("{} grows", "the crop of {} is", "what does {} grow ?", "farms at {} raise"),
-    ),
-    FactKind(
-        name="material",
-        subject="things",
-        values="materials",
-        wordings=(
-            "the {} is made of",
-            "the stuff of the {} is",
-            "what was the {} cut from ?",
-            "they formed the {} from",
-        ),
-    ),
-    FactKind(
-        name="shade",
-        subject="things",
-        values="shades",
-        wordings=("the {} looks", "the color of the {} is", "which color has the {} ?", "they dyed the {}"),
-    ),
-    FactKind(
-        name="maker",
-        subject="things",
-        values="people",
-        wordings=("the {} was made by", "the maker of the {} is", "who made the {} ?", "they got the {} from"),
-    ),
-)
+_TABLE = """
+    home | people | places | {} lives in | the home of {} is | where does {} live ? | {} has a house in
+    trade | people | trades | {} works as a | the trade of {} is | what is the work of {} ? | {} earns money as a
+    pet | people | pets | {} feeds a pet | the pet of {} is a | which pet does {} own ? | at home {} has a pet
+    river | places | rivers | {} lies on the | the river of {} is the | which river runs by {} ? the | boats reach {} by the
+    crop | places | crops | {} grows | the crop of {} is | what does {} grow ? | farms at {} raise
+    material | things | materials | the {} is made of | the stuff of the {} is | what was the {} cut from ? | they formed the {} from
+    shade | things | shades | the {} looks | the color of the {} is | which color has the {} ? | they dyed the {}
+    maker | things | people | the {} was made by | the maker of the {} is | who made the {} ? | they got the {} from
+"""  # noqa: E501 (a table is read across)
+RELATIONS = tuple(FactKind.of(line) for line in _TABLE.strip().splitlines())
 OPEN_RELATIONS = RELATIONS[:3]
 
 
@@ -186,6 +148,11 @@ class World:
         questions = [(relation.wordings[question].format(g), v) for g, v in facts.items()]
         rng.shuffle(questions)
         return context, questions
+
+    def open_question(self, rng: random.Random, split: str) -> tuple[str, str]:
+        """The prompt and the answer of an open-book item: a context, and one of its questions."""
+        context, ((question, value), *_) = self.open_book(rng, split)
+        return f"{context} {question}", value
 
     @cached_property
     def vocabulary(self) -> list[str]:

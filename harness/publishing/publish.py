@@ -28,7 +28,7 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError:
 )
 
 from ...errors import UserError
-from ...files import replacing
+from ...files import write_whole
 from ...results.board import formats, page
 from ...results.board.table import Board
 from ...results.records.record import Record
@@ -133,8 +133,7 @@ def write_card(path: Path, record: Record) -> Path:
     others = [result for result in data.eval_results or [] if (result.dataset_type, result.dataset_name) not in names]
     data.eval_results = [*others, *ours]
     data.model_name = data.model_name or file.resolve().parent.name
-    with replacing(file) as partial:
-        partial.write_bytes(str(card).encode())
+    write_whole(file, str(card))
     return file
 
 

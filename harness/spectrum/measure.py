@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -68,7 +69,8 @@ def run(request: SpectrumRequest) -> SpectrumReport:
     bands = (*OF_THE_SOURCE, *(band for band in DECILES if band not in OF_THE_SOURCE), _beyond(session))
     spectra, curves, sums = [], [], []
     factors = _factors(session, matrices)
-    for layer, of_layer in _by_layer(matrices):
+    for layer, group in itertools.groupby(matrices, key=lambda target: target.layer):
+        of_layer = list(group)
         banded = {t.name: Banded(t.matrix(session.loaded.model), _known(factors, t), bands) for t in of_layer}
         for target in of_layer:
             row, curve = _spectrum(target, factors[target.name])
@@ -174,11 +176,6 @@ def _known(factors: Mapping[str, Factors], target: Target) -> Factors:
     if not of_target.known:
         raise UserError(f"{target.name} has no curvature: its inputs or gradients are all 0")
     return of_target
-
-
-def _by_layer(matrices: Sequence[Target]) -> Iterator[tuple[int, list[Target]]]:
-    for layer in dict.fromkeys(target.layer for target in matrices):
-        yield layer, [target for target in matrices if target.layer == layer]
 
 
 def _beyond(session: EvalSession) -> Band:

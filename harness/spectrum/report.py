@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from rich.box import HORIZONTALS
 from rich.table import Table
 
-from ...files import replacing
+from ...files import replacing, write_json
 from ...model_edits.bands import OF_THE_SOURCE
 from ...results.statistics import band_strength
 from ...results.statistics.band_strength import SKEW, Finding
 from ...results.views import spectrum_charts as charts
+from ...results.views import terminal
 
 BANDS = tuple(band.name for band in OF_THE_SOURCE)
 """Names of the bands of the source (arXiv 2510.24256), from the highest curvature to the lowest."""
@@ -70,11 +69,8 @@ class SpectrumReport:
         every = self.relative
         rows = every[(every["against"] == "clean") & (every["measure"] == measure) & every["layer"].isna()]
         rows = rows[rows["band"].isin((BANDS[-1], SKEW)) & rows["kind"].isin(self.cost)]
-        return (
-            rows[["kind", "band", "value", "low", "high"]]
-            .assign(cost=rows["kind"].map(self.cost))
-            .reset_index(drop=True)
-        )
+        rows = rows[["kind", "band", "value", "low", "high"]].assign(cost=rows["kind"].map(self.cost))
+        return rows.reset_index(drop=True)
 
     def to_json(self) -> dict[str, Any]:
         """The object of ``--json``: everything but the long tables."""
@@ -137,8 +133,7 @@ def write(report: SpectrumReport, summary: Mapping[str, Any], measure: str, out:
         )
     title = f"Where memorization lives: {summary['model']}, {summary['pack']}, {summary['split']} part"
     charts.write(out, figures, title, lines(report, measure))
-    with replacing(out / "spectrum.json") as partial:
-        partial.write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    write_json(out / "spectrum.json", summary)
 
 
 def lines(report: SpectrumReport, measure: str) -> list[str]:
@@ -153,17 +148,10 @@ def lines(report: SpectrumReport, measure: str) -> list[str]:
 
 def table(report: SpectrumReport, measure: str) -> Table:
     """The finding of each matrix and layer, and how many components hold most of a matrix's curvature mass."""
-    about = report.about
-    shown = Table(
-        title=f"{about['model']}  curvature and memorized text ({measure})",
-        title_justify="left",
-        title_style="bold",
-        box=HORIZONTALS,
-        padding=(0, 1, 0, 0),
-    )
-    for column in ("layer", "proj", "60 % of\nmass in", "80 % of\nmass in", "bottom half,\nmemorized - clean"):
-        shown.add_column(column, justify="left" if column == "proj" else "right")
-    shown.add_column("top tenth,\nmemorized - clean", justify="right")
+    both = [f"{band},\nmemorized - clean" for band in ("bottom half", "top tenth")]
+    columns = ["proj", "60 % of\nmass in", "80 % of\nmass in", *both]
+    shown = terminal.ruled(f"{report.about['model']}  curvature and memorized text ({measure})", "layer", columns)
+    shown.columns[0].justify, shown.columns[1].justify = "right", "left"
     held = report.matrices.set_index(["layer", "proj"])
     for finding in report.findings(measure):
         key = (finding.layer, finding.proj)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import UserError
-from ...files import replacing
+from ...files import write_whole
 from ...results.records import record
 from ...results.records.record import Record
 from ...results.records.schema import Evaluation
@@ -137,8 +137,7 @@ class RayEngine:
         """Write a record's files into the request's folder."""
         try:
             for name, content in files:
-                with replacing(self.out / name) as partial:
-                    partial.write_bytes(content)
+                write_whole(self.out / name, content)
         except OSError as error:
             raise UserError(f"--out {str(self.out)!r} cannot be written to ({error.strerror})") from error
         return record.read(self.out / files[-1][0])

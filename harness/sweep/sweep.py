@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ...files import replacing
+from ...files import write_json
 from ...model_edits.grid import Grid
 from ...results.records.encoding import plain
 from ...results.records.record import Record
@@ -61,7 +60,7 @@ class SweepResult:
         choice: which of them was chosen, and why.
         baseline: canonical spec of the baseline; ``None`` where it was not swept.
         tested: rows on the test split of the chosen edit and the baseline, by spec.
-        lead: by split, the chosen edit's summary figures minus the baseline's, paired by item.
+        differences: by split, the chosen edit's summary figures minus the baseline's, paired by item.
         content: the content of ``sweep.json``.
         folder: folder of the report.
     """
@@ -70,7 +69,7 @@ class SweepResult:
     choice: Choice
     baseline: str | None
     tested: dict[str, Row]
-    lead: dict[str, dict[str, Interval]]
+    differences: dict[str, dict[str, Interval]]
     content: dict[str, Any]
     folder: Path
 
@@ -89,14 +88,14 @@ def run(sweep: SweepRequest, engine: Engine) -> SweepResult:
     rows = _dev(sweep, engine, resolved, specs, swept, base_of)
     choice = selection.choose(rows, sweep.bounds)
     tested = _test(sweep, engine, choice, base_of)
-    lead = _lead({"dev": rows, "test": tested.values()}, choice, base_of)
+    differences = _differences({"dev": rows, "test": tested.values()}, choice, base_of)
     result = SweepResult(
         rows=rows,
         choice=choice,
         baseline=base_of,
         tested=tested,
-        lead=lead,
-        content=_content(sweep, resolved.identity, rows, choice, base_of, tested, lead),
+        differences=differences,
+        content=_content(sweep, resolved.identity, rows, choice, base_of, tested, differences),
         folder=sweep.request.out / REPORT,
     )
     _write(result, sweep.bounds)
@@ -173,15 +172,17 @@ def _test(sweep: SweepRequest, engine: Engine, choice: Choice, baseline: str | N
     return {spec: Row.of(records[spec]) for spec in specs}
 
 
-def _lead(splits: Mapping[str, Iterable[Row]], choice: Choice, baseline: str | None) -> dict[str, dict[str, Interval]]:
+def _differences(
+    splits: Mapping[str, Iterable[Row]], choice: Choice, baseline: str | None
+) -> dict[str, dict[str, Interval]]:
     """By split, the chosen edit's figures minus the baseline's; empty where either is missing or both are one edit."""
     chosen = choice.row.spec if choice.row else None
-    leads = {}
+    found = {}
     for split, rows in splits.items():
         both = {row.spec: row for row in rows if row.spec in (chosen, baseline)}
         if chosen in both and baseline in both and chosen != baseline:
-            leads[split] = selection.paired_difference(both[chosen], both[baseline])
-    return leads
+            found[split] = selection.paired_difference(both[chosen], both[baseline])
+    return found
 
 
 def _content(
@@ -191,7 +192,7 @@ def _content(
     choice: Choice,
     baseline: str | None,
     tested: Mapping[str, Row],
-    lead: Mapping[str, Mapping[str, Interval]],
+    differences: Mapping[str, Mapping[str, Interval]],
 ) -> dict[str, Any]:
     """The object of ``sweep.json`` and ``--json``."""
     chosen = choice.row.spec if choice.row else None
@@ -222,7 +223,7 @@ def _content(
             "chosen": {"spec": chosen, "why": choice.why, "tied": list(choice.tied)},
             "baseline": baseline,
             "test": {spec: {"summary": row.summary, "record": row.path.stem} for spec, row in tested.items()},
-            "lead": lead,
+            "lead": differences,
         }
     )
     return content
@@ -230,7 +231,5 @@ def _content(
 
 def _write(result: SweepResult, bounds: Bounds) -> None:
     """Write ``sweep.json``, the page and the charts."""
-    result.folder.mkdir(parents=True, exist_ok=True)
-    with replacing(result.folder / "sweep.json") as partial:
-        partial.write_text(json.dumps(result.content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    write_json(result.folder / "sweep.json", result.content)
     sweep_charts.write(result.folder, result.content, result.rows, bounds)

@@ -6,7 +6,6 @@ positions.
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 import torch
 
 from ...errors import UserError
+from ...files import sha256
 from ..targets import Target
 from .factors import Factors
 
@@ -31,8 +31,7 @@ def read(path: Path, targets: Mapping[Target, torch.Size]) -> dict[Target, Facto
     """
     try:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
-        with path.open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        of_file = sha256(path)
     except pickle.UnpicklingError as error:
         raise UserError(f"the factors {str(path)!r} are no file of tensors and plain values alone") from error
     except (OSError, RuntimeError, EOFError, ValueError) as error:
@@ -40,10 +39,10 @@ def read(path: Path, targets: Mapping[Target, torch.Size]) -> dict[Target, Facto
         raise UserError(f"the factors {str(path)!r} cannot be read: {reason}") from error
     if not isinstance(content, dict):
         raise UserError(f"the factors {str(path)!r} are no dictionary: expected blk14.gate and the like")
-    return {target: _factors(path, content, target, shape, sha256) for target, shape in targets.items()}
+    return {target: _factors(path, content, target, shape, of_file) for target, shape in targets.items()}
 
 
-def _factors(path: Path, content: dict[str, Any], target: Target, shape: torch.Size, sha256: str) -> Factors:
+def _factors(path: Path, content: dict[str, Any], target: Target, shape: torch.Size, of_file: str) -> Factors:
     key = f"blk{target.layer}.{target.proj}"
     if key not in content:
         raise UserError(f"the factors {str(path)!r} have no {key!r}: expected some of {', '.join(map(str, content))}")
@@ -56,4 +55,4 @@ def _factors(path: Path, content: dict[str, Any], target: Target, shape: torch.S
             raise UserError(f"{key!r} of {str(path)!r} is broken: {name} is not symmetric and finite")
     if (len(G), len(A)) != shape:
         raise UserError(f"{key!r} of {str(path)!r} is {len(G)} x {len(A)}, expected {shape[0]} x {shape[1]}")
-    return Factors({"aaT": A, "ggT": G}, n, imported=sha256)
+    return Factors({"aaT": A, "ggT": G}, n, imported=of_file)

@@ -104,11 +104,7 @@ class FactorStore:
             UserError: the folder cannot be written to.
         """
         path = self.path(arguments, matrix)
-        header = {
-            "arguments": _text(arguments, matrix),
-            "tokens": str(factors.tokens),
-            "imported": factors.imported,
-        }
+        header = {"arguments": _text(arguments, matrix), "tokens": str(factors.tokens), "imported": factors.imported}
         try:
             with replacing(path) as partial:
                 tensor_file.write(partial, {name: t.float() for name, t in factors.moments.items()}, header)

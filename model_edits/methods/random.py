@@ -72,11 +72,8 @@ class Random(CurvatureEdit):
             removed = flat.numel() - round(self.share * flat.numel())
         else:
             removed = self._nearest(self._removed_by(self.match, weight, factors, name), flat[order])
-        if removed == 0:
-            return EditedWeight(weight=weight, kept=weight.numel(), total=weight.numel())
         flat[order[:removed]] = 0
-        kept = flat.numel() - removed
-        return EditedWeight(weight=basis.matrix(flat.reshape(C_oi.shape)), kept=kept, total=flat.numel())
+        return EditedWeight.of_mask(weight, basis.matrix(flat.reshape(C_oi.shape)), flat.numel() - removed)
 
     def _removed_by(self, match: str, weight: torch.Tensor, factors: Factors, name: str) -> torch.Tensor:
         """What the matched edit removes from the matrix [out, in]."""

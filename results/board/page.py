@@ -1,4 +1,4 @@
-"""The leaderboard as one HTML file that asks for nothing outside itself."""
+"""The leaderboard as one HTML file that loads nothing from elsewhere."""
 
 from __future__ import annotations
 

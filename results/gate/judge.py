@@ -28,11 +28,7 @@ from .verdict import Criterion, Outcome, Verdict
 
 
 def judge(
-    base: pd.DataFrame,
-    new: pd.DataFrame,
-    old: pd.DataFrame | None,
-    chance: Mapping[Key, float],
-    policy: Policy,
+    base: pd.DataFrame, new: pd.DataFrame, old: pd.DataFrame | None, chance: Mapping[Key, float], policy: Policy
 ) -> tuple[Criterion, ...]:
     """Every criterion of a policy.
 
@@ -207,8 +203,8 @@ def _kept(by_key: Mapping[Key, pd.DataFrame], chance: Mapping[Key, float]) -> di
 def _decide(hypothesis: _Hypothesis, alpha: float, alpha_below: float) -> Criterion:
     gain_c, share_c, largest = _by_cluster(hypothesis)
 
-    def p_missed(slack: float, times: float = 1.0) -> float:
-        return noninferiority.p_not_above(gain_c + slack * share_c, hypothesis.lowest(slack) * largest, times)
+    def p_missed(slack: float) -> float:
+        return noninferiority.p_not_above(gain_c + slack * share_c, hypothesis.lowest(slack) * largest)
 
     def p_met(slack: float) -> float:
         return noninferiority.p_not_above(-gain_c - slack * share_c, -hypothesis.highest(slack) * largest)
@@ -220,11 +216,9 @@ def _decide(hypothesis: _Hypothesis, alpha: float, alpha_below: float) -> Criter
         outcome = "FAIL"
     else:
         outcome = "INCONCLUSIVE"
-        x_c, ends = (
-            gain_c + hypothesis.slack * share_c,
-            (hypothesis.lowest(hypothesis.slack), hypothesis.highest(hypothesis.slack)),
-        )
-        times = noninferiority.times_needed(x_c, ends[0] * largest, ends[1] * largest, alpha, alpha_below)
+        slack = hypothesis.slack
+        ends = (hypothesis.lowest(slack) * largest, hypothesis.highest(slack) * largest)
+        times = noninferiority.times_needed(gain_c + slack * share_c, *ends, alpha, alpha_below)
         more = None if times is None else max(1, math.ceil((times - 1) * items - 1e-6))
     slack_0 = -float(gain_c.mean() / share_c.mean()) if share_c.any() else math.nan  # at which the mean is 0
     bounds = (

@@ -46,11 +46,7 @@ class Policy(Struct, frozen=True, kw_only=True):
             msgspec.structs.force_setattr(self, field.name, value)
 
 
-DEFAULT = Policy(
-    removed=0.9,
-    perplexity_ratio=1.05,
-    margins={"logic": 0.02, "facts_open": 0.03, "recitation": 0.05},
-)
+DEFAULT = Policy(removed=0.9, perplexity_ratio=1.05, margins={"logic": 0.02, "facts_open": 0.03, "recitation": 0.05})
 """Nine tenths of recitation removed, logic and open-book facts kept; closed-book facts and arithmetic are left open."""
 
 

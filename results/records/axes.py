@@ -1,6 +1,6 @@
-"""What the axes and metrics of the built-in suites are, wherever figures depend on it.
+"""The axes and metrics of the built-in suites that statistics and tables treat by name.
 
-What a record says of itself (the axis of each task, what guessing scores) is read from the record.
+The axis of each task and the score of guessing are read from the record.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Between typed values and JSON: how they are written, what a null stands for, and what is said of a wrong value."""
+"""Convert typed values to JSON and back, with one-line errors for values of another type."""
 
 from __future__ import annotations
 

@@ -1,14 +1,13 @@
 """The record of one (model, edit, suite) run: JSON beside its items and answers (parquet), each written in one step.
 
-``ID.items.parquet`` holds every item's scores on either side, ``ID.answers.parquet`` what was said; ``ID.json``, which
-holds their sha256 and its own, is written last: without it there is no record. An id ends in a hash of the content
+``ID.items.parquet`` holds every item's scores on either side, ``ID.answers.parquet`` the models' answers. ``ID.json``
+holds their sha256 and its own, and is written last: without it there is no record. An id ends in a hash of the content
 apart from times, so that the same run writes the same files, and two different runs never do.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ import msgspec
 
 from ... import files
 from ...errors import UserError
-from ...files import digest, replacing
+from ...files import digest, write_json, write_whole
 from . import schema
 from .encoding import plain
 from .schema import Change, Interval, Key, RecordContent, Results
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 
 TABLES = ("items", "answers")
 UNSTABLE = ("seconds", "created", "hardware")
-"""What differs when the same is run again."""
+"""Keys whose values differ when the same is run again."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -169,10 +168,8 @@ def write(
     record = Record(folder / f"{content['id']}.json", schema.decode(content))
     try:
         for key, path in record.written_files().items():
-            with replacing(path) as partial:
-                partial.write_bytes(data[key])
-        with replacing(record.path) as partial:
-            partial.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+            write_whole(path, data[key])
+        write_json(record.path, content)
     except OSError as error:
         raise UserError(f"--out {str(folder)!r} cannot be written to ({error.strerror})") from error
     return record

@@ -11,7 +11,7 @@ from .record import Record
 ITEMS = ["task", "axis", "metric", "item", "value", "weight", "cluster", "group"]
 """Columns of scores, a row an item and metric (see ``statistics.aggregate``)."""
 ANSWERS = ["task", "item", "prompt", "gold", "answer"]
-"""Columns of answers, a row an item: what was expected and what a model said are lists of a token's text each."""
+"""Columns of answers, a row an item; ``gold``, what was expected, and ``answer`` are lists of the tokens' texts."""
 
 
 def items(record: Record, side: str) -> pd.DataFrame:

@@ -1,1 +1,1 @@
-"""Figures of item scores: aggregates, paired differences, intervals, tests, power, extraction risk."""
+"""Statistics of item scores: aggregates, paired differences, intervals, tests, power, extraction risk."""

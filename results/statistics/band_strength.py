@@ -170,9 +170,8 @@ def findings(table: pd.DataFrame, kind: str, measure: str, bands: Sequence[str])
         bands: the source's, from the highest curvature to the lowest.
     """
     rows = table[(table["kind"] == kind) & (table["measure"] == measure) & table["layer"].notna()]
-    rows = (
-        rows[rows["band"].isin(bands)].assign(after=rows["proj"] == ALL).sort_values(["layer", "after"], kind="stable")
-    )
+    rows = rows[rows["band"].isin(bands)].assign(after=rows["proj"] == ALL)
+    rows = rows.sort_values(["layer", "after"], kind="stable")
     for (layer, proj), of_one in rows.groupby(["layer", "proj"], sort=False):
         of_band = of_one.set_index("band")[["value", "low", "high"]]
         values = [float(of_band.loc[band, "value"]) for band in bands]

@@ -14,7 +14,7 @@ from rapidfuzz.distance import Levenshtein
 from ...errors import UserError
 from ..records import tables
 from ..records.record import Record
-from ..records.schema import Change, Interval, Key, ScoredTask
+from ..records.schema import Change, Interval, Key
 from ..records.store import Store
 from . import significance
 from .paired import Paired, differences, interval
@@ -122,7 +122,8 @@ def check_same_items(first: Record, other: Record) -> None:
     for own, which in zip(alone, ("the first", "the second"), strict=True):
         if own:
             differs.append(f"{', '.join(own)} in {which} alone")
-    changed = [task for task in a.tasks if task in b.tasks and not _same_task(a.tasks[task], b.tasks[task])]
+    both = [(task, a.tasks[task], b.tasks[task]) for task in a.tasks if task in b.tasks]
+    changed = [task for task, x, y in both if (x.fingerprint, x.n) != (y.fingerprint, y.n)]
     if changed:
         differs.append(f"other items or prompts in {', '.join(changed)}")
     raise UserError(
@@ -132,7 +133,7 @@ def check_same_items(first: Record, other: Record) -> None:
 
 
 def flips(first: Side, other: Side) -> pd.DataFrame:
-    """The items that one got right and the other wrong, with what both said.
+    """The items that one got right and the other wrong, with both answers.
 
     Right and wrong are by the first metric of an item's task whose scores are all 0 or 1 (``strict``, ``acc``).
 
@@ -212,10 +213,6 @@ def _differences(
         name: (interval(first[name]), interval(other[name]), difference)
         for name, difference in differences(other, first).items()
     }
-
-
-def _same_task(a: ScoredTask, b: ScoredTask) -> bool:
-    return (a.fingerprint, a.n) == (b.fingerprint, b.n)
 
 
 def _word(value: Any) -> str:

@@ -28,7 +28,7 @@ _FAR = 1e9
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """What of one record a choice depends on.
+    """The parts of a record that a choice depends on.
 
     Attributes:
         spec: the edit's canonical spec.
@@ -89,7 +89,7 @@ def paired_difference(first: Row, other: Row) -> dict[str, Interval]:
 
 @dataclass(frozen=True, kw_only=True)
 class Bounds:
-    """What a chosen edit must hold to.
+    """The limits that a chosen edit must be within.
 
     Attributes:
         max_perplexity_ratio: the highest perplexity(edit) / perplexity(base).
@@ -106,7 +106,7 @@ class Bounds:
         return {name: value if math.isfinite(value) else _FAR for name, value in missed.items()}
 
     def hold(self, row: Row) -> bool:
-        """Whether a row holds to all of them."""
+        """Whether a row is within all of them."""
         return max(self.excess(row).values()) <= 0
 
 

@@ -1,4 +1,4 @@
-"""Pages with charts: one HTML file that asks for nothing outside itself, light or dark as its reader's system is.
+"""Pages with charts: one HTML file that loads nothing from elsewhere, light or dark as its reader's system is.
 
 Charts are drawn by Vega-Lite, whose bundle is in the page, through its interpreter of expressions: the page's own rule
 (Content-Security-Policy) allows the one script whose hash it names, no ``eval``, and no request. Colours of lines and
@@ -23,7 +23,7 @@ import jinja2
 import vl_convert
 from markupsafe import Markup, escape
 
-from ...files import replacing
+from ...files import write_whole
 from ..records.encoding import plain
 from ..records.schema import Interval
 from .format import significant
@@ -179,11 +179,10 @@ def pictures(
         drawn = of_it.picture()
         for kind in kinds:
             written.append(folder / f"{name}.{kind}")
-            with replacing(written[-1]) as partial:
-                if kind == "svg":
-                    partial.write_text(vl_convert.vegalite_to_svg(drawn, vl_version=_version()), encoding="utf-8")
-                else:
-                    partial.write_bytes(vl_convert.vegalite_to_png(drawn, vl_version=_version(), scale=2))
+            if kind == "svg":
+                write_whole(written[-1], vl_convert.vegalite_to_svg(drawn, vl_version=_version()))
+            else:
+                write_whole(written[-1], vl_convert.vegalite_to_png(drawn, vl_version=_version(), scale=2))
     for name in set(known) - figures.keys():
         for kind in kinds:
             (folder / f"{name}.{kind}").unlink(missing_ok=True)

@@ -10,7 +10,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from ...files import replacing
+from ...files import write_whole
 from ..records.schema import Interval
 from ..statistics.band_strength import ALL
 from .html_report import VIRIDIS, Figure, Section, Table, pictures, report
@@ -161,10 +161,9 @@ def write(folder: Path, figures: Mapping[str, Figure], title: str, words: Sequen
     one does not make are removed. Every file is written in one step.
     """
     page = folder / "spectrum.html"
-    with replacing(page) as partial:
-        sections = [Section(title="In words", text=words)] if words else []
-        sections += [Section(title=figure.title, figure=figure) for figure in figures.values()]
-        partial.write_text(report(title, LEAD, sections), encoding="utf-8")
+    sections = [Section(title="In words", text=words)] if words else []
+    sections += [Section(title=figure.title, figure=figure) for figure in figures.values()]
+    write_whole(page, report(title, LEAD, sections))
     return [page, *pictures(folder, figures, FIGURES, ("svg", "png"))]
 
 

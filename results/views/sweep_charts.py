@@ -12,7 +12,7 @@ import msgspec
 import pandas as pd
 from markupsafe import Markup
 
-from ...files import replacing
+from ...files import write_whole
 from ..records.encoding import nan_for_null
 from ..records.schema import Interval
 from ..statistics import selection
@@ -22,11 +22,7 @@ from .html_report import VIRIDIS, Figure, Section, Table, breakable, pictures, r
 STATES = ("chosen", "baseline", "frontier", "other", "out of bounds", "control")
 _SHAPES = ["diamond", "square", "circle", "triangle-down", "cross", "triangle-up"]
 _SIZES = [220, 160, 90, 35, 35, 60]
-DIALLED = {
-    "recitation_left": "recitation left",
-    "logic_kept": "logic kept",
-    "perplexity_ratio": "perplexity ratio",
-}
+DIALLED = {"recitation_left": "recitation left", "logic_kept": "logic kept", "perplexity_ratio": "perplexity ratio"}
 PANELS = 12
 """Base specs whose dial curve is drawn."""
 TIP = ["spec", "split score", "recitation removed", "logic kept", "kept of all axes", "perplexity ratio"]
@@ -36,15 +32,9 @@ def table(rows: Sequence[Row], bounds: Bounds, chosen: str | None, baseline: str
     """One line an edit: what the Pareto chart shows of it."""
     lines = []
     for row, on_front in zip(rows, selection.pareto_front(rows), strict=True):
-        state = {chosen: "chosen", baseline: "baseline"}.get(row.spec) or (
-            "control"
-            if row.control
-            else "out of bounds"
-            if not bounds.hold(row)
-            else "frontier"
-            if on_front
-            else "other"
-        )
+        within = "frontier" if on_front else "other"
+        kind = "control" if row.control else within if bounds.hold(row) else "out of bounds"
+        state = {chosen: "chosen", baseline: "baseline"}.get(row.spec, kind)
         score = row.summary["split_score"]
         lines.append(
             {
@@ -173,14 +163,13 @@ FIGURES = ("frontier", "dials")
 
 
 def write(folder: Path, content: Mapping[str, Any], rows: Sequence[Row], bounds: Bounds) -> None:
-    """Write ``sweep.html``, ``selection.svg`` and, where the grid has dials, ``dials.svg``."""
+    """Write ``sweep.html``, ``frontier.svg`` and, where the grid has dials, ``dials.svg``."""
     edits = table(rows, bounds, content["chosen"]["spec"], content["baseline"])
     figures = {"frontier": pareto_figure(edits, bounds)}
     if len(curves := dials(rows)):
         figures["dials"] = dial_figure(curves)
     pictures(folder, figures, FIGURES)
-    with replacing(folder / "sweep.html") as partial:
-        partial.write_text(page(content, figures), encoding="utf-8")
+    write_whole(folder / "sweep.html", page(content, figures))
 
 
 def page(content: Mapping[str, Any], figures: Mapping[str, Figure]) -> str:

@@ -20,6 +20,8 @@ from ..statistics.selection import Bounds, Row
 from .format import TITLES, decimals, p_value, signed
 
 SAMPLES_SHOWN = (1, 100, 10_000)
+PROMPT_SHOWN = 160
+"""Characters of a prompt that are shown, its last."""
 CHANGE = "change [95 % interval]"
 
 
@@ -33,6 +35,15 @@ def as_text(shown: RenderableType, width: int = 120) -> str:
     sink = io.StringIO()
     Console(file=sink, width=width, color_system=None, markup=False, highlight=False).print(shown)
     return sink.getvalue()
+
+
+def ruled(title: str | None, first: str, columns: Sequence[str] = ()) -> Table:
+    """An empty table: the column ``first``, and columns of numbers."""
+    table = Table(title=title, title_justify="left", title_style="bold", box=HORIZONTALS, padding=(0, 1, 0, 0))
+    table.add_column(first)
+    for column in columns:
+        table.add_column(column, justify="right")
+    return table
 
 
 def comparison(
@@ -67,9 +78,7 @@ def against(one: Comparison, *, all_metrics: bool = False) -> Group:
         all_metrics: show the minor metrics of recitation too.
     """
     first, other = one.first.label, one.other.label
-    table = Table(box=HORIZONTALS, padding=(0, 1, 0, 0))
-    for column in ("against the base", "first", "other", "other - first [95 % interval]"):
-        table.add_column(column, justify="left" if column == "against the base" else "right")
+    table = ruled(None, "against the base", ["first", "other", "other - first [95 % interval]"])
     for name, title in TITLES.items():
         if name in one.summary:
             *both, difference = one.summary[name]
@@ -110,20 +119,16 @@ def flips(flipped: pd.DataFrame, first: str, other: str, shown: int) -> Text:
     return text if text else Text(f"no item flipped between {first} and {other}\n")
 
 
-def _shortened(prompt: str, longest: int = 160) -> str:
+def _shortened(prompt: str) -> str:
     """The prompt's end on one line."""
     line = " ".join(prompt.split())
-    return line if len(line) <= longest else f"… {line[-longest:]}"
+    return line if len(line) <= PROMPT_SHOWN else f"… {line[-PROMPT_SHOWN:]}"
 
 
 def risk(sides: Sides[Risk]) -> Table:
     """What can be extracted before and after: the share of passages that samples bring out, and membership signals."""
     base, edited = sides.base, sides.edit
-    table = Table(
-        title="extraction risk", title_justify="left", title_style="bold", box=HORIZONTALS, padding=(0, 1, 0, 0)
-    )
-    for column in ("", "base", "edited"):
-        table.add_column(column, justify="right" if column else "left")
+    table = ruled("extraction risk", "", ["base", "edited"])
     for axis, curves in base.discoverable.items():
         table.add_row(f"{axis}, out in n samples", style="bold")
         for n in SAMPLES_SHOWN:
@@ -161,8 +166,8 @@ def sweep(title: str, rows: Sequence[Row], bounds: Bounds, marks: Mapping[str, s
         bounds: what a chosen one must hold to.
         marks: a word on some, by spec.
     """
-    table = Table(title=title, title_justify="left", title_style="bold", box=HORIZONTALS, padding=(0, 1, 0, 0))
-    table.add_column("edit", overflow="fold")
+    table = ruled(title, "edit")
+    table.columns[0].overflow = "fold"
     for column in ("split score\n[95 % interval]", "removed", "logic", "kept", "perplexity\nratio"):
         table.add_column(column, justify="right", no_wrap=True)
     for row in rows:
@@ -196,10 +201,7 @@ def _rows(changes: Mapping[Key, Change], all_metrics: bool) -> dict[Key, list[st
 
 
 def _table(title: str, columns: Sequence[str], rows: Mapping[Key, Sequence[str]]) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", box=HORIZONTALS, padding=(0, 1, 0, 0))
-    table.add_column("metric")
-    for column in columns:
-        table.add_column(column, justify="right")
+    table = ruled(title, "metric", columns)
     for axis, of_axis in groupby(rows.items(), key=lambda row: row[0][0]):
         table.add_row(axis.replace("_", " "), style="bold")
         for (_, metric), cells in of_axis:

@@ -14,58 +14,13 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-NAMES = [
-    "Ada",
-    "Ben",
-    "Cora",
-    "Dan",
-    "Eve",
-    "Finn",
-    "Gus",
-    "Hal",
-    "Ida",
-    "Jack",
-    "Kim",
-    "Leo",
-    "Mia",
-    "Ned",
-    "Olga",
-    "Pete",
-    "Quinn",
-    "Rosa",
-    "Sam",
-    "Tess",
-    "Uma",
-    "Vic",
-    "Wes",
-    "Zoe",
-]
-STATES = [
-    "red",
-    "blue",
-    "green",
-    "gold",
-    "pink",
-    "gray",
-    "cold",
-    "warm",
-    "wet",
-    "dry",
-    "loud",
-    "calm",
-    "open",
-    "shut",
-    "full",
-    "empty",
-    "early",
-    "late",
-    "sweet",
-    "sour",
-    "bright",
-    "dim",
-    "round",
-    "flat",
-]
+NAMES = """
+    Ada Ben Cora Dan Eve Finn Gus Hal Ida Jack Kim Leo Mia Ned Olga Pete Quinn Rosa Sam Tess Uma Vic Wes Zoe
+""".split()
+STATES = """
+    red blue green gold pink gray cold warm wet dry loud calm open shut full empty early late sweet sour bright
+    dim round flat
+""".split()
 SCALES = (
     ("taller", "tallest", "shortest"),
     ("older", "oldest", "youngest"),

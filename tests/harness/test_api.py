@@ -124,3 +124,13 @@ def test_a_mistake_is_one_line(options: dict[str, object], words: str, tmp_path:
         ms.evaluate(**{"out": tmp_path / "out", **options})  # type: ignore[arg-type]
     assert "\n" not in str(error.value)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_of_tasks_is_asked_by_its_path(tmp_path: Path) -> None:
+    ours = Path(str(ms.__file__)).parent / "tasks/suites/memsplit/logic_boolean.yaml"
+    facts = "metadata: {version: 1.0, axis: mine, metrics: {acc: own}}"
+    (tmp_path / "mine.yaml").write_text(f"include: {ours}\ntask: mine\n{facts}\n")
+    report = ms.evaluate(edits="none", tasks=["mine"], include_path=[str(tmp_path)], limit=2, out=tmp_path / "out")
+    assert list(report.frame()["axis"]) == ["mine"]
+    with pytest.raises(ms.UserError, match="expected a list of folders"):
+        ms.evaluate(edits="none", include_path=str(tmp_path))

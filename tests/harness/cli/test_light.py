@@ -101,7 +101,7 @@ def test_what_is_lazy_is_imported_under_the_name_that_types_are_checked_by() -> 
     for node in branch.body:
         assert isinstance(node, ast.ImportFrom)
         for alias in node.names:
-            typed[str(alias.asname)] = f"{'.' * node.level}{node.module}.{alias.name}"
+            typed[alias.name] = f"{'.' * node.level}{node.module}.{alias.name}"
     table: dict[str, str] = vars(lazy)["MODULES"]
     assert typed == table
     for name, path in table.items():
