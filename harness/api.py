@@ -56,8 +56,8 @@ def evaluate(
         model: a name of ``memsplit-eval --list-models``, a folder, a GGUF file, or a hub id.
         edits: specs such as ``"kfac-80"``; one alone may be a string.
         suite: the suite of tasks.
-        tasks: only these tasks or groups, of the suite or of lm-eval's own; ``*`` in a name stands for any text.
-        include_path: folders with further tasks and suites, as lm-eval's YAML.
+        tasks: only these tasks or groups, of the suite or elsewhere; ``*`` in a name stands for any text.
+        include_path: folders with tasks and suites of your own, as lm-eval's YAML files.
         split: the part of the items, ``"dev"`` or ``"test"``.
         limit: only the first so many items of each task.
         pack: the probe data: a pack's name, a folder, or several joined by ``+``; by default the model's.
@@ -96,7 +96,7 @@ def evaluate(
         dtype=dtype,
         parallelize=parallelize,
         seed=seed,
-        out=Path(out),
+        out=out,  # type: ignore[arg-type]  # and of this one, which it checks first
         rescore=rescore,
         resume=resume,
     )

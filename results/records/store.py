@@ -116,7 +116,9 @@ class Store:
         begun = [p for p in self.paths() if p.stem.startswith(name) or p.stem.rpartition("-")[2].startswith(name)]
         matches = [record.read(path) for path in begun] or self._of_spec(name)
         if len(matches) > 1:
-            ids = ", ".join([*map(_distinct, matches[:5]), *(["…"] if len(matches) > 5 else [])])
+            one_spec = len({entry.spec for entry in matches}) == 1
+            told = [_distinct(entry) if one_spec else f"{_distinct(entry)} {entry.spec}" for entry in matches[:5]]
+            ids = ", ".join([*told, *(["…"] if len(matches) > 5 else [])])
             raise UserError(f"the record {name!r} could be any of {len(matches)}: expected the hash of one of {ids}")
         if not matches:
             raise self._unknown(name)

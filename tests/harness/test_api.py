@@ -71,6 +71,27 @@ def test_one_edit_may_be_a_string(out: Path, report: ms.Report) -> None:
     assert [record.path for record in again.records] == [report.records[0].path]
 
 
+def test_tasks_of_ones_own(tmp_path: Path) -> None:
+    rows = [{"country": "Peru", "choices": ["Lima", "Quito"], "gold": 0}] * 2
+    (tmp_path / "capitals.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    task = {
+        "task": "capitals",
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": str(tmp_path / "capitals.jsonl")},
+        "test_split": "train",
+        "output_type": "multiple_choice",
+        "doc_to_text": "The capital of {{country}} is",
+        "doc_to_choice": "choices",
+        "doc_to_target": "gold",
+        "metric_list": [{"metric": "acc"}],
+        "metadata": {"version": 1.0, "axis": "geography", "metrics": {"acc": "capitals"}, "chance": "1/2"},
+    }
+    (tmp_path / "capitals.yaml").write_text(json.dumps(task))
+    found = ms.evaluate(edits="svd-60", tasks=["capitals"], include_path=[str(tmp_path)], out=tmp_path / "out")
+    row = found.frame().iloc[0]
+    assert (row["axis"], row["metric"], row["n"]) == ("geography", "capitals", 2)
+
+
 def test_records_of_a_folder(out: Path, report: ms.Report) -> None:
     found = ms.records(out)
     assert {record.path for record in found} == {record.path for record in report.records}
@@ -117,6 +138,9 @@ def test_compared_with_the_base_it_is_the_record(out: Path, report: ms.Report) -
         ({"device": "gpu"}, "device"),
         ({"tasks": "memsplit_fluency"}, "tasks"),
         ({"split": "tst"}, "did you mean 'test'"),
+        ({"out": ""}, "out"),
+        ({"include_path": "my-tasks"}, "include_path"),
+        ({"include_path": ["no-tasks"]}, "no folder"),
     ],
 )
 def test_a_mistake_is_one_line(options: dict[str, object], words: str, tmp_path: Path) -> None:

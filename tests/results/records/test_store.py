@@ -56,6 +56,10 @@ def test_records_are_found_by_path_id_hash_and_spec(store: Store) -> None:
     made(store.folder, EDITED, BASE, spec="kfac-50:layers=2")
     with pytest.raises(UserError, match=r"could be any of 2: expected the hash of one of \w{12} \(--split test, 2026"):
         store.find("kfac-50:layers=2")
+    for spec in ("svd-90:layers=1", "svd-90:layers=2"):
+        made(store.folder, EDITED, BASE, spec=spec)
+    with pytest.raises(UserError, match=r"any of 2: .*\) svd-90:layers=\d, \w{12} \(.*\) svd-90:layers=\d$"):
+        store.find("svd-90")
     with pytest.raises(UserError, match=r"no record 'kfac-5o' in .* did you mean 'kfac-50:layers=2'"):
         store.find("kfac-5o")
     with pytest.raises(UserError, match="holds none"):
