@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -115,6 +116,9 @@ def test_compared_with_the_base_it_is_the_record(out: Path, report: ms.Report) -
         ({"device": "gpu"}, "device"),
         ({"tasks": "memsplit_fluency"}, "tasks"),
         ({"split": "tst"}, "did you mean 'test'"),
+        ({"edits": []}, "no edit"),
+        ({"out": ""}, "bad out ''"),
+        ({"out": None}, "bad out None"),
     ],
 )
 def test_a_mistake_is_one_line(options: dict[str, object], words: str, tmp_path: Path) -> None:
@@ -122,3 +126,22 @@ def test_a_mistake_is_one_line(options: dict[str, object], words: str, tmp_path:
         ms.evaluate(**{"out": tmp_path / "out", **options})  # type: ignore[arg-type]
     assert "\n" not in str(error.value)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("store", [None, 5, b"x", ["x"], "", "a\0b"])
+def test_a_store_is_a_folders_path(store: Any) -> None:
+    for call in (ms.records, ms.board, lambda bad: ms.compare("base", "none", store=bad)):
+        with pytest.raises(ms.UserError, match=r"bad store .*: expected a folder's path"):
+            call(store)
+
+
+def test_what_chooses_records_is_text(tmp_path: Path) -> None:
+    with pytest.raises(ms.UserError, match="bad model 5: expected a text"):
+        ms.records(tmp_path, model=5)  # type: ignore[arg-type]
+    with pytest.raises(ms.UserError, match="bad record None: expected a text"):
+        ms.compare("base", None, store=tmp_path)  # type: ignore[arg-type]
+
+
+def test_an_empty_folder_has_empty_frames(tmp_path: Path) -> None:
+    assert ms.records(tmp_path).frame().empty
+    assert ms.board(tmp_path).frame().empty
