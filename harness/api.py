@@ -22,7 +22,7 @@ from ..results.statistics.compare import compare as compare_sides
 from ..results.views import frames, terminal
 from .common.runtime import quiet
 from .evaluation.editing import edited
-from .evaluation.request import Request
+from .evaluation.request import Request, folder_path
 from .evaluation.runner import Report, run
 
 __all__ = ["board", "compare", "edited", "evaluate", "records"]
@@ -96,7 +96,7 @@ def evaluate(
         dtype=dtype,
         parallelize=parallelize,
         seed=seed,
-        out=out,  # type: ignore[arg-type]  # and of this one, which it checks first
+        out=folder_path("out", out),
         rescore=rescore,
         resume=resume,
     )
@@ -196,8 +196,17 @@ def records(
     Raises:
         UserError: a record is damaged, or of a newer schema.
     """
+    for name, value in {
+        "model": model,
+        "edit": edit,
+        "suite": suite,
+        "split": split,
+        "fingerprint": fingerprint,
+    }.items():
+        if not isinstance(value, str | None):
+            raise UserError(f"bad {name} {value!r}: expected a text")
     wanted = RecordFilter(model=model, edit=edit, suite=suite, split=split, fingerprint=fingerprint)
-    return Records(Store(Path(store)).records(wanted))
+    return Records(Store(folder_path("store", store)).records(wanted))
 
 
 def board(store: str | Path = DEFAULT) -> Boards:
@@ -206,7 +215,7 @@ def board(store: str | Path = DEFAULT) -> Boards:
     Raises:
         UserError: a record is damaged, or of a newer schema.
     """
-    return Boards(ranking.boards(Store(Path(store)).records()))
+    return Boards(ranking.boards(Store(folder_path("store", store)).records()))
 
 
 def compare(first: str, *others: str, store: str | Path = DEFAULT) -> Comparisons:
@@ -223,4 +232,7 @@ def compare(first: str, *others: str, store: str | Path = DEFAULT) -> Comparison
     """
     if not others:
         raise UserError(f"one record {first!r}: expected two or more, or 'base' and one")
-    return Comparisons(compare_sides(sides(Store(Path(store)), [first, *others])))
+    for name in (first, *others):
+        if not isinstance(name, str):
+            raise UserError(f"bad record {name!r}: expected a text")
+    return Comparisons(compare_sides(sides(Store(folder_path("store", store)), [first, *others])))

@@ -19,6 +19,7 @@ lists tasks or groups that belong to the suite after one of the group's tasks, b
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -139,17 +140,21 @@ class Catalog:
 
         Raises:
             KeyError: a name that is not in the catalog, and nothing is elsewhere; its argument is the name.
-            UserError: a group overrides settings of its tasks.
+            UserError: a group overrides settings of its tasks, or names itself.
         """
-        return list({spec.task: spec for spec in self._expand(name, elsewhere)}.values())
+        return list({spec.task: spec for spec in self._expand(name, elsewhere, ())}.values())
 
-    def _expand(self, name: str, elsewhere: Callable[[str], Iterable[TaskSpec]] | None) -> Iterator[TaskSpec]:
+    def _expand(
+        self, name: str, elsewhere: Callable[[str], Iterable[TaskSpec]] | None, within: tuple[str, ...]
+    ) -> Iterator[TaskSpec]:
         if name in self.tasks:
             yield self.tasks[name]
             return
         if name not in self.groups and elsewhere is not None:
             yield from elsewhere(name)
             return
+        if name in within:
+            raise UserError(f"the group {name!r} names itself: expected tasks, or groups of other tasks")
         group = self.groups[name]
         if group.changes:
             changed = ", ".join(group.changes)
@@ -158,7 +163,7 @@ class Catalog:
             if member in group.references:
                 yield group.references[member]
             else:
-                yield from self._expand(member, elsewhere)
+                yield from self._expand(member, elsewhere, (*within, name))
 
 
 @functools.cache
@@ -208,12 +213,13 @@ def read_folder(folder: Path, *, recursive: bool = True, strict: bool = True) ->
             if "group" in config:
                 groups[name] = _group(path, config)
                 continue
+            found_tags = _texts(path, config.get("tag"))
             tasks[name] = _task(path, config, folder)
         except TaskYamlError as error:
             if strict:
                 raise UserError(str(error)) from error
             continue
-        for tag in _texts(config.get("tag")):
+        for tag in found_tags:
             tags.setdefault(tag, []).append(name)
     groups |= {tag: Group(members=tuple(sorted(names)), tag=True) for tag, names in tags.items() if tag not in groups}
     if not tasks and not groups:
@@ -226,7 +232,7 @@ def _task(path: Path, config: Mapping[str, Any], folder: Path) -> TaskSpec:
     facts = convert(path, metadata_of(config), Facts)
     entries = convert(path, config.get("metric_list") or [], list[dict[str, Any]])
     listed = {_function_name(entry["metric"]): entry for entry in entries if "metric" in entry}
-    given = config.get("dataset_kwargs") or {}
+    given = convert(path, config.get("dataset_kwargs") or {}, dict[str, Any])
     return replace(
         _spec(path, config["task"], facts, {} if facts.axis == OTHER else {name: name for name in listed}),
         not_rates=frozenset(name for name, entry in listed.items() if entry.get("rate") is False),
@@ -257,9 +263,13 @@ def _group(path: Path, config: Mapping[str, Any]) -> Group:
 def _spec(path: Path, task: str, facts: Facts, default: Mapping[str, str]) -> TaskSpec:
     """A task by its facts; the ``default`` metrics are reported if the facts name none."""
     metrics = {name: name for name in facts.metrics} if isinstance(facts.metrics, list) else facts.metrics
+    names = list((default if metrics is None else metrics).values())
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise TaskYamlError(path, f"gives two metrics of {task} the name {twice!r}: expected different names")
     try:
-        chance = float(Fraction(facts.chance))
-    except (ValueError, ZeroDivisionError):
+        odd = isinstance(facts.chance, str) and not re.fullmatch(r"[\d.]{1,20}(/\d{1,20})?", facts.chance)
+        chance = -1.0 if odd else float(Fraction(facts.chance))  # an exponent of ten digits would take for ever
+    except (ValueError, ZeroDivisionError, OverflowError):
         chance = -1.0
     if not 0 <= chance < 1:
         raise TaskYamlError(path, f"says that the chance of {task} is {facts.chance!r}: expected at least 0, below 1")
@@ -279,5 +289,5 @@ def _function_name(metric: object) -> str:
     return str(metric).rpartition(".")[2]
 
 
-def _texts(value: object) -> list[str]:
-    return [value] if isinstance(value, str) else list(value) if isinstance(value, list) else []
+def _texts(path: Path, value: object) -> list[str]:
+    return [value] if isinstance(value, str) else convert(path, value or [], list[str])

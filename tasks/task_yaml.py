@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 import yaml
 
 OTHER = "other"
 """Axis of tasks whose YAML names none."""
+Word = Annotated[str, msgspec.Meta(pattern="^[^/]+$")]
+"""Name of an axis or metric; a record's keys are ``AXIS/METRIC``."""
+_DEEPEST = 20
+"""How deep files may include others."""
 T = TypeVar("T")
 
 
@@ -42,10 +46,12 @@ def read(path: Path) -> Mapping[str, Any]:
 def _read(path: Path, including: tuple[Path, ...]) -> dict[str, Any]:
     if path in including:
         raise TaskYamlError(path, "includes itself")
+    if len(including) > _DEEPEST:
+        raise TaskYamlError(including[0], f"includes files more than {_DEEPEST} deep")
     config = _parse(path)
     merged: dict[str, Any] = {}
     included = config.pop("include", None) or []
-    for name in [included] if isinstance(included, str) else included:
+    for name in convert(path, [included] if isinstance(included, str) else included, list[str]):
         merged |= {k: v for k, v in _read(path.parent / name, (*including, path)).items() if k != "task_list"}
     return {**merged, **config}
 
@@ -65,8 +71,8 @@ def _parse(path: Path) -> dict[str, Any]:
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """What ``metadata`` may say of a task; lm-eval's own keys beside it are ignored."""
 
-    axis: str = OTHER
-    metrics: dict[str, str] | list[str] | None = None
+    axis: Word = OTHER
+    metrics: dict[str, Annotated[str, msgspec.Meta(min_length=1)]] | list[str] | None = None
     chance: str | float = 0.0
     filter: str = "none"
     needs: list[str] = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ from ...tasks import packs
 from ..models import loading, model_table
 from ..models.token_ids import passage_ids, text_ids
 from .factor_cache import Curvature
-from .request import fill_in
+from .request import fill_in, whole_number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,7 +160,7 @@ def edited(
     model: PreTrainedModel,
     spec: str,
     tokenizer: PreTrainedTokenizerBase | None = None,
-    corpus: Sequence[str] | None = None,
+    corpus: Iterable[str] | None = None,
     *,
     pack: str = model_table.ModelEntry.pack,
     factor_tokens: int | None = None,
@@ -182,6 +182,11 @@ def edited(
     Raises:
         UserError: the edit does not fit the model, or lacks its tokenizer or corpus.
     """
+    if not isinstance(spec, str):
+        raise UserError(f"bad edit {spec!r}: expected a spec, such as 'kfac-80'")
+    if not isinstance(store, FactorStore | None):
+        raise UserError(f"bad store {store!r}: expected a FactorStore")
+    factor_tokens = whole_number("factor_tokens", factor_tokens, 1, optional=True)
     editor = ModelEditor(loading.wrap(model, tokenizer, pack=pack, texts=corpus), factor_tokens, store)
     chain = editor.chain(spec)
     for edit in chain:
@@ -195,7 +200,8 @@ def edited(
     training = {module: module.training for module in model.modules()}
     try:
         model.eval()
-        weights = editor.prepare(*chain).weights
+        with torch.inference_mode(False):  # factors need gradients
+            weights = editor.prepare(*chain).weights
     finally:
         for module, was in training.items():
             module.training = was

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import operator
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -71,18 +72,17 @@ class Request:
     def __post_init__(self) -> None:
         for name, example in (("edits", "kfac-80"), ("tasks", "memsplit_fluency")):
             object.__setattr__(self, name, _listed(name, getattr(self, name), "texts", str, example))
-        for name in ("model", "pack", "corpus", "reference"):
+        for name in ("model", "suite", "split", "pack", "corpus", "reference"):
             value = getattr(self, name)
-            if not isinstance(value, str) and (value is not None or name == "model"):
+            if not isinstance(value, str) and (value is not None or name in ("model", "suite", "split")):
                 raise UserError(f"bad {name} {value!r}: expected a name")
         for name, least in (("limit", 1), ("batch_size", 1), ("factor_tokens", 1), ("seed", 0)):
-            _check_whole(name, getattr(self, name), least, optional=name in ("limit", "factor_tokens"))
+            optional = name in ("limit", "factor_tokens")
+            object.__setattr__(self, name, whole_number(name, getattr(self, name), least, optional=optional))
         for name in ("parallelize", "rescore", "resume"):
             if not isinstance(value := getattr(self, name), bool):
                 raise UserError(f"bad {name} {value!r}: expected True or False")
-        if not isinstance(self.out, str | Path) or not str(self.out):
-            raise UserError(f"bad out {self.out!r}: expected a folder's path")
-        object.__setattr__(self, "out", Path(self.out))
+        object.__setattr__(self, "out", folder_path("out", self.out))
         folders = _listed("include_path", self.include_path, "folders", str | Path, "my-tasks")
         object.__setattr__(self, "include_path", tuple(map(Path, folders)))
         expand_suite(self.suite, known(self.include_path))
@@ -101,10 +101,32 @@ def _listed(name: str, values: object, what: str, kind: Any, example: str) -> tu
     raise UserError(f"bad {name} {values!r}: expected a list of {what}, as in {name}=[{like!r}]")
 
 
-def _check_whole(name: str, value: object, least: int, *, optional: bool) -> None:
-    if (value is None and optional) or (isinstance(value, int) and not isinstance(value, bool) and value >= least):
-        return
-    expected = "a whole number above 0" if least else "a whole number, 0 or more"
+def folder_path(name: str, value: object) -> Path:
+    """``value`` as a folder's path.
+
+    Raises:
+        UserError: it is none.
+    """
+    if isinstance(value, str | Path) and str(value) and "\0" not in str(value):
+        return Path(value)
+    raise UserError(f"bad {name} {value!r}: expected a folder's path")
+
+
+def whole_number(name: str, value: Any, least: int, *, optional: bool = False) -> int | None:
+    """``value`` as an ``int``, be it Python's or NumPy's; ``None`` if that is ``optional``.
+
+    Raises:
+        UserError: it is no whole number, or out of range.
+    """
+    if value is None and optional:
+        return None
+    if hasattr(value, "__index__") and not isinstance(value, bool) and least <= (number := operator.index(value)):
+        if number < 2**63:
+            return number
+        below = " and below 2**63"
+    else:
+        below = ""
+    expected = f"a whole number above 0{below}" if least else f"a whole number, 0 or more{below}"
     raise UserError(f"bad {name} {value!r}: expected {expected}{', or None' if optional else ''}")
 
 

@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 from msgspec import UNSET
 
+from ...errors import UserError
 from ...model_edits import registry
 from ...model_edits.apply import applied
 from ...results.records import record, schema
@@ -91,6 +92,8 @@ def run(request: Request) -> Report:
     Raises:
         UserError: the request cannot be met.
     """
+    if not request.edits:
+        raise UserError("no edit: expected one spec or more, as in edits=['kfac-80']")
     session = EvalSession(request)
     finished = Store(request.out).of(identity(session), session.recipe_hashes()) if request.resume else {}
     chains = [chain for chain in session.chains if registry.chain_text(chain) not in finished]

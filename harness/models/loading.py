@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,7 +96,7 @@ def wrap(
     tokenizer: PreTrainedTokenizerBase | None = None,
     *,
     pack: str = ModelEntry.pack,
-    texts: Sequence[str] | None = None,
+    texts: Iterable[str] | None = None,
 ) -> LoadedModel:
     """A model in memory, with the defaults of a model that is not in the model table.
 
@@ -109,16 +109,19 @@ def wrap(
     Raises:
         UserError: an argument is of the wrong kind.
     """
-    if not isinstance(model, PreTrainedModel):
+    if not isinstance(model, PreTrainedModel) or not model.can_generate():
         raise UserError(f"bad model of type {type(model).__name__}: expected a causal language model of transformers")
-    if isinstance(texts, str) or not all(isinstance(text, str) for text in texts or ()):
+    if tokenizer is not None and not isinstance(tokenizer, PreTrainedTokenizerBase):
+        raise UserError(f"bad tokenizer of type {type(tokenizer).__name__}: expected a tokenizer of transformers")
+    kept = tuple(texts) if isinstance(texts, Iterable) and not isinstance(texts, str) else texts
+    if kept is not None and not (isinstance(kept, tuple) and all(isinstance(text, str) for text in kept)):
         raise UserError("bad corpus: expected a list of texts")
     return LoadedModel(
         entry=ModelEntry(name="model", pretrained="model", pack=pack),
         model=model,
         tokenizer=tokenizer,
         weights=tensors_sha256(model.state_dict(), base=_settings_hash(model, tokenizer)),
-        texts=tuple(texts) if texts is not None else None,
+        texts=kept,
     )
 
 

@@ -90,6 +90,8 @@ def csv(boards: Sequence[Board]) -> str:
 
 def frame(boards: Sequence[Board]) -> pd.DataFrame:
     """A row for each row of the boards: what it is, metrics, ``KEY_low`` and ``KEY_high`` of intervals, its record."""
+    if not boards:
+        return pd.DataFrame()
     whole = pd.concat([_frame(board).astype(object) for board in boards], ignore_index=True)
     last = ["record", "command", "created"]
     return whole[[*(name for name in whole if name not in last), *last]]

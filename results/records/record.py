@@ -187,8 +187,15 @@ def read(path: Path) -> Record:
         UserError: it is no record, is damaged, is of another schema, or holds a value that is not of its type.
     """
     try:
+        return _read(path)
+    except RecursionError as error:
+        raise UserError(f"the record {path} cannot be read (it is nested too deeply)") from error
+
+
+def _read(path: Path) -> Record:
+    try:
         content: Any = msgspec.json.decode(path.read_bytes())
-    except (OSError, msgspec.DecodeError, RecursionError) as error:
+    except (OSError, msgspec.DecodeError) as error:
         raise UserError(f"the record {path} cannot be read ({error})") from error
     if not isinstance(content, dict) or not isinstance(content.get("schema"), int):
         raise UserError(f"{path} is no record: expected the JSON file of one that memsplit wrote")

@@ -24,8 +24,8 @@ Count = Annotated[int, Meta(ge=0)]
 Guess = Annotated[float, Meta(ge=0, lt=1)]
 MetricName = Annotated[str, Meta(pattern="^[^/]+/.")]
 """``AXIS/METRIC``."""
-Metrics = dict[str, dict[str, float]]
-"""Value by axis and metric."""
+Metrics = dict[str, Annotated[dict[str, float], Meta(min_length=1)]]
+"""Value by axis and metric; an axis that is named has a metric."""
 Discoverable = dict[str, dict[str, float]]
 """The share of passages that n samples bring out with probability p: ``{"p=0.5": {"n=100": share, …}, …}``."""
 T = TypeVar("T")

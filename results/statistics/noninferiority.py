@@ -110,7 +110,9 @@ def _gamma_sum(value_v: np.ndarray, shape_v: np.ndarray) -> float:
         return 0.0 if len(value_v) else 1.0
     if not (value_v > 0).any():
         return 1.0
-    value_v = value_v / np.abs(value_v).max()  # squares of the tiniest are 0
+    largest = np.abs(value_v).max()
+    if largest < 1e-150:  # its square would be 0
+        value_v = value_v / largest
     value_v = value_v / math.sqrt(shape_v @ value_v**2)
     mean = float(shape_v @ value_v)
     if abs(mean) > _FAR:  # standard deviations; of sums of exponentials less than 1e-7 is beyond

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -141,6 +142,9 @@ def test_compared_with_the_base_it_is_the_record(out: Path, report: ms.Report) -
         ({"out": ""}, "out"),
         ({"include_path": "my-tasks"}, "include_path"),
         ({"include_path": ["no-tasks"]}, "no folder"),
+        ({"edits": []}, "no edit"),
+        ({"out": ""}, "bad out ''"),
+        ({"out": None}, "bad out None"),
     ],
 )
 def test_a_mistake_is_one_line(options: dict[str, object], words: str, tmp_path: Path) -> None:
@@ -158,3 +162,22 @@ def test_a_folder_of_tasks_is_asked_by_its_path(tmp_path: Path) -> None:
     assert list(report.frame()["axis"]) == ["mine"]
     with pytest.raises(ms.UserError, match="expected a list of folders"):
         ms.evaluate(edits="none", include_path=str(tmp_path))
+
+
+@pytest.mark.parametrize("store", [None, 5, b"x", ["x"], "", "a\0b"])
+def test_a_store_is_a_folders_path(store: Any) -> None:
+    for call in (ms.records, ms.board, lambda bad: ms.compare("base", "none", store=bad)):
+        with pytest.raises(ms.UserError, match=r"bad store .*: expected a folder's path"):
+            call(store)
+
+
+def test_what_chooses_records_is_text(tmp_path: Path) -> None:
+    with pytest.raises(ms.UserError, match="bad model 5: expected a text"):
+        ms.records(tmp_path, model=5)  # type: ignore[arg-type]
+    with pytest.raises(ms.UserError, match="bad record None: expected a text"):
+        ms.compare("base", None, store=tmp_path)  # type: ignore[arg-type]
+
+
+def test_an_empty_folder_has_empty_frames(tmp_path: Path) -> None:
+    assert ms.records(tmp_path).frame().empty
+    assert ms.board(tmp_path).frame().empty

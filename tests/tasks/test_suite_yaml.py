@@ -77,6 +77,17 @@ def test_a_group_is_expanded_in_its_order_and_declares_tasks_of_others(tmp_path:
         ("dataset_path: json\n", ["has no task"]),
         ("task: mine\nmetric_list: acc\n", ["mine.yaml has a bad value: Expected `array`, got `str`"]),
         ("group: g\ntask: [[a]]\n", ["mine.yaml has a bad value: Expected"]),
+        (f"{TASK}metadata: {{chance: .inf}}\n", ["chance of mine is inf: expected at least 0, below 1"]),
+        (f"{TASK}metadata: {{chance: 1e400}}\n", ["chance of mine is '1e400': expected at least 0, below 1"]),
+        (f"{TASK}metadata: {{chance: '1e-99999999999'}}\n", ["chance of mine is '1e-99999999999'"]),
+        (f"{TASK}metadata: {{axis: ''}}\n", ["mine.yaml has a bad value", "`$.axis`"]),
+        (f"{TASK}metadata: {{axis: a/b}}\n", ["mine.yaml has a bad value", "`$.axis`"]),
+        (f"{TASK}metadata: {{metrics: {{acc: ''}}}}\n", ["mine.yaml has a bad value", "`$.metrics"]),
+        (f"{TASK}metadata: {{metrics: {{acc: z, f1: z}}}}\n", ["mine.yaml gives two metrics of mine the name 'z'"]),
+        (f"{TASK}tag: [[a]]\n", ["mine.yaml has a bad value: Expected `str`"]),
+        (f"{TASK}dataset_kwargs: 5\n", ["mine.yaml has a bad value: Expected `object`"]),
+        (f"include: 5\n{TASK}", ["mine.yaml has a bad value: Expected"]),
+        (f"include: [null]\n{TASK}", ["mine.yaml has a bad value: Expected `str`"]),
     ],
 )
 def test_a_broken_file_is_named(tmp_path: Path, text: str, words: list[str]) -> None:
@@ -92,6 +103,18 @@ def test_a_group_that_changes_its_tasks_is_refused(tmp_path: Path) -> None:
     folder(tmp_path, mine=TASK, all="group: all\ntask: [{task: mine, num_fewshot: 3}]\n")
     with pytest.raises(UserError, match="the group 'all' changes num_fewshot of its tasks"):
         suite.read_folder(tmp_path).expand("all")
+
+
+def test_a_group_that_names_itself_is_refused(tmp_path: Path) -> None:
+    folder(tmp_path, one="group: one\ntask: [two]\n", two="group: two\ntask: [one]\n")
+    with pytest.raises(UserError, match="the group 'one' names itself"):
+        suite.read_folder(tmp_path).expand("one")
+
+
+def test_files_that_include_too_many_others_are_refused(tmp_path: Path) -> None:
+    folder(tmp_path, **{f"f{i}": f"include: f{i + 1}.yaml\ntask: t{i}\n" for i in range(40)}, f40="x: 1\n")
+    with pytest.raises(UserError, match=r"includes files more than 20 deep"):
+        suite.read_folder(tmp_path)
 
 
 def test_names_of_two_folders_must_differ(tmp_path: Path) -> None:

@@ -128,3 +128,36 @@ def test_only_models_of_transformers_are_taken() -> None:
     module: Any = torch.nn.Linear(2, 2)
     with pytest.raises(UserError, match="bad model of type Linear"), edited(module, "svd-50"):
         pass
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"spec": None}, "bad edit None: expected a spec"),
+        ({"spec": ["svd-50"]}, r"bad edit \['svd-50'\]: expected a spec"),
+        ({"tokenizer": "olmo-tiny"}, "bad tokenizer of type str"),
+        ({"corpus": 5}, "bad corpus: expected a list of texts"),
+        ({"factor_tokens": "8"}, "bad factor_tokens '8'"),
+        ({"factor_tokens": 0}, "bad factor_tokens 0"),
+        ({"store": "folder"}, "bad store 'folder': expected a FactorStore"),
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_said_in_one_line(
+    model: Any, kfac: dict[str, Any], given: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(UserError, match=words), edited(model, **{"spec": "kfac-60", **kfac, **given}):
+        pass
+
+
+def test_texts_may_come_one_by_one_and_gradients_be_off(model: Any, kfac: dict[str, Any]) -> None:
+    logits = []
+    for corpus in (TEXTS, iter(TEXTS)):
+        given: dict[str, Any] = {**kfac, "corpus": corpus}
+        with torch.inference_mode(), edited(model, "kfac-60", **given):
+            logits.append(model(IDS).logits)
+    assert torch.equal(*logits)
+
+
+def test_a_model_without_a_head_is_refused(model: Any) -> None:
+    with pytest.raises(UserError, match="expected a causal language model"), edited(model.model, "svd-50"):
+        pass

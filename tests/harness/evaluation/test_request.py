@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from memsplit.errors import UserError
@@ -44,6 +45,12 @@ def request(**given: Any) -> Request:
         ({"suite": "memsplt"}, "unknown suite 'memsplt'"),
         ({"split": "tset"}, "unknown split 'tset'"),
         ({"dtype": "float3"}, "unknown dtype 'float3'"),
+        ({"suite": None}, "bad suite None: expected a name"),
+        ({"suite": ["memsplit"]}, "bad suite ['memsplit']: expected a name"),
+        ({"split": 5}, "bad split 5: expected a name"),
+        ({"out": "a\0b"}, "bad out 'a\\x00b': expected a folder's path"),
+        ({"limit": 10**30}, f"bad limit {10**30}: expected a whole number above 0 and below 2**63, or None"),
+        ({"seed": 2**63}, f"bad seed {2**63}: expected a whole number, 0 or more and below 2**63"),
     ],
 )
 def test_a_bad_value_is_refused_in_one_line(given: dict[str, Any], message: str) -> None:
@@ -68,6 +75,11 @@ def test_a_bad_value_is_refused_in_one_line(given: dict[str, Any], message: str)
 def test_what_does_not_fit_the_model_is_refused_before_it_is_loaded(given: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         resolve(request(**given))
+
+
+def test_a_whole_number_of_numpy_is_one() -> None:
+    asked = request(limit=np.int64(3), seed=np.uint8(4))
+    assert (type(asked.limit), asked.limit, type(asked.seed), asked.seed) == (int, 3, int, 4)
 
 
 def test_values_take_one_form() -> None:

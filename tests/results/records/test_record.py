@@ -142,6 +142,8 @@ BROKEN: list[tuple[tuple[str | int, ...], Any, str]] = [
     (("steps", 0, "dial"), "0", "a `name` and a number `dial` in each of `steps`"),
     (("matrices", 0, "kept"), None, "`$.matrices[0].kept`: expected `int`, got `float`"),
     (("base", "logic", "acc"), "0.5", "`$.base.logic.acc`: expected `float`, got `str`"),
+    (("base", "logic"), {}, "`$.base.logic`: expected `object` of length >= 1"),
+    (("axes", ""), {}, "length >= 1"),
     (("chance", "logic/acc"), 1, "`$.chance.logic/acc`: expected `float` < 1.0, got 1"),
     (("chance", "logic/acc"), None, "`$.chance.logic/acc`: expected `float`, got `null`"),
     (("chance", "logic"), 0.5, "`$.chance`: expected `str` matching regex"),
@@ -174,6 +176,17 @@ def test_a_value_that_is_not_of_its_type_is_named(
     assert len(message.splitlines()) == 1
     assert message.startswith(f"the record {written.path} is not as schema 2 has it: `$")
     assert words in message
+
+
+@pytest.mark.parametrize("field", ["base", "matrices", "steps"])
+def test_a_value_that_is_nested_too_deeply_is_refused_in_one_line(written: Record, field: str) -> None:
+    deep: list[Any] = []
+    for _ in range(900):
+        deep = [deep]
+    rewritten(written.path, {**json.loads(written.path.read_text()), field: deep})
+    with pytest.raises(UserError, match=r"cannot be read|is not as schema") as error:
+        record.read(written.path)
+    assert len(str(error.value).splitlines()) == 1
 
 
 def test_what_later_and_earlier_versions_write_is_read(written: Record) -> None:
@@ -213,7 +226,7 @@ group_metrics = st.builds(schema.GroupMetric, value=numbers, n=counts, se=number
 by_group = st.dictionaries(names, st.dictionaries(names, st.dictionaries(names, group_metrics, max_size=2), max_size=2))
 measured = st.fixed_dictionaries(
     {
-        "base": st.dictionaries(names, st.dictionaries(names, numbers)),
+        "base": st.dictionaries(names, st.dictionaries(names, numbers, min_size=1)),
         "chance": st.dictionaries(metric_names, st.floats(0, 0.99)),
         "changes": st.dictionaries(metric_names, changes),
         "summary": st.dictionaries(names, intervals),
