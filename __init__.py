@@ -57,5 +57,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """The public names, imported yet or not, and what a module has besides."""
-    return sorted({*globals(), *__all__})
+    """The public names, imported yet or not."""
+    return __all__

@@ -71,12 +71,21 @@ def compute(
 
 @contextmanager
 def applied(model: torch.nn.Module, weights: Mapping[str, torch.Tensor]) -> Iterator[dict[str, torch.Tensor]]:
-    """Put these weights into the model, and put the same tensors as before, which are yielded, back on leaving."""
+    """Put these weights into the model, and put the same tensors as before, which are yielded, back on leaving.
+
+    Raises:
+        RuntimeError: on leaving, the model holds other weights than these: what was entered later was not left first.
+    """
     before = {name: model.get_parameter(name).data for name in weights}
+    places: dict[str, int] = {}
     try:
         for name, weight in weights.items():
             model.get_parameter(name).data = weight
+        places = {name: model.get_parameter(name).data_ptr() for name in weights}  # of tied ones, the last is in
         yield before
     finally:
+        held = all(model.get_parameter(name).data_ptr() == place for name, place in places.items())
         for name, tensor in before.items():
             model.get_parameter(name).data = tensor
+    if not held:
+        raise RuntimeError("two edits of one model were left in the order in which they were entered: load it again")

@@ -11,9 +11,9 @@ from pathlib import Path
 from ..common.runtime import quiet
 from ..evaluation.task_selection import not_asked
 from . import lazy, listings
-from .arguments import SPEC, add_model, add_scoring, check_scoring
+from .arguments import SPEC, add_model, add_scoring, check_scoring, task_names
 
-LISTINGS: dict[str, Callable[[str, list[Path]], list[str]]] = {
+LISTINGS: dict[str, Callable[[str, list[str], list[Path]], list[str]]] = {
     "list_models": listings.models,
     "list_edits": listings.edits,
     "list_tasks": listings.tasks,
@@ -38,7 +38,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     add("--json", action="store_true", help="print one JSON object instead of the table")
     add("--list-models", action="store_true", help="list the names for --model")
     add("--list-edits", action="store_true", help="list the names for --edit, with their keys")
-    add("--list-tasks", action="store_true", help="list the tasks of the suite")
+    add("--list-tasks", action="store_true", help="list the tasks of the suite, or those that --tasks names")
     add("--dry-run", action="store_true", help="say what would run and what is cached, and stop")
     parser.set_defaults(run=run)
 
@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     chosen = [listing for name, listing in LISTINGS.items() if getattr(arguments, name)]
     for listing in chosen:
-        print("\n".join(listing(arguments.suite, arguments.include_path)))
+        print("\n".join(listing(arguments.suite, task_names(arguments), arguments.include_path)))
     if chosen:
         return 0
     request = check_scoring(arguments, arguments.edits or ["kfac"], write=not arguments.dry_run)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ...errors import UserError
 from ...model_edits import registry
-from ..evaluation.task_selection import expand_suite, known
+from ..evaluation.task_selection import named_tasks
 from ..models.model_table import TABLE
 
 
@@ -49,17 +49,18 @@ def edits(*_: object) -> list[str]:
     return lines
 
 
-def tasks(name: str, include_path: Sequence[Path]) -> list[str]:
-    """One line for each task of a suite.
+def tasks(name: str, words: Sequence[str], include_path: Sequence[Path]) -> list[str]:
+    """One line for each task of a suite, or for each that the words name.
 
     Args:
         name: the suite.
+        words: tasks, groups or patterns, if any.
         include_path: folders with further suites.
 
     Raises:
-        UserError: there is no such suite.
+        UserError: there is no such suite or task.
     """
-    parts = expand_suite(name, known(include_path))
+    parts = named_tasks(name, words, include_path)
     width = max(len(part.task) for part in parts) + 2
     notes = {part.task: f" (not asked: {part.note})" if part.note else "" for part in parts}
     return [f"{part.task:<{width}}{part.axis:<14}{part.summary}{notes[part.task]}" for part in parts]

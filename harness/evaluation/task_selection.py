@@ -34,16 +34,10 @@ def choose_parts(
     Raises:
         UserError: unknown suite or task, no task is left to run, or two tasks have a metric of one name.
     """
-    catalog = known(include_path)
-    parts = {part.task: part for part in expand_suite(suite_name, catalog)}
-    named = {part.task: part for word in words for part in _named(word, parts, catalog)}
+    named = named_tasks(suite_name, words, include_path)
     pack = packs.find(entry.pack)
     families = pack.families
-    chosen = [
-        part
-        for part in (named if words else parts).values()
-        if not part.family or part.family in families or part.task in words
-    ]
+    chosen = [part for part in named if not part.family or part.family in families or part.task in words]
     skipped = []
     for part in chosen:
         suits = all(map(pack.has, part.kind.split("+"))) if part.kind else part.family in {"", *families}
@@ -52,6 +46,18 @@ def choose_parts(
     left = leave_out(chosen, skipped)
     _check_metrics(left)
     return left, skipped
+
+
+def named_tasks(suite_name: str, words: Sequence[str], include_path: Sequence[str | Path] = ()) -> list[TaskSpec]:
+    """The tasks that the words name, or the suite's where there are none (see :func:`choose_parts`).
+
+    Raises:
+        UserError: unknown suite or task.
+    """
+    catalog = known(include_path)
+    parts = {part.task: part for part in expand_suite(suite_name, catalog)}
+    named = {part.task: part for word in words for part in _named(word, parts, catalog)}
+    return list((named if words else parts).values())
 
 
 def known(include_path: Sequence[str | Path] = ()) -> Catalog:

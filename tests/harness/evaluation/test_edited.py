@@ -161,3 +161,13 @@ def test_texts_may_come_one_by_one_and_gradients_be_off(model: Any, kfac: dict[s
 def test_a_model_without_a_head_is_refused(model: Any) -> None:
     with pytest.raises(UserError, match="expected a causal language model"), edited(model.model, "svd-50"):
         pass
+
+
+def test_edits_that_are_left_in_the_wrong_order_are_told(organism: LoadedModel) -> None:
+    """The later one would put the earlier one's weights back, and nobody would know."""
+    model = copy.deepcopy(organism.model)
+    first, second = edited(model, "svd-60:layers=3,proj=up"), edited(model, "svd-90:layers=3,proj=up")
+    first.__enter__()
+    second.__enter__()
+    with pytest.raises(RuntimeError, match="in the order in which they were entered"):
+        first.__exit__(None, None, None)
