@@ -23,6 +23,7 @@ from .spec import EditSpec, number
 
 __all__ = [
     "COMMON",
+    "DEFAULT_ATTACKS",
     "CurvatureEdit",
     "Edit",
     "EditedWeight",
@@ -36,6 +37,8 @@ __all__ = [
 ]
 METHODS = f"{__package__}.methods"
 ENTRY_POINTS = "memsplit.edits"
+DEFAULT_ATTACKS = ("relearn", "relearn:on=clean", "quantize:bits=4", "noise")
+"""The attacks that ``--attacks`` stands for."""
 E = TypeVar("E", bound=type[Edit])
 _EDITS: dict[str, type[Edit]] = {}
 

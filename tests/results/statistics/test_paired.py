@@ -16,7 +16,8 @@ from statsmodels.stats.multitest import multipletests
 
 from memsplit.results.records.tables import ITEMS
 from memsplit.results.statistics import aggregate
-from memsplit.results.statistics.paired import RESAMPLES, Paired
+from memsplit.results.statistics.paired import Paired
+from memsplit.results.statistics.resampling import RESAMPLES
 
 
 def items(
