@@ -195,7 +195,9 @@ def page(content: Mapping[str, Any], figures: Mapping[str, Figure]) -> str:
     why = (
         Markup("<code>{}</code>: {}.").format(chosen["spec"], chosen["why"]) if chosen["spec"] else f"{chosen['why']}."
     )
-    sections = [Section(title="Chosen on dev", text=[why])]
+    silent = Markup("By silence alone it would have been <code>{}</code>.").format(chosen["by_silence"])
+    text = [why, silent] if chosen["by_silence"] not in (None, chosen["spec"]) else [why]
+    sections = [Section(title="Chosen on dev", text=text)]
     if content["test"]:
         tested = content["test"]
         sections.append(Section(title="On test", table=_table(tested, [side["summary"] for side in tested.values()])))
