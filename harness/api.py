@@ -132,7 +132,7 @@ class Records(list[Record]):
 
 
 class Boards(list[Board]):
-    """One leaderboard for each model and set of items; shown as tables."""
+    """One leaderboard for each model, set of items and set of attacks; shown as tables."""
 
     def show(self, *, all_columns: bool = False) -> None:
         """Print the tables, in a notebook as well as on a terminal; with ``all_columns`` every column."""
@@ -140,7 +140,7 @@ class Boards(list[Board]):
         console.print(formats.terminal(self, all_columns, console.width))
 
     def frame(self) -> pd.DataFrame:
-        """One row for each entry, with every figure in full."""
+        """One row for each method, then one for each strength, with every figure in full."""
         return formats.frame(self)
 
     def __repr__(self) -> str:
@@ -151,12 +151,10 @@ class Boards(list[Board]):
 
     @staticmethod
     def _brief(one: Board) -> pd.DataFrame:
-        rows = [
-            (entry.spec, {key: cell for key, cell in entry.cells.items() if isinstance(cell, Interval)})
-            for entry in one.rows
-        ]
-        table = frames.brief(rows)
-        table.insert(0, "rank", ["" if entry.rank is None else str(entry.rank) for entry in one.rows])
+        shown = [(str(entry.rank or ""), spec, cells) for entry in one.rows for spec, cells in entry.edits()]
+        intervals = [{key: cell for key, cell in cells.items() if isinstance(cell, Interval)} for *_, cells in shown]
+        table = frames.brief(zip((spec for _, spec, _ in shown), intervals, strict=True))
+        table.insert(0, "rank", [rank for rank, *_ in shown])
         return table
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,7 +21,10 @@ FORMATS = ("terminal", *SUFFIXES, "all")
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.description = "Rank the edits of a store's records, model by model, by their split score with its interval."
+    parser.description = (
+        "Rank the methods of a store's records, model by model, by their split scores. Records of the dev part choose "
+        "the strength of each method; those of the test part are told."
+    )
     add = parser.add_argument
     add_store(parser)
     add_wanted(parser)
@@ -60,7 +64,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError(
             f"no record{which} in {str(arguments.store)!r}: memsplit-eval writes them; expected --store FOLDER"
         )
-    tables = lazy.ranking.boards(fitting)
+    dev = dataclasses.replace(chosen, split="dev", fingerprint=None)  # its records choose strengths for other parts
+    tables = lazy.ranking.boards(fitting, records.records(dev))
     if arguments.push:
         publishing = {name: getattr(arguments, name) for name in ("private", "message", "with_answers")}
         print(lazy.publish.push(tables, arguments.push, **publishing))
@@ -113,7 +118,7 @@ def _show(boards: Sequence[Board], name: str, out: Path | None, all_columns: boo
     write = {**formats.WRITERS, "html": lazy.page.html}
     if name == "terminal":
         console = lazy.console.Console()  # the tables of a board are written in rich's markup
-        width = max(console.width, 300) if all_columns else console.width
+        width = max(console.width, 480) if all_columns else console.width
         lazy.console.Console(width=width).print(formats.terminal(boards, all_columns, width))
         return
     if out is None:

@@ -1,9 +1,9 @@
-"""The leaderboard page's charts, as Vega-Lite: recitation against logic, and what is left of each axis."""
+"""The leaderboard page's charts, as Vega-Lite: each method's curve, and what is left of each axis."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import altair as alt
@@ -11,80 +11,100 @@ import altair as alt
 from ..records.axes import RECITATION
 from ..records.schema import Interval
 from ..views.format import bounded, significant
-from ..views.html_report import ACCENT, INK, MUTED, themed
-from .table import Board, BoardRow
+from ..views.html_report import ACCENT, INK, MUTED, VIRIDIS, themed
+from .methods import RANDOM, baseline
+from .table import Board, BoardRow, Cell, Strength
 
 SHAPES = {"base": "square", "edit": "circle", "control": "diamond"}
-SCORES = (0.5, 0.7, 0.9)
-"""Split scores of which the Pareto chart has a line."""
+EDGE = (-0.25, 1.25)
+"""The widest domain of the picture's axes; what lies beyond is drawn at its edge."""
 ROW = 18
 """Height of a bar in pixels."""
 HIDDEN = "indexof(hidden, datum.edit) >= 0"
 """Whether the page's filters leave an edit out; ``hidden`` is a parameter of each chart."""
 
 
-def pareto_front(board: Board) -> dict[str, Any] | None:
-    """Recitation removed against logic kept, coloured by perplexity; ``None`` where no edit has both."""
-    points = [point for row in board.rows if (point := _point(row))]
+def picture(board: Board) -> dict[str, Any] | None:
+    """Each method's curve: stays erased against reasoning kept, fluency kept as colour; ``None`` where none has both.
+
+    A method's line is that of ``statistics.curves``, from the base on through its strengths; the random control's is
+    the dashed one. The strength that stands for a method is larger, and has its intervals and its name.
+    """
+    points = [point for row in board.rows for point in _points(row)]
     if all(point["kind"] == "base" for point in points):
         return None
-    lowest = min([0.0, *_finite(point["y_low"] for point in points)])
-    highest = max([1.1, *_finite(point["y_high"] for point in points)])
-    leftmost = min(0.0, *(point["x"] for point in points))
-    for point in points:
-        point["x_low"], point["x_high"] = _ends(point["x"], point["x_low"], point["x_high"], (leftmost, 1.02))
-        point["y_low"], point["y_high"] = _ends(point["y"], point["y_low"], point["y_high"], (lowest, highest))
-    axis = alt.Axis(tickCount=6)
-    x = alt.X("x:Q", title="recitation removed", scale=alt.Scale(domain=[leftmost, 1.02], nice=False), axis=axis)
-    y = alt.Y("y:Q", title="logic kept", scale=alt.Scale(domain=[lowest, highest], nice=False), axis=axis)
-    ratios = [point["perplexity"] for point in points if point["perplexity"]]
-    scale = alt.Scale(type="log", scheme=alt.SchemeParams(name="viridis", extent=[0.95, 0.1]))
-    if ratios and min(ratios) == max(ratios):
-        scale.domain = [min(ratios) / 1.1, max(ratios) * 1.1]
+    x, y = _axis(points, "x", "stays erased"), _axis(points, "y", "reasoning kept")
+    faint = alt.when(HIDDEN).then(alt.value(0.08)).otherwise(alt.value(1))
+    chosen = alt.Chart(alt.NamedData("points")).transform_filter("datum.chosen && datum.kind !== 'base'")
+    rule = chosen.mark_rule(color=MUTED, strokeWidth=1, aria=False, clip=True)
+    lines = alt.Chart(alt.NamedData("lines")).mark_line(aria=False, color=MUTED, clip=True)
+    layers = [
+        lines.encode(
+            x=x,
+            y=y,
+            detail="edit:N",
+            order="place:Q",
+            strokeDash=alt.when("datum.random").then(alt.value([6, 4])).otherwise(alt.value([1, 0])),
+            strokeWidth=alt.when("datum.random").then(alt.value(2.5)).otherwise(alt.value(1)),
+            opacity=faint,
+        ),
+        rule.encode(x=_end(x, "x_low"), x2="x_high:Q", y=y, opacity=faint),
+        rule.encode(x=x, y=_end(y, "y_low"), y2="y_high:Q", opacity=faint),
+        _marks(x, y, faint),
+        _names(x, y, faint),
+    ]
+    chart = alt.layer(*layers).add_params(alt.param(name="hidden", value=[]))
+    description = f"What stays erased against the reasoning kept, method by method. {_summary(board)}"
+    drawn = chart.properties(height=380)
+    return _finished(drawn, description, points=points, lines=_lines(points), named=_named(points))
+
+
+def _axis(points: list[dict[str, Any]], name: str, title: str) -> Any:
+    """An axis from 0 to 1, or to where points lie beyond that, within :data:`EDGE`."""
+    values = [point[name] for point in points]
+    domain = [max(min(0.0, *values), EDGE[0]), min(max(1.03, *values), EDGE[1])]
+    scale = alt.Scale(domain=domain, nice=False, clamp=True)
+    return (alt.X if name == "x" else alt.Y)(f"{name}:Q", title=title, scale=scale, axis=alt.Axis(tickCount=6))
+
+
+def _end(axis: Any, name: str) -> Any:
+    """An axis's channel for an interval's end."""
+    copy = axis.copy()
+    copy.shorthand = f"{name}:Q"
+    return copy
+
+
+def _marks(x: Any, y: Any, faint: Any) -> Any:
+    """A mark a strength."""
     colour = alt.Color(
-        "perplexity:Q",
-        title="perplexity ratio",
-        scale=scale,
+        "fluency:Q",
+        title="fluency kept",
+        scale=alt.Scale(domain=[0, 1], clamp=True, scheme=alt.SchemeParams(**VIRIDIS)),
         legend=alt.Legend(
             orient="bottom", gradientLength=160, gradientThickness=8, titleLimit=200, tickCount=3, format=".3~g"
         ),
     )
-    faint = alt.when(HIDDEN).then(alt.value(0.08)).otherwise(alt.value(1))
-    marks = alt.Chart(alt.NamedData("points"))
-    tooltip = [alt.Tooltip(f"{name}:N", title=title) for name, title in _TOOLTIP.items()]
-    layers = [
-        _scores(x, y),
-        marks.mark_rule(color=MUTED, strokeWidth=1, aria=False).encode(
-            x=alt.X("x_low:Q"), x2="x_high:Q", y=y, opacity=faint
-        ),
-        marks.mark_rule(color=MUTED, strokeWidth=1, aria=False).encode(
-            x=x, y=alt.Y("y_low:Q"), y2="y_high:Q", opacity=faint
-        ),
-        marks.mark_point(invalid=None, size=90, filled=True, stroke=INK, strokeWidth=1, opacity=1).encode(
-            x=x,
-            y=y,
-            color=alt.when("datum.perplexity === null").then(alt.value(MUTED)).otherwise(colour),
-            shape=alt.Shape(
-                "kind:N",
-                title=None,
-                scale=alt.Scale(domain=list(SHAPES), range=list(SHAPES.values())),
-                legend=alt.Legend(orient="top", symbolFillColor=MUTED, symbolStrokeColor=INK, symbolSize=80),
-            ),
-            opacity=faint,
-            tooltip=tooltip,
-            description="told:N",
-        ),
-        _names(x, y, faint),
-    ]
-    chart = alt.layer(*layers).add_params(alt.param(name="hidden", value=[]))
-    description = f"Recitation removed against logic kept. {_summary(board)}"
-    return _finished(
-        chart.properties(height=380), description, points=points, scores=_score_lines(), named=_named(points)
+    shape = alt.Shape(
+        "kind:N",
+        title=None,
+        scale=alt.Scale(domain=list(SHAPES), range=list(SHAPES.values())),
+        legend=alt.Legend(orient="top", symbolFillColor=MUTED, symbolStrokeColor=INK, symbolSize=80),
+    )
+    marks = alt.Chart(alt.NamedData("points")).mark_point(invalid=None, filled=True, stroke=INK, strokeWidth=1)
+    return marks.encode(
+        x=x,
+        y=y,
+        color=alt.when("datum.fluency === null").then(alt.value(MUTED)).otherwise(colour),
+        size=alt.when("datum.chosen").then(alt.value(110)).otherwise(alt.value(35)),
+        shape=shape,
+        opacity=faint,
+        tooltip=[alt.Tooltip(f"{name}:N", title=title) for name, title in _TOOLTIP.items()],
+        description="told:N",
     )
 
 
 def bars(board: Board) -> list[tuple[str, dict[str, Any]]]:
-    """Title and chart of each axis: what each edit leaves of it (1: as much as the base has); then perplexity ratio."""
+    """Title and chart of each axis: what each method leaves (1: as much as the base has); then perplexity ratio."""
     axes = list(dict.fromkeys(axis for row in board.rows for axis in row.axes))
     charts = []
     for axis in axes:
@@ -98,32 +118,66 @@ def bars(board: Board) -> list[tuple[str, dict[str, Any]]]:
 
 
 _TOOLTIP = {
-    "edit": "edit",
+    "edit": "method",
+    "strength": "strength",
     "rank": "rank",
-    "x_shown": "recitation removed",
-    "y_shown": "logic kept",
+    "x_shown": "stays erased",
+    "y_shown": "reasoning kept",
+    "fluency_shown": "fluency kept",
     "score": "split score",
-    "ratio": "perplexity ratio",
 }
 
 
-def _point(row: BoardRow) -> dict[str, Any] | None:
+def _points(row: BoardRow) -> list[dict[str, Any]]:
+    """The strengths of a row that have both figures; the base's own is by definition."""
     one = Interval(value=1.0, low=1.0, high=1.0)
     zero = Interval(value=0.0, low=0.0, high=0.0)
-    by_definition = {"recitation_removed": zero, "logic_kept": one, "perplexity_ratio": one}
-    cells = by_definition if row.kind == "base" else row.cells
-    x, y, ratio = (cells.get(name) for name in by_definition)
+    by_definition: dict[str, Cell] = {"stays_erased": zero, "reasoning_kept": one, "fluency_kept": one}
+    found = [
+        _point(row, each, by_definition if row.kind == "base" else each.cells, each is row.chosen)
+        for each in row.strengths
+    ]
+    return [point for point in found if point]
+
+
+def _point(row: BoardRow, strength: Strength, cells: Mapping[str, Cell], chosen: bool) -> dict[str, Any] | None:
+    x, y, fluency = (cells.get(name) for name in ("stays_erased", "reasoning_kept", "fluency_kept"))
     if not (isinstance(x, Interval) and isinstance(y, Interval) and math.isfinite(x.value + y.value)):
         return None
-    perplexity = ratio.value if isinstance(ratio, Interval) and math.isfinite(ratio.value) else None
-    rank, score = str(row.rank or "-"), significant(row.score().value)
-    point = {"edit": row.spec, "kind": row.kind, "rank": rank, "score": score, "perplexity": perplexity}
+    known = fluency if isinstance(fluency, Interval) and math.isfinite(fluency.value) else None
+    point: dict[str, Any] = {
+        "edit": row.name,
+        "kind": row.kind,
+        "strength": strength.label or "-",
+        "chosen": chosen,
+        "random": row.kind == "control" and baseline(row.record) == RANDOM,
+        "rank": str(row.rank or "-") if chosen else "-",
+        "score": significant(strength.score().value),
+        "fluency": known.value if known else None,
+        "fluency_shown": bounded(known) if known else "-",
+    }
     for name, interval in (("x", x), ("y", y)):
-        point |= {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
-        point[f"{name}_shown"] = bounded(interval)
-    point["ratio"] = "-" if perplexity is None else significant(perplexity)
+        low, high = _ends(interval.value, interval.low, interval.high, EDGE)
+        point |= {name: interval.value, f"{name}_low": low, f"{name}_high": high, f"{name}_shown": bounded(interval)}
     point["told"] = "; ".join(f"{title} {point[name]}" for name, title in _TOOLTIP.items())
     return point
+
+
+def _lines(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The points of each method's curve in their order, the base's among them."""
+    curves: dict[str, list[dict[str, Any]]] = {}
+    for point in points:
+        if point["kind"] != "base":
+            curves.setdefault(point["edit"], []).append(point)
+    lines = []
+    for edit, of_one in curves.items():
+        base = {"x": 0.0, "y": 1.0}
+        ordered = sorted([base, *of_one], key=lambda point: (point["x"], -point["y"]))
+        lines += [
+            {"edit": edit, "random": of_one[0]["random"], "place": place, "x": point["x"], "y": point["y"]}
+            for place, point in enumerate(ordered)
+        ]
+    return lines
 
 
 def _finite(values: Iterable[float]) -> list[float]:
@@ -137,29 +191,10 @@ def _ends(value: float, low: float, high: float, domain: tuple[float, float]) ->
     return low if math.isfinite(low) else domain[0], high if math.isfinite(high) else domain[1]
 
 
-def _score_lines() -> list[dict[str, Any]]:
-    """Points of equal split score s: y = s x / (2 x - s)."""
-    lines = []
-    for score in SCORES:
-        start = score / (2 - score)
-        xs = [start + (1 - start) * i / 40 for i in range(41)]
-        lines += [{"x": at, "y": score * at / (2 * at - score), "line": f"split score {score}"} for at in xs]
-    return lines
-
-
-def _scores(x: Any, y: Any) -> Any:
-    """Lines of equal split score, named at x = 1."""
-    chart = alt.Chart(alt.NamedData("scores"))
-    curve = chart.mark_line(color=MUTED, strokeWidth=1, strokeDash=[2, 4], opacity=0.6, aria=False, clip=True)
-    name = chart.mark_text(align="right", dy=9, dx=-2, color=MUTED, fontSize=10, aria=False)
-    curves = curve.encode(x=x, y=y, detail="line:N")
-    return alt.layer(curves, name.encode(x=x, y=y, text="line:N").transform_filter("datum.x > 0.9999"))
-
-
 def _named(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The best points, as many as have room for their names beside them."""
+    """The points that stand for methods, best first, as many as have room for their names beside them."""
     named: list[dict[str, Any]] = []
-    for point in points:
+    for point in (point for point in points if point["chosen"]):
         if all(abs(point["y"] - other["y"]) > 0.06 or abs(point["x"] - other["x"]) > 0.4 for other in named):
             name = point["edit"].split(":")[0]
             named.append({**point, "name": name if len(name) <= 22 else name[:21] + "…"})
@@ -182,7 +217,7 @@ def _bars(title: str, of_axis: list[tuple[BoardRow, Interval]], *, logarithmic: 
     drawn_ends = [_ends(interval.value, interval.low, interval.high, (low, high)) for _, interval in known]
     bars = [
         {
-            "edit": row.spec,
+            "edit": row.name,
             "kind": row.kind,
             "value": interval.value,
             "low": start,
@@ -212,13 +247,13 @@ def _bars(title: str, of_axis: list[tuple[BoardRow, Interval]], *, logarithmic: 
     ]
     drawn = alt.layer(*layers).add_params(alt.param(name="hidden", value=[]))
     return _finished(
-        drawn.properties(height=ROW * len(bars)), f"{title} by edit; 1 is the base.", rows=bars, base=[{"one": 1}]
+        drawn.properties(height=ROW * len(bars)), f"{title} by method; 1 is the base.", rows=bars, base=[{"one": 1}]
     )
 
 
 def _summary(board: Board) -> str:
     best = next((row for row in board.of("edit") if row.rank), None)
-    return f"The first of {len(board.of('edit'))} edits is {best.spec}, {bounded(best.score())}." if best else ""
+    return f"The first of {len(board.of('edit'))} methods is {best.spec}, {bounded(best.score())}." if best else ""
 
 
 def _finished(chart: Any, description: str, **datasets: list[dict[str, Any]]) -> dict[str, Any]:

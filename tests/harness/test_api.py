@@ -111,11 +111,11 @@ def test_boards_of_a_folder(out: Path, report: ms.Report, capsys: pytest.Capture
     frame = boards.frame()
     assert set(frame["kind"]) == {"base", "edit"}
     for record in report.records:
-        assert record.spec.split(":")[0] in shown
+        assert f"{record.content.steps[0]['percent']:.0f} %" in shown  # a strength of svd
         assert record.spec in repr(boards)
         assert record.spec in boards._repr_html_()
-        row = frame[frame["edit"] == record.spec].iloc[0]
-        assert row["split_score"] == record.summary["split_score"].value
+        row = frame[(frame["level"] == "strength") & (frame["edit"] == record.spec)].iloc[0]
+        assert row["logic_kept"] == record.summary["logic_kept"].value
 
 
 def test_compared_with_the_base_it_is_the_record(out: Path, report: ms.Report) -> None:

@@ -9,11 +9,20 @@ function compare(a, b) {
   return typeof a === "number" && typeof b === "number" ? a - b : String(a).localeCompare(String(b), "en", { numeric: true });
 }
 
+function methodRows(body) {
+  return [...body.rows].filter((row) => !row.classList.contains("strengths"));
+}
+
+function strengthsOf(row) {
+  const next = row.nextElementSibling;
+  return next?.classList.contains("strengths") ? next : null;
+}
+
 function sort(table, column, direction) {
   for (const body of table.tBodies) {
-    const rows = [...body.rows].map((row) => [valueOf(row, column), row]);
+    const rows = methodRows(body).map((row) => [valueOf(row, column), row, strengthsOf(row)]);
     rows.sort(([a], [b]) => (a === null) - (b === null) || (a === null ? 0 : direction * compare(a, b)));
-    body.append(...rows.map(([, row]) => row));
+    body.append(...rows.flatMap(([, row, strengths]) => (strengths ? [row, strengths] : [row])));
   }
 }
 
@@ -46,13 +55,15 @@ function apply(form) {
   let shown = 0;
   let total = 0;
   for (const body of table.tBodies) {
-    for (const row of body.rows) {
+    for (const row of methodRows(body)) {
       const edit = row.querySelector("[data-edit]").dataset;
       const fits =
         (!wanted || edit.edit.toLowerCase().includes(wanted)) &&
         (!kind.value || body.className === kind.value) &&
         (!method.value || edit.method === method.value);
       row.hidden = !fits;
+      const strengths = strengthsOf(row);
+      if (strengths) strengths.hidden = !fits;
       total += 1;
       shown += fits;
       if (!fits) hidden.push(edit.edit);
@@ -86,3 +97,16 @@ for (const button of document.querySelectorAll("button.copy")) {
     setTimeout(() => { button.textContent = "Copy"; }, 2000);
   });
 }
+
+for (const details of document.querySelectorAll("details.part")) {
+  details.addEventListener("toggle", () => dispatchEvent(new Event("resize")));  // its charts are as wide as they can be
+}
+
+function reveal() {
+  const target = document.getElementById(location.hash.slice(1));
+  if (!target) return;
+  open(target);
+  target.scrollIntoView();
+}
+addEventListener("hashchange", reveal);
+if (location.hash) reveal();
