@@ -159,7 +159,7 @@ def eval_results(content: RecordContent) -> list[EvalResult]:
 def _records(boards: Sequence[Board], with_answers: bool) -> dict[str, bytes]:
     """The files of the records by path in the dataset; each record is checked against its hashes."""
     files: dict[str, bytes] = {}
-    for record in {row.record.id: row.record for board in boards for row in board.rows}.values():
+    for record in {record.id: record for board in boards for record in board.records}.values():
         record.verify()
         paths = [path for name, path in record.files().items() if name != "answers" or with_answers]
         files |= {f"records/{path.name}": path.read_bytes() for path in (record.path, *paths)}
@@ -192,8 +192,8 @@ Weight edits against verbatim memorization: what they remove, and what they leav
 scored on the same items as its base model.
 
 {formats.markdown(boards, all_columns=False)}
-Split score: the harmonic mean of recitation removed (1 - strict (edit) / strict (base)) and logic kept
-(chance-corrected accuracy, edit / base). Intervals are of the paired bootstrap.
+Split score: the harmonic mean of stays erased (the share of memory that is gone after attacks), reasoning kept
+(chance-corrected accuracy, edit / base) and fluency kept. Intervals are of the paired bootstrap.
 
 - `leaderboard.html`: the same with charts, and every record's settings and command; one file that needs no network.
 - `leaderboard.csv`, `leaderboard.json`: every figure in full.
