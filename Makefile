@@ -33,15 +33,21 @@ site:
 gate: $(VENV)/.installed  ## the recommended edit must pass its own gate
 	$(BIN)/memsplit gate --edit kfac --junit gate.xml
 
+# olmo-tiny's own matrices: a baseline that would change every one without
+TARGETS = layers=2-3,proj=up
+# strengths to choose from on dev, the baselines' too
+STRENGTHS = --edit={kfac-{50,60,70,80,90},ekfac-{60,80,90},svd-{20,40,60},magnitude-{10,30},wanda-{10,30}} --edit=bsn-{50,70}:lr=100 \
+    --edit=random-{20,50,80} --edit={random,noise}:match=kfac-80 --edit=noise:match=kfac-{60,90} --edit=quantize:$(TARGETS),bits={4,3,2}
+# methods of one strength
+SINGLE = --edit=kfac-80:{labels=gold,weight=energy} --edit=finetune:loss={npo,graddiff,ga} --edit=magnitude-0
+# further draws of a strength that is recommended, of the methods that draw
+DRAWS = --edit={kfac,ekfac}-80:label_seed={1,2} --edit=random-50:seed={1,2} --edit=bsn-70:lr=100,seed={1,2} --edit=finetune:seed={1,2}
+BOARD = OMP_NUM_THREADS=1 $(BIN)/memsplit-eval --attacks --resume --out results/published/records
+
 board: SHELL = bash
-board: $(VENV)/.installed  ## results/published: every built-in edit of olmo-tiny at several strengths, with controls
-	$(BIN)/memsplit-eval --resume --out results/published/records >/dev/null \
-	    --edit={kfac,ekfac}-{50,60,70,80,90} --edit=kfac-{60,80}:labels=gold --edit=kfac-95:layers=0-3,proj=gate+up \
-	    --edit=kfac-80@{0.25,0.5,0.75} --edit=kfac-80:select=bottom --edit=kfac-{5,10}:rank=count --edit=kfac-80:weight=energy \
-	    --edit=svd-{60,80,90,95} --edit=magnitude-{50,70,90} --edit=wanda-{10,30,50,70} \
-	    --edit=bsn-{70,90}:lr=100 --edit=finetune:loss={npo,graddiff,ga} \
-	    --edit=random-{50,80,95} --edit=random:match={kfac-60,kfac-80,kfac-90,svd-80,wanda-10} \
-	    --edit=random:layers=0-3,match=kfac-95,proj=gate+up
+board: $(VENV)/.installed  ## results/published: methods and baselines, chosen on dev, told on test; two processes
+	set -e; { $(BOARD) --split dev $(STRENGTHS) && $(BOARD) --split test $(DRAWS); } >/dev/null 2> >(sed 's/^/beside: /' >&2) & beside=$$!; \
+	    trap "kill $$beside 2>/dev/null || true" EXIT; $(BOARD) --split test $(STRENGTHS) $(SINGLE) >/dev/null; wait $$beside
 	$(BIN)/memsplit leaderboard --store results/published/records --format all --out results/published
 
 organism: $(VENV)/.installed  ## train olmo-tiny again
