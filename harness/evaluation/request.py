@@ -44,6 +44,7 @@ class Request:
         resume: keep the records in ``out`` that a killed evaluation wrote.
         reference: another model, whose loss on each passage this one's is compared with.
         include_path: folders with further tasks and suites, as lm-eval's YAML.
+        attacks: specs of attacks, after each of which an edit is scored too.
 
     Raises:
         UserError: a value is of the wrong kind or range; the message says what was expected.
@@ -68,9 +69,10 @@ class Request:
     resume: bool = False
     reference: str | None = None
     include_path: Sequence[str | Path] = ()
+    attacks: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        for name, example in (("edits", "kfac-80"), ("tasks", "memsplit_fluency")):
+        for name, example in (("edits", "kfac-80"), ("tasks", "memsplit_fluency"), ("attacks", "relearn")):
             object.__setattr__(self, name, _listed(name, getattr(self, name), "texts", str, example))
         for name in ("model", "suite", "split", "pack", "corpus", "reference"):
             value = getattr(self, name)

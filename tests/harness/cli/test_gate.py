@@ -1,6 +1,7 @@
 """``memsplit gate`` as a user runs it, on records, in a test by the fixture, and in CI by the example."""
 
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -10,18 +11,26 @@ from typing import Any
 from xml.etree import ElementTree
 
 import msgspec
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
 
+from memsplit.errors import UserError
 from memsplit.harness.cli import main
+from memsplit.harness.evaluation import runner
+from memsplit.harness.evaluation.gating import DEFAULT_ATTACKS
+from memsplit.harness.evaluation.request import Request
+from memsplit.harness.pytest_plugin import Gate
+from memsplit.results.gate.judge import verdict
+from memsplit.results.gate.policy import Policy, given
 from memsplit.results.records import record, tables
-from memsplit.results.records.schema import Results
+from memsplit.results.records.schema import RecordContent, Results
 from memsplit.results.records.tables import ITEMS
 from memsplit.tests.support.running import in_process, refused
 
 ROOT = Path(__file__).parents[3]
-TASKS = "memsplit_recitation,memsplit_fluency,memsplit_facts_open,memsplit_logic_chain"
+TASKS = "memsplit_recitation,memsplit_twins,memsplit_fluency,memsplit_facts_open,memsplit_logic_chain"
 SMALL = ["--tasks", TASKS, "--limit", "40", "--factor-tokens", "1024"]
 POLICY = '[margins]\n"logic/chain" = 0.2\nfacts_open = 0.2\nrecitation = 0.1\n'
 
@@ -119,8 +128,103 @@ def test_what_cannot_be_compared_is_refused(folder: Path, capsys: pytest.Capture
         for word in [*words, other.id]:
             assert word in error
     empty = record.write(tmp_path, "empty", results, pd.DataFrame(columns=[*ITEMS, "side"]))
-    assert main.main(["gate", "--record", str(empty.path)]) == 2
+    policy = tmp_path / "gate.toml"
+    policy.write_text("removed = 0.9")
+    assert main.main(["gate", "--record", str(empty.path), "--policy", str(policy)]) == 2
     assert "recitation/strict was not scored" in capsys.readouterr().err
+
+
+def with_attacks(of: record.Record, folder: Path, attacks: dict[str, float], floors: bool = True) -> record.Record:
+    """A record's copy that was attacked: after each attack so many bits of the edit's and of U's passages are known."""
+    base, edit = (tables.items(of, side).assign(side=side) for side in ("base", "edit"))
+    lengths = base[base["axis"].isin(["recitation", "twins"]) & (base["metric"] == "log_prob")]
+    of_twins = lengths[lengths["axis"] == "twins"]["value"].mean()
+    memorized = lengths["axis"] == "recitation"
+    sides = {f"edit+{attack}": bits for attack, bits in attacks.items()}
+    if floors:
+        sides |= {"unseen": 0.0, **{f"unseen+{attack}": 0.1 for attack in attacks}}
+    rng = np.random.default_rng(0)
+    rows = [
+        lengths.assign(value=of_twins + memorized * bits * math.log(2) + rng.normal(0, 0.1, len(lengths)), side=side)
+        for side, bits in sides.items()
+    ]
+    results = Results(**{name: getattr(of.content, name) for name in Results.__struct_fields__})
+    written = record.write(folder, "attacked", results, pd.concat([base, edit, *rows], ignore_index=True))
+    content = Attacked(
+        **{name: getattr(written.content, name) for name in RecordContent.__struct_fields__ if name != "attacks"},
+        attacks=tuple(Attack(spec=attack) for attack in attacks),
+    )
+    return record.Record(written.path, content)
+
+
+class Attack(msgspec.Struct, frozen=True):
+    """What a record says of an attack."""
+
+    spec: str
+
+
+class Attacked(RecordContent, frozen=True, kw_only=True):  # type: ignore[misc]
+    """The content of a record of an edit that was attacked."""
+
+    attacks: tuple[Attack, ...] = ()
+
+
+def test_what_stays_erased_is_judged_from_a_records_sides(folder: Path, tmp_path: Path) -> None:
+    policy = Policy(erased=0.02, stays_erased=0.5)
+    memory = edit_named(folder, "kfac-80").content.changes  # of the base and the edit, in bits
+
+    def of(side: str) -> float:
+        nats = [getattr(memory[f"{axis}/log_prob"], side) for axis in ("recitation", "twins")]
+        return float(nats[0] - nats[1]) / math.log(2)
+
+    attacked = with_attacks(edit_named(folder, "kfac-80"), tmp_path, {"noise": 0.4, "relearn:steps=20": 3.0})
+    found = verdict(attacked, None, policy)
+    erased, stays = found.criteria
+    assert erased.estimate == pytest.approx(1 - of("edited") / of("base"), abs=0.02)
+    assert stays.estimate == pytest.approx(1 - 2.9 / of("base"), abs=0.02)
+    assert (stays.outcome, stays.note) == ("FAIL", "after relearn:steps=20")
+    mild = verdict(with_attacks(edit_named(folder, "kfac-80"), tmp_path, {"noise": 0.4}), None, policy)
+    assert (mild.criteria[1].outcome, mild.criteria[1].note) == ("PASS", "after noise")
+    alone = verdict(with_attacks(edit_named(folder, "kfac-80"), tmp_path, {"noise": 0.4}, floors=False), None, policy)
+    assert all("no unseen counterpart" in criterion.note for criterion in alone.criteria)
+    assert alone.criteria[1].estimate == pytest.approx(1 - 0.4 / of("base"), abs=0.02)
+
+
+def test_a_policy_that_asks_what_stays_needs_attacks(
+    folder: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A record without them is refused; an edit is scored after the default ones, or those that are named."""
+    found = edit_named(folder, "kfac-80")
+    assert main.main(["gate", "--record", str(found.path)]) == 2
+    error = capsys.readouterr().err
+    assert len(error.splitlines()) == 1
+    for word in ("asks for 'stays_erased'", found.id, "--edit kfac-80:layers=2-3,proj=up", "--attacks"):
+        assert word in error
+    asked: list[Request] = []
+
+    def run(request: Request) -> None:
+        asked.append(request)
+        raise UserError("stopped here")
+
+    monkeypatch.setattr(runner, "run", run)
+    policy = tmp_path / "gate.toml"
+    policy.write_text("removed = 0.9")
+    assert main.main(["gate", "--edit", "kfac", "--out", str(tmp_path)]) == 2
+    assert main.main(["gate", "--edit", "kfac", "--out", str(tmp_path), "--policy", str(policy)]) == 2
+    gate = Gate(tmp_path)
+    for options in ({}, {"attacks": ["noise"]}, {"policy": {"removed": 0.9}}):
+        with pytest.raises(UserError, match="stopped"):
+            gate("kfac", **options)
+    assert [request.attacks for request in asked] == [DEFAULT_ATTACKS, (), DEFAULT_ATTACKS, ("noise",), ()]
+
+
+def test_silence_alone_is_told_apart(folder: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    policy = tmp_path / "gate.toml"
+    policy.write_text("removed = 0.9")
+    job = ["gate", "--record", str(edit_named(folder, "kfac-80").path), "--policy", str(policy)]
+    assert main.main(job) == 0
+    assert [line for line in capsys.readouterr().out.splitlines() if line.startswith("hint: ")] == [given(policy).hint]
+    assert "silent is not erased" in given(policy).hint
 
 
 @pytest.mark.parametrize(
@@ -134,15 +238,32 @@ def test_what_cannot_be_compared_is_refused(folder: Path, capsys: pytest.Capture
         (["--record", "none"], ["no record 'none'"]),
         (["--edit", "kfac", "--policy", "none.toml"], ["the policy none.toml cannot be read"]),
         (["--edit", "kfac", "--tasks", "memsplit_fluency"], ["unknown axis in the policy's [margins] 'logic'"]),
+        (
+            ["--edit", "kfac", "--policy", "{reasoning}", "--tasks", "memsplit_logic_chain"],
+            ["'reasoning', but arithmetic"],
+        ),
+        (
+            ["--edit", "kfac", "--policy", "{erased}", "--tasks", "memsplit_recitation"],
+            ["'erased', but twins/log_prob"],
+        ),
         (["--edit", "kfac", "--junit", "/proc/none/gate.xml"], ["--junit '/proc/none' cannot be written to"]),
         (["--edit", "kfac", "--limit", "0"], ["'0' found"]),
     ],
 )
 def test_a_mistake_is_one_line(
-    arguments: list[str], words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+    arguments: list[str],
+    words: list[str],
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: Any,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    code = main.main(["gate", *arguments])
+    policies = tmp_path_factory.mktemp("policies")
+    for key in ("reasoning", "erased"):
+        (policies / key).write_text(f"{key} = 0.9")
+    asked = {f"{{{key}}}": str(policies / key) for key in ("reasoning", "erased")}
+    code = main.main(["gate", *(asked.get(word, word) for word in arguments)])
     said = capsys.readouterr()
     refused(subprocess.CompletedProcess([], code, said.out, said.err), words)
     assert list(tmp_path.iterdir()) == []
