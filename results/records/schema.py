@@ -18,6 +18,10 @@ NEWEST = 2
 METRIC_FIELDS = ("base", "axes", "changes", "summary", "by_group", "attacks", "risk", "groups", "matrices")
 """Keys under which a null is a metric that is nan."""
 
+BEFORE_MEMORY = "silence_score"
+"""What the split score of records from before attacks is called here: it was the harmonic mean of recitation removed
+and logic kept."""
+
 Key = tuple[str, str]
 """Axis and metric."""
 Count = Annotated[int, Meta(ge=0)]
@@ -311,5 +315,8 @@ def decode(content: dict[str, Any]) -> RecordContent:
         key: nan_for_null(value, frozenset({"retained"})) if key in METRIC_FIELDS and value is not None else value
         for key, value in content.items()
     }
+    summary = filled.get("summary")
+    if isinstance(summary, dict) and "split_score" in summary and "stays_erased" not in summary:
+        filled["summary"] = {BEFORE_MEMORY if key == "split_score" else key: value for key, value in summary.items()}
     record: RecordContent = checked(filled, RecordContent)
     return record
