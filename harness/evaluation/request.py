@@ -202,16 +202,17 @@ def fill_in(text: str, entry: model_table.ModelEntry, n_layers: int | None) -> t
     Raises:
         UserError: the spec does not fit the grammar, the registry or the model.
     """
-    return tuple(_fill_in(registry.build(step, entry.percent), entry, n_layers) for step in spec.parse_chain(text))
+    steps = spec.parse_chain(text, registry.edit_names())
+    return tuple(_fill_in(registry.build(step, entry.percent), entry, n_layers) for step in steps)
 
 
 def _fill_in(edit: registry.Edit, entry: model_table.ModelEntry, n_layers: int | None) -> registry.Edit:
     if edit.needs_forget_set and not all(map(packs.find(entry.pack).has, ("memorized", "clean"))):
         raise UserError(
-            f"{edit.name!r} is told what to forget by a pack's memorized.jsonl, and what to keep by its clean.jsonl: "
+            f"{edit.name!r} trains on passages of a pack's memorized.jsonl and texts of its clean.jsonl: "
             "expected --pack NAME or FOLDER"
         )
-    if not edit.targeted:
+    if not edit.targeted or edit.on_all:
         return edit
     layers = edit.layers or entry.layers or (model_table.default_layers(n_layers) if n_layers else None)
     if layers and n_layers:

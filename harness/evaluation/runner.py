@@ -226,7 +226,7 @@ def _context(session: EvalSession, prepared: Prepared, items: Mapping[str, int])
     return {
         **{name: getattr(evaluation, name) for name in Evaluation.__struct_fields__},
         "command": command(request, prepared.spec),
-        "control": any(step.control for step in prepared.steps),
+        "control": registry.is_control(prepared.steps),
         "pretrained": "memsplit" if loaded.entry.pretrained == str(model_table.ORGANISM) else loaded.entry.pretrained,
         "revision": loaded.revision,
         "parameters": loaded.model.num_parameters(),
