@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from ...model_edits import registry
+from .passages import PassageScorer
 from .request import Request
 from .scoring import build_requests
 from .session import EvalSession
@@ -44,6 +45,14 @@ def describe(request: Request) -> list[str]:
         chain_s = preparing_s + (suite_s if any(edit.name != "none" for edit in chain) else 0.0)
         total_s += chain_s
         lines.append(f"edit: {registry.chain_text(chain)}: {state}, about {chain_s:.0f} s")
+    passages = {part.task: scorer.tasks[part.task] for part in PassageScorer(scorer).parts}
+    passages_s = per_token * _tokens(session, passages) if session.attacks else 0.0
+    attacked = len(session.chains) + (session.unseen_name is not None)
+    for name, chain in session.attacks.items():
+        preparing_s, state = _preparing(session, chain, counted, per_token)
+        total_s += (preparing_s + passages_s) * attacked
+        whose = "the counterpart and each edit" if session.unseen_name is not None else "each edit"
+        lines.append(f"attack: {name} on {whose}: {state}, about {preparing_s + passages_s:.0f} s each time")
     return [*lines, f"in all: about {total_s:.0f} s, and loading"]
 
 
