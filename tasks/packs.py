@@ -5,7 +5,9 @@ file                     fields of a line
 =======================  ================================================================================
 ``memorized.jsonl``      ``id, split, prefix_text, suffix_text``: passages that the model recites. If the pack
                          is made for one tokenizer also ``prefix_ids, suffix_ids``, which are then used in
-                         place of the texts; the texts may be empty if they are not known
+                         place of the texts; the texts may be empty if they are not known. Optionally
+                         ``dose``, how often it was met in training, and ``population``, the name of
+                         those that were memorized in the same way (``late``: see ``docs/data.md``)
 ``twins.jsonl``          the same fields: similar passages that were never in the training data
 ``quotes.jsonl``         the same fields: short passages of any length
 ``clean.jsonl``          ``id, split, text``, optionally ``ids``: held-out text for perplexity
@@ -263,6 +265,10 @@ def _faults(row: Mapping[str, Any], kind: str) -> Iterator[str]:
     for name in _TEXTS:
         if name in row and not _are_texts(row[name]):
             yield f"{name!r} is not a list of texts"
+    if "dose" in row and not (type(row["dose"]) is int and row["dose"] >= 0):
+        yield "'dose' is not a whole number of times"
+    if "population" in row and not (isinstance(row["population"], str) and row["population"]):
+        yield "'population' is not a name"
     gold, choices = row.get("gold"), row.get("choices")
     if "gold" in fields and isinstance(gold, int) and isinstance(choices, list) and not 0 <= gold < len(choices):
         yield "'gold' is not the index of one of the choices"

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ...model_edits import registry
 from ...results.records import record
 from ...results.records.store import DEFAULT
 from ...tasks import suite
@@ -94,6 +95,25 @@ def add_scoring(parser: argparse.ArgumentParser) -> None:
     add("--out", type=path, default=DEFAULT, metavar="FOLDER", help="where records go (default: %(default)s)")
 
 
+def add_attacks(parser: argparse.ArgumentParser) -> None:
+    """Declare the options that name the attacks after which each edit is scored again."""
+    add = parser.add_argument
+    add(
+        "--attack",
+        dest="attacks",
+        action="append",
+        default=[],
+        metavar="SPEC",
+        help="score each edit after this attack too, such as relearn or quantize:bits=4; repeatable",
+    )
+    add(
+        "--attacks",
+        dest="default_attacks",
+        action="store_true",
+        help=f"score each edit after the default attacks: {', '.join(registry.DEFAULT_ATTACKS)}",
+    )
+
+
 def check_scoring(arguments: argparse.Namespace, edits: Sequence[str], *, write: bool = True) -> Request:
     """The request of an evaluation, once everything is checked that needs no loaded model.
 
@@ -116,6 +136,8 @@ def make_request(arguments: argparse.Namespace, **more: Any) -> Request:
     """A request of the options that it has fields for, and of ``more``, which comes before them."""
     names = {field.name for field in dataclasses.fields(Request)} & vars(arguments).keys()
     given = {name: getattr(arguments, name) for name in names}
+    if getattr(arguments, "default_attacks", False):
+        given["attacks"] = list(dict.fromkeys([*registry.DEFAULT_ATTACKS, *arguments.attacks]))
     return Request(**{**given, "tasks": task_names(arguments), **more})
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from ..common.runtime import quiet
 from ..evaluation.task_selection import not_asked
 from . import lazy, listings
-from .arguments import SPEC, add_model, add_scoring, check_scoring, task_names
+from .arguments import SPEC, add_attacks, add_model, add_scoring, check_scoring, task_names
 
 LISTINGS: dict[str, Callable[[str, list[str], list[Path]], list[str]]] = {
     "list_models": listings.models,
@@ -30,8 +30,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     add(
         "--reference",
         metavar="NAME",
-        help="another model, to whose loss on each passage this one's is compared (a membership signal)",
+        help="a model that never saw the passages: the floor of memory (default: the model table's; 'none' for none)",
     )
+    add_attacks(parser)
     add("--all-metrics", action="store_true", help="show every metric of recitation, not only the main ones")
     add("--rescore", action="store_true", help="score again what was scored before with the same weights and items")
     add("--resume", action="store_true", help="continue a killed evaluation: keep the records that it wrote to --out")
@@ -71,6 +72,8 @@ def _print(report: lazy.runner.Report, all_metrics: bool) -> None:
     for written in report.records:
         title = f"{report.model}  {written.spec}"
         console.print(lazy.terminal.comparison(title, written.changes, written.summary, all_metrics=all_metrics))
+        for table in lazy.terminal.memory(written):
+            console.print(table)
         if written.content.risk.base.discoverable:
             console.print(lazy.terminal.risk(written.content.risk))
         console.print(f"record: {written.path}\n", soft_wrap=True)

@@ -15,7 +15,11 @@ from ...results.records.store import Store
 from ..common.runtime import quiet
 from ..evaluation import gating
 from . import lazy
-from .arguments import SPEC, add_model, add_scoring, check_scoring, path
+from .arguments import SPEC, add_attacks, add_model, add_scoring, check_scoring, path
+
+NAMES = {"attacks": "--attack", "default_attacks": "--attacks"}
+"""Options that are not called as what they hold."""
+OF_SCORING = (*gating.SCORED, "default_attacks")
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -41,7 +45,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     add_model(parser)
     add_scoring(parser)
-    parser.set_defaults(run=run, scored_defaults={name: parser.get_default(name) for name in gating.SCORED})
+    add_attacks(parser)
+    parser.set_defaults(run=run, scored_defaults={name: parser.get_default(name) for name in OF_SCORING})
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
     parser.add_argument("--junit", type=path, metavar="FILE", help="write JUnit XML, a test case a criterion")
     parser.add_argument(
@@ -65,8 +70,8 @@ def run(arguments: argparse.Namespace) -> int:
         record.check_writable(arguments.junit.parent, "--junit")
     if arguments.record:
         for name, default in arguments.scored_defaults.items():
-            if getattr(arguments, name, default) != default:
-                option = f"--{name.replace('_', '-')}"
+            if getattr(arguments, name) != default:
+                option = NAMES.get(name, f"--{name.replace('_', '-')}")
                 raise UserError(f"{option} is of what is scored, and --record was scored: expected one of the two")
         store = Store(arguments.out)
         new = store.find(arguments.record)

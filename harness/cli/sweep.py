@@ -12,16 +12,16 @@ from pathlib import Path
 from ...errors import UserError, unknown
 from ...model_edits import grid
 from ...results.records import record
-from ...results.records.axes import KEPT
+from ...results.records.axes import FLUENCY, KEPT, LOGIC, RECITATION, TWINS
 from ..common.runtime import device, quiet
 from ..evaluation.request import fill_in
 from ..evaluation.task_selection import choose_parts
 from ..models import model_table
 from . import lazy
-from .arguments import add_items, add_model, check_model, make_request, path, positive, share, task_names
+from .arguments import add_attacks, add_items, add_model, check_model, make_request, path, positive, share, task_names
 
 LAUNCHERS = ("none", "ray")
-NEEDED = ("recitation", "logic", "fluency")
+NEEDED = (RECITATION, TWINS, LOGIC, FLUENCY)
 """Axes whose tasks must be scored, because an edit is chosen by them."""
 SHOWN = 12
 """How many edits the table shows."""
@@ -33,6 +33,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add_model(parser)
     add_items(parser)
+    add_attacks(parser)
     add = parser.add_argument
     add(
         "--grid",
@@ -147,6 +148,7 @@ def _request(arguments: argparse.Namespace, grids: list[grid.Grid]) -> lazy.swee
     bounds = lazy.selection.Bounds(
         max_perplexity_ratio=arguments.max_perplexity_ratio, min_kept=dict(arguments.min_kept)
     )
+    arguments.default_attacks |= not arguments.attacks
     return lazy.sweep.SweepRequest(
         request=make_request(arguments, edits=[text for each in grids for text in each], split="dev"),
         grids=grids,
@@ -190,6 +192,8 @@ def _print(result: lazy.sweep.SweepResult, request: lazy.sweep.SweepRequest) -> 
     shown = [row for i, row in enumerate(best) if i < SHOWN or row.spec in marks]
     console.print(terminal.sweep(f"{request.request.model}  {len(best)} edits, dev", shown, request.bounds, marks))
     console.print(f"chosen: {chosen or 'none'}: {result.choice.why}", soft_wrap=True)
+    if result.choice.silent not in (None, chosen):
+        console.print(f"by silence alone it would have been {result.choice.silent}", soft_wrap=True)
     if result.tested:
         console.print(terminal.sweep("test", list(result.tested.values()), request.bounds, marks))
     for split, difference in result.differences.items():

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ...errors import UserError, unknown
+from ...model_edits.registry import DEFAULT_ATTACKS
 from ...results.gate.policy import Policy
 from ...results.records.axes import RECITATION
 from ...results.records.record import Record
@@ -20,10 +21,6 @@ SCORED = (
     *("suite", "tasks", "include_path", "split", "limit", "batch_size", "seed", "attacks"),
 )
 """The fields of a request that say which model is scored, on what, and how; each is an option of ``memsplit gate``."""
-
-
-DEFAULT_ATTACKS = ("relearn", "relearn:on=clean", "quantize:bits=4", "noise")
-"""The attacks that are run where a policy asks for ``stays_erased`` and none is named."""
 
 
 def known_record(against: str | None, folder: Path) -> Record | None:

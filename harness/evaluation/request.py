@@ -42,7 +42,9 @@ class Request:
         factor_tokens: tokens that curvature is collected from; the model's by default.
         rescore: score again what was scored before.
         resume: keep the records in ``out`` that a killed evaluation wrote.
-        reference: another model, whose loss on each passage this one's is compared with.
+        reference: the unseen counterpart, a model that never saw the passages: what it needs for them is the floor of
+            memory. By default the model table's; ``none`` for no counterpart.
+        attacks: specs of the attacks that each edit is scored after, too.
         include_path: folders with further tasks and suites, as lm-eval's YAML.
         attacks: specs of attacks, after each of which an edit is scored too.
 
@@ -132,8 +134,14 @@ def whole_number(name: str, value: Any, least: int, *, optional: bool = False) -
     raise UserError(f"bad {name} {value!r}: expected {expected}{', or None' if optional else ''}")
 
 
+NO_REFERENCE = "none"
+"""The ``reference`` that stands for no unseen counterpart."""
 NOT_IDENTITY = ("edits", "out", "rescore", "resume")
 """Fields of a request that do not change an edit's record."""
+
+
+REPEATED = {"include_path": "--include-path", "attacks": "--attack"}
+"""Fields of a request whose option is given once for each of their values."""
 
 
 def command(request: Request, edit: str) -> str:
@@ -144,8 +152,8 @@ def command(request: Request, edit: str) -> str:
         value = getattr(request, option.name)
         if option.name in (*NOT_IDENTITY, "model", "device") or value == option.default:
             continue
-        if option.name == "include_path":
-            words += [word for folder in value for word in ("--include-path", str(folder))]
+        if option.name in REPEATED:
+            words += [word for one in value for word in (REPEATED[option.name], str(one))]
             continue
         words.append(f"--{option.name.replace('_', '-')}")
         if value is not True:
@@ -159,8 +167,10 @@ def resolve(request: Request) -> tuple[model_table.ModelEntry, list[TaskSpec], l
     Raises:
         UserError: no such model, pack, corpus or task, or an edit that does not fit the model.
     """
-    entry = check_model(request.model, request.edits, request.pack, request.corpus, request.factor_tokens)
-    if request.reference is not None:
+    entry = check_model(
+        request.model, [*request.edits, *request.attacks], request.pack, request.corpus, request.factor_tokens
+    )
+    if request.reference not in (None, NO_REFERENCE):
         model_table.resolve(request.reference)
     return entry, *choose_parts(request.suite, request.tasks, entry, request.include_path)
 
@@ -193,16 +203,17 @@ def fill_in(text: str, entry: model_table.ModelEntry, n_layers: int | None) -> t
     Raises:
         UserError: the spec does not fit the grammar, the registry or the model.
     """
-    return tuple(_fill_in(registry.build(step, entry.percent), entry, n_layers) for step in spec.parse_chain(text))
+    steps = spec.parse_chain(text, registry.edit_names())
+    return tuple(_fill_in(registry.build(step, entry.percent), entry, n_layers) for step in steps)
 
 
 def _fill_in(edit: registry.Edit, entry: model_table.ModelEntry, n_layers: int | None) -> registry.Edit:
     if edit.needs_forget_set and not all(map(packs.find(entry.pack).has, ("memorized", "clean"))):
         raise UserError(
-            f"{edit.name!r} is told what to forget by a pack's memorized.jsonl, and what to keep by its clean.jsonl: "
+            f"{edit.name!r} trains on passages of a pack's memorized.jsonl and texts of its clean.jsonl: "
             "expected --pack NAME or FOLDER"
         )
-    if not edit.targeted:
+    if not edit.targeted or edit.on_all:
         return edit
     layers = edit.layers or entry.layers or (model_table.default_layers(n_layers) if n_layers else None)
     if layers and n_layers:

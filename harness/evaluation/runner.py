@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import platform
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,11 +20,13 @@ from ...errors import UserError
 from ...model_edits import registry
 from ...model_edits.apply import applied
 from ...results.records import record, schema
+from ...results.records.axes import STRICT
 from ...results.records.encoding import plain
 from ...results.records.record import Record
 from ...results.records.schema import Evaluation, Key, Results, Risk, Sides
 from ...results.records.score_cache import Scores
 from ...results.records.store import Store
+from ...results.records.tables import BASE, EDIT, attacked
 from ...results.statistics import aggregate, extraction
 from ...results.statistics.paired import Paired
 from ...results.views import frames
@@ -75,6 +78,8 @@ class Report:
                         "spec": entry.spec,
                         "axes": entry.content.edited,
                         "summary": {name: interval.value for name, interval in entry.summary.items()},
+                        "attacks": entry.attacks,
+                        "by_group": entry.by_group,
                         "risk": entry.content.risk.edit,
                         "seconds": sum(entry.seconds.values()),
                         "record": str(entry.path),
@@ -117,7 +122,26 @@ def evaluate(session: EvalSession, chain: Sequence[registry.Edit], out: Path | N
     if prepared.weights:
         with applied(session.loaded.model, prepared.weights) as base_weights:
             edited = session.score(prepared.weights_hash, prepared.spec, base_weights)
-    return _compare(session, prepared, base, edited, base_risk, out or session.request.out)
+    seconds = {"base": base.seconds, **prepared.seconds, "suite": edited.seconds}
+    sides = session.unseen[1]
+    if session.attacks:
+        start = time.monotonic()
+        sides = {**sides, **session.attacked(prepared)}
+        seconds["attacks"] = time.monotonic() - start
+    found = _compare(session, prepared, (base, edited), base_risk, sides)
+    tables = [
+        pd.concat([rows.assign(side=side) for side, rows in of_sides.items()], ignore_index=True)
+        for of_sides in (
+            {BASE: base.items, EDIT: edited.items, **sides},
+            {BASE: base.answers, EDIT: edited.answers},
+        )
+    ]
+    return record.write(
+        out or session.request.out,
+        _file_name(session.request.model, prepared.spec),
+        Results(**found, seconds=seconds),
+        *tables,
+    )
 
 
 def identity(session: EvalSession) -> Evaluation:
@@ -127,10 +151,16 @@ def identity(session: EvalSession) -> Evaluation:
     return Evaluation(
         model=request.model,
         weights=session.loaded.weights,
-        arguments=schema.Arguments(**{**given, "include_path": tuple(map(str, request.include_path)) or UNSET}),
+        arguments=schema.Arguments(
+            **{
+                **given,
+                "include_path": tuple(map(str, request.include_path)) or UNSET,
+                "attacks": tuple(session.attacks) or UNSET,
+            }
+        ),
         suite=request.suite,
         fingerprint=session.scorer.fingerprint,
-        reference=session.reference[1],
+        reference=session.unseen[0],
         dtype=str(session.loaded.model.dtype).removeprefix("torch."),
         versions={name: importlib.metadata.version(name) for name in PACKAGES},
         code=session.scorer.settings["code"],
@@ -138,28 +168,47 @@ def identity(session: EvalSession) -> Evaluation:
 
 
 def _compare(
-    session: EvalSession, prepared: Prepared, base: Scores, edited: Scores, base_risk: Risk, out: Path
-) -> Record:
-    """Compare an edit with the base, item by item, and write its record."""
-    request, spec, chance = session.request, prepared.spec, _chance(session)
-    both = Paired(base.items, edited.items, chance, request.seed)
-    results = Results(
-        spec=spec,
-        **_context(session, prepared, edited.items.groupby("task")["item"].nunique().to_dict()),
-        base=aggregate.metrics(base.items),
-        edited=aggregate.metrics(edited.items),
-        chance={"/".join(key): value for key, value in chance.items()},
-        changes={"/".join(key): change for key, change in both.changes().items()},
-        summary=both.summary(),
-        risk=Sides(base=base_risk, edit=extraction.risk(edited.items, request.seed)),
-        groups=Sides(base=aggregate.by_group(base.items), edit=aggregate.by_group(edited.items)),
-        seconds={"base": base.seconds, **prepared.seconds, "suite": edited.seconds},
-    )
-    tables = [
-        pd.concat([before.assign(side="base"), after.assign(side="edit")], ignore_index=True)
-        for before, after in ((base.items, edited.items), (base.answers, edited.answers))
-    ]
-    return record.write(out, _file_name(request.model, spec), results, *tables)
+    session: EvalSession,
+    prepared: Prepared,
+    scores: tuple[Scores, Scores],
+    base_risk: Risk,
+    sides: Mapping[str, pd.DataFrame],
+) -> dict[str, Any]:
+    """What a record of an edit says: the edit compared with the base, item by item.
+
+    Args:
+        session: of the edit.
+        prepared: the edit.
+        scores: of the base and of the edited model.
+        base_risk: what can be extracted from the base.
+        sides: items of further sides (see ``records.tables``).
+    """
+    base, edited = (side.items for side in scores)
+    request, chance = session.request, _chance(session)
+    both = Paired(base, edited, chance, request.seed, sides)
+    return {
+        "spec": prepared.spec,
+        **_context(session, prepared, edited.groupby("task")["item"].nunique().to_dict()),
+        "base": aggregate.metrics(base),
+        "edited": aggregate.metrics(edited),
+        "chance": {"/".join(key): value for key, value in chance.items()},
+        "changes": {"/".join(key): change for key, change in both.changes().items()},
+        "summary": both.summary(),
+        "attacks": tuple(
+            schema.Attack(spec=attack, erased=erased, strict=_strict(sides[attacked(EDIT, attack)]))
+            for attack, erased in both.attacks().items()
+        )
+        or UNSET,
+        "by_group": both.by_group() or UNSET,
+        "risk": Sides(base=base_risk, edit=extraction.risk(edited, request.seed)),
+        "groups": Sides(base=aggregate.by_group(base), edit=aggregate.by_group(edited)),
+    }
+
+
+def _strict(items: pd.DataFrame) -> float:
+    """The share of memorized passages that are continued word for word."""
+    axis, metric = STRICT
+    return float(items.loc[(items["axis"] == axis) & (items["metric"] == metric), "value"].mean())
 
 
 def _chance(session: EvalSession) -> dict[Key, float]:
@@ -177,7 +226,7 @@ def _context(session: EvalSession, prepared: Prepared, items: Mapping[str, int])
     return {
         **{name: getattr(evaluation, name) for name in Evaluation.__struct_fields__},
         "command": command(request, prepared.spec),
-        "control": any(step.control for step in prepared.steps),
+        "control": registry.is_control(prepared.steps),
         "pretrained": "memsplit" if loaded.entry.pretrained == str(model_table.ORGANISM) else loaded.entry.pretrained,
         "revision": loaded.revision,
         "parameters": loaded.model.num_parameters(),

@@ -142,13 +142,13 @@ def _rows(part: suite.TaskSpec, samples: Iterable[Mapping[str, Any]]) -> list[tu
     """One row for each item and metric (see ``statistics.aggregate``); a (sum, weight) pair gives mean and weight.
 
     lm-eval logs an item once for each filter; only the part's filter counts. Questions about one fact, and passages of
-    one document, are a cluster; a ``level`` or ``relation`` is a group.
+    one document, are a cluster; groups are those of :func:`group_of`.
     """
     rows = []
     for sample in (sample for sample in samples if sample["filter"] == part.filter):
         doc = sample["doc"]
         cluster = cluster_of(doc) or str(sample["doc_id"])
-        group = str(doc.get("level") or doc.get("relation") or "")
+        group = group_of(doc)
         for metric, name in part.metrics.items():
             total, weight = sample[metric] if isinstance(sample[metric], tuple) else (sample[metric], 1)
             value = float(total) / weight
@@ -162,6 +162,13 @@ def cluster_of(doc: Mapping[str, Any]) -> str:
         return f"fact {doc['fact']}"
     places = (doc[key] for key in ("doc_index", "document") if doc.get(key) is not None)
     return next((f"document {place} of {doc.get('corpus') or ''}" for place in places), "")
+
+
+def group_of(doc: Mapping[str, Any]) -> str:
+    """The name of an item's level, relation, or dose (of a population); ``""`` where it has none of them."""
+    if doc.get("dose") is not None:
+        return f"{doc.get('population') or 'passages'}, dose {doc['dose']}"
+    return str(doc.get("level") or doc.get("relation") or "")
 
 
 def build_requests(task: Any, limit: int | None) -> None:

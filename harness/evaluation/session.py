@@ -14,14 +14,16 @@ import torch
 from ...model_edits import registry
 from ...results.records.schema import Reference, Risk
 from ...results.records.score_cache import Scores, ScoreStore
+from ...results.records.tables import EDIT, UNSEEN
 from ...results.statistics import extraction
 from ...tasks.suite import TaskSpec
 from ..common import cache, runtime
 from ..lm.adapter import MemsplitLM
 from ..models import loading
-from . import hub_tasks, reference
-from .editing import ModelEditor
-from .request import Request, pack_kinds, resolve
+from . import attacks, hub_tasks, unseen
+from .editing import ModelEditor, Prepared
+from .passages import PassageScorer
+from .request import NO_REFERENCE, Request, pack_kinds, resolve
 from .scoring import Scorer, load_tasks
 from .task_selection import leave_out
 
@@ -38,6 +40,7 @@ class EvalSession:
         loaded: the model.
         editor: makes its edits.
         chains: the request's edits, with their defaults filled in.
+        attacks: the attacks that each edit is scored after too, by canonical spec.
         parts: the tasks that are scored.
         skipped: the tasks that are left out, each with its reason.
         scorer: scores the tasks.
@@ -56,6 +59,7 @@ class EvalSession:
         )
         self.editor = ModelEditor(self.loaded, request.factor_tokens)
         self.chains = [self.editor.chain(text) for text in request.edits]
+        self.attacks = attacks.chains(request.attacks, self.editor)
         lm = MemsplitLM(self.loaded, batch_size=request.batch_size)
         self.parts, tasks, left_out = _load_tasks(parts, lm, self.loaded, request.split)
         self.skipped = [*skipped, *left_out]
@@ -63,11 +67,19 @@ class EvalSession:
         self.scorer = Scorer(lm, self.parts, tasks, limit=request.limit, store=store, rescore=request.rescore)
 
     @functools.cached_property
-    def reference(self) -> tuple[pd.DataFrame | None, Reference | None]:
-        """The reference model's scores of the passages, and its name and weights; ``None`` where there is none."""
-        if self.request.reference is None:
-            return None, None
-        return reference.score(self.request, self.loaded.entry.pack, self.parts, self.scorer)
+    def unseen(self) -> tuple[Reference | None, dict[str, pd.DataFrame]]:
+        """The unseen counterpart, if there is one, and its scores of the passages by side (see ``unseen.score``)."""
+        if self.unseen_name is None:
+            return None, {}
+        passages = PassageScorer(self.scorer)
+        return unseen.score(self.unseen_name, self.request, self.loaded.entry.pack, list(self.attacks), passages)
+
+    @property
+    def unseen_name(self) -> str | None:
+        """The unseen counterpart's name; the model table's is of no use where no passage is asked."""
+        if self.request.reference is not None:
+            return None if self.request.reference == NO_REFERENCE else self.request.reference
+        return self.loaded.entry.unseen if PassageScorer(self.scorer).parts else None
 
     @functools.cached_property
     def base(self) -> tuple[Scores, Risk]:
@@ -86,20 +98,32 @@ class EvalSession:
             UserError: a matrix that an edit names does not exist, or factors cannot be collected.
         """
         if chains:
-            _ = self.reference
+            _ = self.unseen
             self.editor.collect_missing([edit for chain in chains for edit in chain])
             _ = self.base
 
     def score(self, weights: str, label: str, base: Mapping[str, torch.Tensor] | None = None) -> Scores:
         """The scores of the weights that the model holds now (see ``Scorer.score``).
 
-        With a reference model, each passage also has the ratio of its loss to the reference's.
+        With an unseen counterpart, each passage also has the ratio of its loss to the counterpart's.
         """
-        items, _ = self.reference
+        _, sides = self.unseen
         scores = self.scorer.score(weights, label, base)
-        if items is None:
+        if UNSEEN not in sides:
             return scores
-        return dataclasses.replace(scores, items=extraction.with_reference(scores.items, items))
+        return dataclasses.replace(scores, items=extraction.with_reference(scores.items, sides[UNSEEN]))
+
+    def attacked(self, prepared: Prepared) -> dict[str, pd.DataFrame]:
+        """The scores of an edit's passages after each attack, by side (see ``attacks.score``)."""
+        return attacks.score(
+            self.attacks,
+            self.editor,
+            self.scorer.lm,
+            PassageScorer(self.scorer),
+            side=EDIT,
+            weights=prepared.weights,
+            weights_hash=prepared.weights_hash,
+        )
 
 
 def _load_tasks(

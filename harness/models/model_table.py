@@ -31,6 +31,7 @@ class ModelEntry:
         layers: the layers of an edit whose spec names none; ``None`` is the last quarter.
         proj: the projections of an edit whose spec names none; ``None`` is gate and up, or up alone without a gate.
         percent: by method, of a spec that gives none; by default the source work's headline setting.
+        unseen: the name of its unseen counterpart, if it has one: the same model without the memorized passages.
         pack: its probe data, by name (see ``packs.find``).
         corpus: its calibration data, which factors are collected from (see ``corpus.find``).
         factor_tokens: how many tokens of the corpus they are collected from.
@@ -47,6 +48,7 @@ class ModelEntry:
     layers: tuple[int, ...] | None = None
     proj: tuple[str, ...] | None = None
     percent: Mapping[str, float] = field(default_factory=lambda: {"kfac": 60})
+    unseen: str | None = None
     pack: str = "world"
     corpus: str = "Salesforce/wikitext:wikitext-103-raw-v1:train:text"
     factor_tokens: int = 1_000_000

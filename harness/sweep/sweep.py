@@ -220,7 +220,7 @@ def _content(
                 }
                 for row, on in zip(rows, selection.pareto_front(rows), strict=True)
             ],
-            "chosen": {"spec": chosen, "why": choice.why, "tied": list(choice.tied)},
+            "chosen": {"spec": chosen, "why": choice.why, "tied": list(choice.tied), "by_silence": choice.silent},
             "baseline": baseline,
             "test": {spec: {"summary": row.summary, "record": row.path.stem} for spec, row in tested.items()},
             "lead": differences,

@@ -92,7 +92,7 @@ class SweepView:
 
 _SAID = {
     "split score": "split_score",
-    "removed": "recitation_removed",
-    "logic kept": "logic_kept",
-    "perplexity ratio": "perplexity_ratio",
+    "stays erased": "stays_erased",
+    "reasoning kept": "reasoning_kept",
+    "fluency kept": "fluency_kept",
 }

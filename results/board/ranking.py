@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from ..records.axes import FLUENCY, LOGIC, PASSAGES, QUOTES, RECITATION, TWINS, headline
 from ..records.record import Record
 from ..records.schema import Interval, Metrics
+from ..statistics.paired import SPLIT_SCORE
 from ..views.format import TITLES
 from .table import Board, BoardRow, Cell, Column, Setting
 
@@ -133,8 +134,11 @@ def _columns(records: Sequence[Record]) -> list[Column]:
     kept = [f"{axis}_kept" for axis in axes if axis not in (LOGIC, *PASSAGES)]
     return [
         Column(key="split_score", title=TITLES["split_score"], better="higher", main=True),
+        *(Column(key=key, title=TITLES[key], better="higher", main=True) for key in (*SPLIT_SCORE, "knowledge_kept")),
+        *(Column(key=key, title=TITLES[key]) for key in ("erased", "scar", "memory_base", "memory")),
+        *(Column(key=key, title=TITLES[key], better="lower") for key in ("ks_shorter", "ks_longer")),
         Column(key="recitation_removed", title=TITLES["recitation_removed"], better="higher", main=True),
-        Column(key="logic_kept", title=TITLES["logic_kept"], better="higher", main=True),
+        Column(key="logic_kept", title=TITLES["logic_kept"], better="higher"),
         *(_axis_column(axis, metric) for axis, metric in axes.items()),
         Column(key="perplexity_ratio", title=TITLES["perplexity_ratio"], better="lower", main=True),
         *(Column(key=key, title=TITLES.get(key, key.replace("_", " ")), better="higher") for key in kept),

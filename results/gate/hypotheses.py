@@ -108,7 +108,7 @@ def hypotheses(sides: Sides, chance: Mapping[Key, float], policy: Policy) -> Ite
     yield from _erased(sides, policy)
     to_keep = kept(by_key, chance)
     if policy.reasoning is not None:
-        yield _kept_share("reasoning", policy.reasoning, _reasoning(to_keep, chance), gain={"new": 1})
+        yield _reasoning(policy.reasoning, to_keep, chance)
     yield from _fluent(by_key, policy)
     for name, margin in policy.margins.items():
         if name == RECITATION:
@@ -120,7 +120,9 @@ def hypotheses(sides: Sides, chance: Mapping[Key, float], policy: Policy) -> Ite
             raise unknown("axis in the policy's [margins]", name, [*to_keep, RECITATION])
 
 
-def _kept_share(name: str, share: float, parts: Sequence[Part], *, gain: Mapping[str, float]) -> Hypothesis:
+def _kept_share(
+    name: str, share: float, parts: Sequence[Part], *, gain: Mapping[str, float], note: str = ""
+) -> Hypothesis:
     """That ``gain`` is at least a share of the base's value."""
     return Hypothesis(
         name=name,
@@ -130,6 +132,7 @@ def _kept_share(name: str, share: float, parts: Sequence[Part], *, gain: Mapping
         share={"base": 1},
         slack=-share,
         limit=lambda slack: -slack + 0.0,
+        note=note,
     )
 
 
@@ -179,25 +182,43 @@ def _memory(
     )
 
 
-def _reasoning(to_keep: Mapping[str, Sequence[pd.DataFrame]], chance: Mapping[Key, float]) -> list[Part]:
-    """The items of the reasoning axes above chance, as shares of what the base has of each axis.
+def _reasoning(share: float, to_keep: Mapping[str, Sequence[pd.DataFrame]], chance: Mapping[Key, float]) -> Hypothesis:
+    """That the mean over axes of what is kept above guessing is at least a share, as ``reasoning_kept`` is made.
 
-    Each axis counts alike, and in it each task, so that the sum of the edit's means is ``reasoning_kept``.
+    An axis counts on which the base is above guessing by two standard errors. Each axis counts alike, and in it each
+    task, as a share of what the base has of it.
     """
-    parts = []
-    for axis in REASONING:
-        if axis not in to_keep:
-            asked = ", ".join(REASONING)
-            raise UserError(f"the policy asks for 'reasoning', but {axis} was not scored: expected {asked}")
-        above = []
-        for rows in to_keep[axis]:
-            guess = chance.get((axis, str(rows["metric"].iloc[0])), 0.0)
-            scaled = rows.assign(**{side: (rows[side] - guess) / (1 - guess) for side in ("base", "new")})
-            above.append(Part(values=scaled, low=-guess / (1 - guess)))
-        of_base = float(np.mean([np.average(part.values["base"], weights=part.values["weight"]) for part in above]))
-        factor = 1 / (len(REASONING) * len(above) * of_base) if of_base > 0 else math.nan
-        parts += [Part(values=part.values, factor=factor, low=part.low) for part in above]
-    return parts
+    if missing := [axis for axis in REASONING if axis not in to_keep]:
+        asked = ", ".join(REASONING)
+        raise UserError(f"the policy asks for 'reasoning', but {missing[0]} was not scored: expected {asked}")
+    above = {axis: [_above_guessing(rows, axis, chance) for rows in to_keep[axis]] for axis in REASONING}
+    kept_of_base = {axis: _of_base(parts) for axis, parts in above.items()}
+    counted = [axis for axis, (mean, error) in kept_of_base.items() if mean > 2 * error]
+    left_out = [axis for axis in REASONING if axis not in counted]
+    parts = [
+        Part(
+            values=part.values,
+            factor=1 / (len(counted) * len(above[axis]) * kept_of_base[axis][0]) if counted else math.nan,
+            low=part.low,
+        )
+        for axis in counted or REASONING
+        for part in above[axis]
+    ]
+    note = f"without {' and '.join(left_out)}, of which the base knows nothing" if left_out else ""
+    return _kept_share("reasoning", share, parts, gain={"new": 1}, note=note)
+
+
+def _above_guessing(rows: pd.DataFrame, axis: str, chance: Mapping[Key, float]) -> Part:
+    guess = chance.get((axis, str(rows["metric"].iloc[0])), 0.0)
+    scaled = rows.assign(**{side: (rows[side] - guess) / (1 - guess) for side in ("base", "new")})
+    return Part(values=scaled, low=-guess / (1 - guess))
+
+
+def _of_base(parts: Sequence[Part]) -> tuple[float, float]:
+    """The base's mean over tasks, and its standard error."""
+    means = [np.average(part.values["base"], weights=part.values["weight"]) for part in parts]
+    errors = [float(part.values["base"].std(ddof=0)) / math.sqrt(len(part.values)) for part in parts]
+    return float(np.mean(means)), math.hypot(*errors) / len(parts)
 
 
 def _fluent(by_key: Mapping[Key, pd.DataFrame], policy: Policy) -> Iterator[Hypothesis]:

@@ -60,27 +60,12 @@ def verdict(new: Record, old: Record | None, policy: Policy) -> Verdict:
     """
     if old is not None:
         check_same_items(new, old)
-    attacks = [str(attack.spec) for attack in getattr(new.content, "attacks", ())]
-    if policy.stays_erased is not None and not attacks:
+    sides = sides_of(new, old)
+    if policy.stays_erased is not None and not sides.attacked:
         raise UserError(
             f"the policy asks for 'stays_erased', but {new.id} was not attacked: expected a record of "
             f"{new.content.command or 'memsplit-eval'} --attacks"
         )
-    unseen = tables.items(new, "unseen")
-    known = len(unseen) > 0
-    sides = Sides(
-        base=tables.items(new, "base"),
-        new=tables.items(new, "edit"),
-        old=tables.items(old, "edit") if old else None,
-        unseen=unseen if known else None,
-        attacked={
-            attack: (
-                tables.items(new, f"edit+{attack}"),
-                tables.items(new, f"unseen+{attack}") if known else None,
-            )
-            for attack in attacks
-        },
-    )
     return Verdict(
         model=new.content.model,
         spec=new.spec,
@@ -89,6 +74,26 @@ def verdict(new: Record, old: Record | None, policy: Policy) -> Verdict:
         criteria=judge(sides, new.chance, policy),
         record=str(new.path),
         fingerprint=new.content.fingerprint,
+    )
+
+
+def sides_of(new: Record, old: Record | None) -> Sides:
+    """The scores of a record, and of the edit of another one.
+
+    Raises:
+        UserError: their files are damaged or gone.
+    """
+    by_name, none = tables.sides(new), pd.DataFrame(columns=tables.ITEMS)
+    attacks = [name.partition("+")[2] for name in by_name if name.startswith(tables.attacked(tables.EDIT, ""))]
+    return Sides(
+        base=by_name.get(tables.BASE, none),
+        new=by_name.get(tables.EDIT, none),
+        old=tables.items(old, tables.EDIT) if old else None,
+        unseen=by_name.get(tables.UNSEEN),
+        attacked={
+            attack: (by_name[tables.attacked(tables.EDIT, attack)], by_name.get(tables.attacked(tables.UNSEEN, attack)))
+            for attack in attacks
+        },
     )
 
 

@@ -15,13 +15,15 @@ PASSAGES = (RECITATION, TWINS, QUOTES)
 LOGIC, FLUENCY = "logic", "fluency"
 STRICT: Key = (RECITATION, "strict")
 """The metric that is to fall: the share of memorized passages that are continued word for word."""
-LOG_PROB = "log_prob"
-"""The metric of passages whose negative is their code length: the mean log-probability of a token, in nats."""
 PERPLEXITY: Key = (FLUENCY, "perplexity")
+LOG_PROB = "log_prob"
+"""The metric of passages that code lengths are made of: the mean log-probability of a suffix's tokens, nats."""
+REASONING = (LOGIC, "arithmetic", "facts_open")
+"""Axes whose mean share kept is ``reasoning_kept``."""
+KNOWLEDGE = "facts_closed"
+"""The axis whose share kept is ``knowledge_kept``."""
 KEPT = (LOGIC, "arithmetic", "facts_closed", "facts_open")
 """Axes for whose ``acc`` a summary metric says what is kept."""
-REASONING = (LOGIC, "arithmetic", "facts_open")
-"""Axes whose kept shares' mean is the reasoning that is kept."""
 FAMILIES = ("facts_closed", "facts_open", "arithmetic", LOGIC, "commonsense")
 """Axes whose ``acc`` is the mean over their tasks, where no task has an ``acc`` of its own."""
 DISTANCES = ("kl", "ndcg")

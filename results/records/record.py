@@ -21,7 +21,7 @@ from ...errors import UserError
 from ...files import digest, write_json, write_whole
 from . import schema
 from .encoding import plain
-from .schema import Change, Interval, Key, RecordContent, Results
+from .schema import Attack, Change, Interval, Key, RecordContent, Results
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -81,6 +81,16 @@ class Record:
     def summary(self) -> dict[str, Interval]:
         """The summary metrics by name."""
         return self.content.summary
+
+    @property
+    def attacks(self) -> tuple[Attack, ...]:
+        """What each attack on the edited model brought back."""
+        return self.content.attacks or ()
+
+    @property
+    def by_group(self) -> dict[str, dict[str, Interval]]:
+        """The summary metrics of memory by group of the memorized passages."""
+        return self.content.by_group or {}
 
     @property
     def chance(self) -> dict[Key, float]:

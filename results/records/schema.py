@@ -15,8 +15,12 @@ from .encoding import checked, nan_for_null
 
 NEWEST = 2
 """The one schema that is read and written."""
-METRIC_FIELDS = ("base", "axes", "changes", "summary", "risk", "groups", "matrices")
+METRIC_FIELDS = ("base", "axes", "changes", "summary", "by_group", "attacks", "risk", "groups", "matrices")
 """Keys under which a null is a metric that is nan."""
+
+BEFORE_MEMORY = "silence_score"
+"""What the split score of records from before attacks is called here: it was the harmonic mean of recitation removed
+and logic kept."""
 
 Key = tuple[str, str]
 """Axis and metric."""
@@ -104,7 +108,7 @@ class Sides(Struct, Generic[T], frozen=True, kw_only=True):
 class Arguments(Struct, frozen=True, kw_only=True):
     """The options of a command that decide what a record holds (see ``harness.evaluation.request.Request``).
 
-    ``include_path`` is in the JSON only where there is one, as in records from before it.
+    ``include_path`` and ``attacks`` are in the JSON only where there are any, as in records from before them.
     """
 
     model: str = ""
@@ -122,14 +126,29 @@ class Arguments(Struct, frozen=True, kw_only=True):
     factor_tokens: int | None = None
     reference: str | None = None
     include_path: tuple[str, ...] | UnsetType = UNSET
+    attacks: tuple[str, ...] | UnsetType = UNSET
 
 
 class Reference(Struct, frozen=True, kw_only=True):
-    """The model whose loss on a passage the signal ``mia_ratio`` divides by."""
+    """The unseen counterpart: a model that never saw the passages, against which memory and ``mia_ratio`` are taken."""
 
     model: str
     weights: str
     revision: str | None = None
+
+
+class Attack(Struct, frozen=True, kw_only=True):
+    """What an attack on the edited model brought back.
+
+    Attributes:
+        spec: the attack's canonical spec.
+        erased: the share of the base's memory that is still gone (see ``statistics.memory``).
+        strict: the share of the memorized passages that the attacked model continues word for word.
+    """
+
+    spec: str
+    erased: Interval
+    strict: float
 
 
 class ScoredTask(Struct, frozen=True, kw_only=True):
@@ -173,7 +192,7 @@ class Evaluation(Struct, frozen=True, kw_only=True):
         arguments: options of the command.
         suite: name of the suite.
         fingerprint: hash of the tasks' versions, items and prompts. Only records of one fingerprint are comparable.
-        reference: the reference model, if there is one.
+        reference: the unseen counterpart, if there is one.
         dtype: type of the weights.
         versions: of packages.
         code: explicit version of the scoring code; empty in records of versions that kept none.
@@ -215,6 +234,9 @@ class Results(Evaluation, frozen=True, kw_only=True, rename={"recipe_hash": "mad
         chance: what guessing scores by ``AXIS/METRIC``; only metrics of which more is better and that are shares.
         changes: of each ``AXIS/METRIC``.
         summary: the summary metrics by name (see ``statistics.paired``).
+        attacks: what each attack brought back; in the JSON only where there were any.
+        by_group: the summary metrics of memory by group of the memorized passages, such as ``start, dose 64``; in the
+            JSON only where the pack says doses.
         risk: what can be extracted.
         groups: metrics by level or relation.
         seconds: by phase: ``base`` (scoring it), ``curvature``, ``edit``, ``suite`` (scoring the edited model).
@@ -240,6 +262,8 @@ class Results(Evaluation, frozen=True, kw_only=True, rename={"recipe_hash": "mad
     chance: dict[MetricName, Guess]
     changes: dict[MetricName, Change]
     summary: dict[str, Interval]
+    attacks: tuple[Attack, ...] | UnsetType = UNSET
+    by_group: dict[str, dict[str, Interval]] | UnsetType = UNSET
     risk: Sides[Risk]
     groups: Sides[Groups] | None = None
     seconds: dict[str, float]
@@ -291,5 +315,8 @@ def decode(content: dict[str, Any]) -> RecordContent:
         key: nan_for_null(value, frozenset({"retained"})) if key in METRIC_FIELDS and value is not None else value
         for key, value in content.items()
     }
+    summary = filled.get("summary")
+    if isinstance(summary, dict) and "split_score" in summary and "stays_erased" not in summary:
+        filled["summary"] = {BEFORE_MEMORY if key == "split_score" else key: value for key, value in summary.items()}
     record: RecordContent = checked(filled, RecordContent)
     return record

@@ -20,7 +20,8 @@ import numpy as np
 import pandas as pd
 
 from ..records.schema import Change, Key
-from .paired import RESAMPLES, interval
+from .paired import interval
+from .resampling import RESAMPLES
 
 MEASURES = ("read", "write", "share")
 """Measures of how strongly a band is used: see ``model_edits.bands.Strength``."""

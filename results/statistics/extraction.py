@@ -13,7 +13,8 @@ import pandas as pd
 
 from ..records.axes import PASSAGES, RECITATION, SIGNALS, TWINS
 from ..records.schema import Discoverable, Interval, Risk
-from .paired import RESAMPLES, interval
+from .paired import interval
+from .resampling import RESAMPLES
 
 SAMPLES = (1, 10, 100, 1_000, 10_000, 1_000_000)
 CERTAINTY = (0.1, 0.5, 0.9)

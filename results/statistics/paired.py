@@ -9,12 +9,15 @@ import numpy as np
 import pandas as pd
 
 from ..records import tables
-from ..records.axes import DISTANCES, KEPT, LOGIC, PERPLEXITY, STRICT, is_share
+from ..records.axes import DISTANCES, KEPT, KNOWLEDGE, PERPLEXITY, REASONING, STRICT, is_share
 from ..records.record import Record
 from ..records.schema import Change, Interval, Key
 from . import aggregate, power, significance
+from .memory import Memory, groups
+from .resampling import LEVEL, RESAMPLES, cluster_times, task_rng
 
-RESAMPLES, LEVEL = 2000, 0.95
+SPLIT_SCORE = ("stays_erased", "reasoning_kept", "fluency_kept")
+"""The summary metrics whose harmonic mean is the split score."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,12 +67,20 @@ class Paired:
         edited: items of the edited model; the same items.
         chance: what guessing scores, by (axis, metric); a metric that is not in it has no normalized score.
         seed: of resampling and sign flips.
+        others: items of further sides of a record (see ``records.tables``), which have passages alone.
 
     Raises:
         ValueError: the items differ, or two tasks have the same metric of an axis.
     """
 
-    def __init__(self, base: pd.DataFrame, edited: pd.DataFrame, chance: Mapping[Key, float], seed: int = 0) -> None:
+    def __init__(
+        self,
+        base: pd.DataFrame,
+        edited: pd.DataFrame,
+        chance: Mapping[Key, float],
+        seed: int = 0,
+        others: Mapping[str, pd.DataFrame] | None = None,
+    ) -> None:
         keys = [column for column in tables.ITEMS if column != "value"]
         both = base.merge(
             edited, on=keys, how="outer", suffixes=("_base", "_edit"), indicator=True, validate="one_to_one"
@@ -82,12 +93,14 @@ class Paired:
         changed = bool((both["value_base"] != both["value_edit"]).any())
         by_key: dict[Key, _Metric] = {}
         for task, rows in both.groupby("task", sort=True):
-            by_key.update(_metrics(rows, np.random.default_rng([seed, *str(task).encode()]), chance, changed))
+            by_key.update(_metrics(rows, task_rng(seed, str(task)), chance, changed))
         values = aggregate.metrics(base)
         for axis, of_axis in values.items():
             if "acc" in of_axis and (axis, "acc") not in by_key:
                 by_key[axis, "acc"] = _mean_of([metric for (a, _), metric in by_key.items() if a == axis])
         self.metrics = {(a, m): by_key[a, m] for a, of_axis in values.items() for m in of_axis}
+        self.sides = {tables.BASE: base, tables.EDIT: edited, **(others or {})}
+        self.memory = Memory(self.sides, seed)
 
     @classmethod
     def of(cls, record: Record, seed: int | None = None) -> Paired:
@@ -101,7 +114,8 @@ class Paired:
             UserError: the record's items are damaged or gone.
         """
         seed = record.content.arguments.seed if seed is None else seed
-        return cls(tables.items(record, "base"), tables.items(record, "edit"), record.chance, seed)
+        sides = tables.sides(record)
+        return cls(sides.pop(tables.BASE), sides.pop(tables.EDIT), record.chance, seed, sides)
 
     def changes(self) -> dict[Key, Change]:
         """Every metric's change, in the order of ``aggregate.metrics``."""
@@ -142,13 +156,15 @@ class Paired:
         return {key: power.clusters_needed(sizes[key], **metric.spread) for key, metric in self.metrics.items()}
 
     def summary(self) -> dict[str, Interval]:
-        """The summary metrics that the axes at hand allow.
+        """The summary metrics that the axes and sides at hand allow.
 
-        ``recitation_removed`` = 1 - strict(edit) / strict(base). ``AXIS_kept``, for logic, arithmetic and facts, is
-        the normalized score of the axis's ``acc`` (see ``Change``). ``split_score`` = the harmonic mean of
-        ``recitation_removed`` and ``logic_kept``, each clipped to 0..1. ``perplexity_ratio`` = perplexity(edit) /
-        perplexity(base). A ratio to a base that recites nothing, or is no better than guessing, is nan, and the split
-        score with it.
+        Those of memory are in ``statistics.memory``. ``AXIS_kept``, for logic, arithmetic and facts, is the normalized
+        score of the axis's ``acc`` (see ``Change``). ``reasoning_kept`` is the mean of that over ``axes.REASONING``,
+        without axes where the base is not better than guessing by more than its interval; ``knowledge_kept`` is that of
+        closed-book facts. ``perplexity_ratio`` = perplexity(edit) / perplexity(base), and ``fluency_kept`` = 1 over it,
+        at most 1. ``split_score`` = the harmonic mean of :data:`SPLIT_SCORE`, each clipped to 0..1; only where attacks
+        were made. ``recitation_removed`` = 1 - strict(edit) / strict(base). A ratio to a base that holds no memory,
+        recites nothing, or is no better than guessing, is nan, and what is made of it.
         """
         return {name: interval(replicates) for name, replicates in self.summary_replicates().items()}
 
@@ -158,7 +174,7 @@ class Paired:
         All that is paired on the same items with the same seed has the same resamples, so that the difference of two
         edits' replicates is the replicate of their difference.
         """
-        summary: dict[str, np.ndarray] = {}
+        summary = self.memory.summary_replicates()
         with np.errstate(divide="ignore", invalid="ignore"):
             if strict := self.metrics.get(STRICT):
                 summary["recitation_removed"] = 1 - _ratio(strict.replicates[1], strict.replicates[0])
@@ -166,13 +182,41 @@ class Paired:
                 acc = self.metrics.get((axis, "acc"))
                 if acc and acc.above:
                     summary[f"{axis}_kept"] = _ratio(acc.above[1], acc.above[0])
-            parts = ("recitation_removed", f"{LOGIC}_kept")
-            if summary.keys() >= set(parts):
-                removed, kept = (np.clip(summary[name], 0, 1) for name in parts)
-                summary["split_score"] = np.where(removed + kept == 0, 0.0, 2 * removed * kept / (removed + kept))
+            if reasoning := [summary[f"{axis}_kept"] for axis in REASONING if self._above_guessing(axis)]:
+                summary["reasoning_kept"] = np.mean(reasoning, axis=0)
+            if f"{KNOWLEDGE}_kept" in summary:
+                summary["knowledge_kept"] = summary[f"{KNOWLEDGE}_kept"]
             if perplexity := self.metrics.get(PERPLEXITY):
                 summary["perplexity_ratio"] = perplexity.replicates[1] / perplexity.replicates[0]
+                summary["fluency_kept"] = np.minimum(1.0, 1 / summary["perplexity_ratio"])
+            if summary.keys() >= set(SPLIT_SCORE):
+                summary["split_score"] = harmonic_mean([summary[name] for name in SPLIT_SCORE])
         return summary
+
+    def by_group(self) -> dict[str, dict[str, Interval]]:
+        """The summary metrics of memory of each group of the memorized passages, against all twins."""
+        found = {group: Memory(self.sides, self.seed, group) for group in groups(self.sides[tables.BASE])}
+        return {
+            group: {name: interval(values) for name, values in memory.summary_replicates().items()}
+            for group, memory in found.items()
+        }
+
+    def attacks(self) -> dict[str, Interval]:
+        """What is erased after each attack, by its spec."""
+        memory = self.memory
+        return {attack: interval(memory.erased(tables.attacked(tables.EDIT, attack))) for attack in memory.attacks}
+
+    def _above_guessing(self, axis: str) -> bool:
+        """Whether the base's accuracy on an axis is above guessing by more than its interval."""
+        acc = self.metrics.get((axis, "acc"))
+        return bool(acc and acc.above and interval(acc.above[0]).low > 0)
+
+
+def harmonic_mean(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """The harmonic mean of shares, each clipped to 0..1; 0 where one is 0, nan where one is nan."""
+    clipped = np.clip(parts, 0, 1)
+    with np.errstate(divide="ignore"):
+        return np.asarray(len(clipped) / (1 / clipped).sum(axis=0))
 
 
 def _metrics(
@@ -184,8 +228,7 @@ def _metrics(
     """
     rows = rows.sort_values("item")
     codes, clusters = pd.factorize(rows["cluster"])
-    k = len(clusters)
-    times = np.concatenate([np.ones((1, k)), rng.multinomial(k, np.full(k, 1 / k), size=RESAMPLES)])
+    times = cluster_times(len(clusters), rng)
     ranks = rng.permutation(RESAMPLES) if changed else np.zeros(RESAMPLES)
     for (axis, name), group in rows.assign(code=codes).groupby(["axis", "metric"]):
         key = (str(axis), str(name))

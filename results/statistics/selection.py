@@ -14,9 +14,9 @@ from ..records import record
 from ..records.axes import KEPT
 from ..records.record import Record
 from ..records.schema import Interval
-from .paired import Paired, differences
+from .paired import Paired, differences, harmonic_mean
 
-SIGNS = {"recitation_removed": 1, "logic_kept": 1, "perplexity_ratio": -1}
+SIGNS = {"stays_erased": 1, "reasoning_kept": 1, "fluency_kept": 1}
 """The Pareto front's metrics: 1 where more is better, -1 where less is."""
 _DIAL = re.compile(r"@[0-9.]+(?=\+|$)")
 TIE = 0.02
@@ -118,11 +118,13 @@ class Choice:
         row: of the chosen edit; ``None`` where no edit is within the bounds.
         tied: the specs that tie with the highest split score, that one and the chosen one among them.
         why: the reason in words.
+        silent: the spec that would have been chosen by silence alone (see :func:`silence_score`); ``None`` for none.
     """
 
     row: Row | None
     tied: tuple[str, ...]
     why: str
+    silent: str | None = None
 
 
 def pareto_front(rows: Sequence[Row]) -> list[bool]:
@@ -152,6 +154,7 @@ def choose(rows: Iterable[Row], bounds: Bounds) -> Choice:
     fit = [row for row in known if bounds.hold(row)]
     if not fit:
         return Choice(row=None, tied=(), why=_none(known, bounds))
+    silent = max(fit, key=lambda row: (silence_score(row), row.spec))
     best = min(fit, key=lambda row: (-row.metric("split_score"), *_preference(row)))
     tied = _tied(best, fit)
     chosen = min(tied, key=_preference)
@@ -162,7 +165,16 @@ def choose(rows: Iterable[Row], bounds: Bounds) -> Choice:
             f"({best.metric('split_score'):.3f}, {best.spec}); of those it has the lowest perplexity ratio, in steps "
             "of 0.01, and then keeps the most over all axes"
         )
-    return Choice(row=chosen, tied=tuple(row.spec for row in tied), why=why)
+    return Choice(row=chosen, tied=tuple(row.spec for row in tied), why=why, silent=silent.spec)
+
+
+def silence_score(row: Row) -> float:
+    """The harmonic mean of recitation removed and logic kept, each clipped to 0..1; -1 where one is not known.
+
+    It was the split score until memory was measured: an edit that changes one token of each passage reaches 1.
+    """
+    score = float(harmonic_mean([np.asarray(row.metric(name)) for name in ("recitation_removed", "logic_kept")]))
+    return -1.0 if math.isnan(score) else score
 
 
 def worst_last(row: Row) -> tuple[bool, float]:

@@ -7,14 +7,26 @@ import math
 from ..records.schema import Interval
 
 TITLES = {
+    "split_score": "split score",
+    "erased": "erased",
+    "stays_erased": "stays erased",
+    "reasoning_kept": "reasoning kept",
+    "knowledge_kept": "knowledge kept",
+    "fluency_kept": "fluency kept",
+    "memory_base": "memory of the base, bits a token",
+    "memory": "memory left, bits a token",
+    "scar": "scar",
+    "ks_shorter": "KS from unseen, shorter codes",
+    "ks_longer": "KS from unseen, longer codes",
     "recitation_removed": "recitation removed",
     "logic_kept": "logic kept",
-    "split_score": "split score",
+    "arithmetic_kept": "arithmetic kept",
     "facts_open_kept": "open facts kept",
     "facts_closed_kept": "closed facts kept",
-    "arithmetic_kept": "arithmetic kept",
     "perplexity_ratio": "perplexity ratio",
+    "silence_score": "silence score (an earlier split score)",
 }
+"""The summary metrics, in order."""
 
 
 def significant(value: float) -> str:

@@ -12,7 +12,7 @@ from ..records.schema import Change, Interval, Key
 from ..statistics.compare import Comparison
 
 COLUMNS = ["edit", "axis", "metric", "base", "edited", "change", "low", "high", "p", "n"]
-SUMMARY = ("split_score", "recitation_removed", "logic_kept", "perplexity_ratio")
+SUMMARY = ("split_score", "erased", "stays_erased", "reasoning_kept", "fluency_kept", "recitation_removed")
 """The summary figures of a short table."""
 
 

@@ -16,16 +16,31 @@ from ...files import write_whole
 from ..records.encoding import nan_for_null
 from ..records.schema import Interval
 from ..statistics import selection
+from ..statistics.paired import SPLIT_SCORE
 from ..statistics.selection import Bounds, Row
+from .format import TITLES
 from .html_report import VIRIDIS, Figure, Section, Table, breakable, pictures, report
 
 STATES = ("chosen", "baseline", "frontier", "other", "out of bounds", "control")
 _SHAPES = ["diamond", "square", "circle", "triangle-down", "cross", "triangle-up"]
 _SIZES = [220, 160, 90, 35, 35, 60]
-DIALLED = {"recitation_left": "recitation left", "logic_kept": "logic kept", "perplexity_ratio": "perplexity ratio"}
+DIALLED = {
+    "stays_erased": "stays erased",
+    "recitation_left": "recitation left",
+    "reasoning_kept": "reasoning kept",
+    "fluency_kept": "fluency kept",
+}
 PANELS = 12
 """Base specs whose dial curve is drawn."""
-TIP = ["spec", "split score", "recitation removed", "logic kept", "kept of all axes", "perplexity ratio"]
+TIP = [
+    "spec",
+    "split score",
+    "stays erased",
+    "reasoning kept",
+    "fluency kept",
+    "recitation removed",
+    "perplexity ratio",
+]
 
 
 def table(rows: Sequence[Row], bounds: Bounds, chosen: str | None, baseline: str | None) -> pd.DataFrame:
@@ -44,10 +59,7 @@ def table(rows: Sequence[Row], bounds: Bounds, chosen: str | None, baseline: str
                 "split score": score.value,
                 "low": score.low,
                 "high": score.high,
-                "recitation removed": row.metric("recitation_removed"),
-                "logic kept": row.metric("logic_kept"),
-                "kept of all axes": row.kept,
-                "perplexity ratio": row.metric("perplexity_ratio"),
+                **{TITLES[name]: row.metric(name) for name in (*SPLIT_SCORE, "recitation_removed", "perplexity_ratio")},
             }
         )
     lines.sort(key=lambda line: -STATES.index(str(line["state"])))  # the chosen one is drawn over the others
@@ -84,7 +96,7 @@ def _dialled(row: Row, name: str) -> float:
 
 
 def pareto_figure(edits: pd.DataFrame, bounds: Bounds) -> Figure:
-    """Recitation removed against logic kept, perplexity as colour; and split score against perplexity.
+    """Stays erased against reasoning kept, perplexity as colour; and split score against perplexity.
 
     The shape says whether an edit is chosen, on the front, or out of bounds; the dashed line is perplexity's bound.
     """
@@ -102,8 +114,8 @@ def pareto_figure(edits: pd.DataFrame, bounds: Bounds) -> Figure:
     plain = alt.Chart(edits)
     points = plain.mark_point(filled=True, opacity=0.85).encode(shape=shape, size=size, color=colour, tooltip=tip)
     memory = points.encode(
-        x=alt.X("recitation removed:Q", scale=free, axis=alt.Axis(format=".2f", tickCount=6)),
-        y=alt.Y("logic kept:Q", scale=free, axis=alt.Axis(format=".2f")),
+        x=alt.X("stays erased:Q", scale=free, axis=alt.Axis(format=".2f", tickCount=6)),
+        y=alt.Y("reasoning kept:Q", scale=free, axis=alt.Axis(format=".2f")),
     )
     x = alt.X("perplexity ratio:Q", scale=free, axis=alt.Axis(format=".2f", tickCount=6))
     bars = plain.mark_rule(opacity=0.5, aria=False).encode(
@@ -127,7 +139,7 @@ def pareto_figure(edits: pd.DataFrame, bounds: Bounds) -> Figure:
 
 
 def dial_figure(curves: pd.DataFrame) -> Figure:
-    """A panel a base spec: recitation left, logic kept and perplexity ratio by dial."""
+    """A panel a base spec: the figures of :data:`DIALLED` by dial."""
     values = curves["value"].dropna()
     scale = alt.Scale(domain=[min([0.0, *values]), max([1.0, *values])])
     line = (
@@ -145,7 +157,7 @@ def dial_figure(curves: pd.DataFrame) -> Figure:
     lines = curves.pivot_table("value", ["edit", "dial"], "figure", sort=False, dropna=False)[list(DIALLED.values())]
     return Figure(
         title="What the dial does",
-        description="Recitation left, logic kept and perplexity ratio by dial, of",
+        description="What stays erased, recitation left, reasoning and fluency kept by dial, of",
         panels={edit: line.properties(data=rows, height=200) for edit, rows in by_edit.items()},
         width=260,
         columns=3,
@@ -183,7 +195,9 @@ def page(content: Mapping[str, Any], figures: Mapping[str, Figure]) -> str:
     why = (
         Markup("<code>{}</code>: {}.").format(chosen["spec"], chosen["why"]) if chosen["spec"] else f"{chosen['why']}."
     )
-    sections = [Section(title="Chosen on dev", text=[why])]
+    silent = Markup("By silence alone it would have been <code>{}</code>.").format(chosen["by_silence"])
+    text = [why, silent] if chosen["by_silence"] not in (None, chosen["spec"]) else [why]
+    sections = [Section(title="Chosen on dev", text=text)]
     if content["test"]:
         tested = content["test"]
         sections.append(Section(title="On test", table=_table(tested, [side["summary"] for side in tested.values()])))

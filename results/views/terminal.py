@@ -14,14 +14,22 @@ from rich.table import Table
 from rich.text import Text
 
 from ..records.axes import MINOR
+from ..records.record import Record
 from ..records.schema import Change, Interval, Key, Risk, Sides
 from ..statistics.compare import Comparison, marked
+from ..statistics.paired import SPLIT_SCORE
 from ..statistics.selection import Bounds, Row
-from .format import TITLES, decimals, p_value, signed
+from .format import TITLES, bounded, decimals, p_value, signed
 
 SAMPLES_SHOWN = (1, 100, 10_000)
 PROMPT_SHOWN = 160
 """Characters of a prompt that are shown, its last."""
+_UNKNOWN = {
+    **dict.fromkeys(("erased", "stays_erased", "scar"), "the base holds no memory of the passages"),
+    "recitation_removed": "the base recites nothing",
+    "split_score": "one of its parts is not known",
+}
+"""Why a summary metric is not known, by its name."""
 CHANGE = "change [95 % interval]"
 
 
@@ -62,12 +70,33 @@ def comparison(
 
 
 def summary_lines(summary: Mapping[str, Interval]) -> list[Text]:
-    """One line a summary metric."""
-    return [
-        Text(f"{text:<20}" + _interval(summary[name]), style="bold" if name == "split_score" else "")
+    """One line a summary metric; where there is no split score for want of attacks, a line says so."""
+    lines = [
+        Text(f"{text:<32}" + _interval(name, summary[name]), style="bold" if name == "split_score" else "")
         for name, text in TITLES.items()
         if name in summary
     ]
+    if "erased" in summary and "stays_erased" not in summary:
+        lines.insert(0, Text(f"{TITLES['split_score']:<32}-  (known after attacks: --attacks)", style="bold"))
+    return lines
+
+
+def memory(record: Record) -> list[Table]:
+    """What each attack brought back, and the memory of each dose; no table where there is nothing for it."""
+    tables = []
+    if record.attacks:
+        table = ruled("after an attack on the edited model", "attack", ["erased [95 % interval]", "strict"])
+        for attack in record.attacks:
+            table.add_row(attack.spec, bounded(attack.erased), decimals(attack.strict))
+        tables.append(table)
+    if record.by_group:
+        columns = ["memory_base", "memory", "erased"]
+        table = ruled("memory by dose", "passages", ["base, bits a token", "edited", "erased [95 % interval]"])
+        for group, summary in record.by_group.items():
+            *bits, erased = (summary[name] for name in columns)
+            table.add_row(group, *(decimals(figure.value) for figure in bits), bounded(erased))
+        tables.append(table)
+    return tables
 
 
 def against(one: Comparison, *, all_metrics: bool = False) -> Group:
@@ -168,11 +197,10 @@ def sweep(title: str, rows: Sequence[Row], bounds: Bounds, marks: Mapping[str, s
     """
     table = ruled(title, "edit")
     table.columns[0].overflow = "fold"
-    for column in ("split score\n[95 % interval]", "removed", "logic", "kept", "perplexity\nratio"):
+    for column in ("split score\n[95 % interval]", "stays\nerased", "reasoning", "fluency", "removed"):
         table.add_column(column, justify="right", no_wrap=True)
     for row in rows:
-        cells = [decimals(row.metric(name)) for name in ("recitation_removed", "logic_kept")]
-        cells += [decimals(row.kept), decimals(row.metric("perplexity_ratio"))]
+        cells = [decimals(row.metric(name)) for name in (*SPLIT_SCORE, "recitation_removed")]
         score = row.summary["split_score"]
         word = (marks or {}).get(row.spec)
         table.add_row(
@@ -209,7 +237,7 @@ def _table(title: str, columns: Sequence[str], rows: Mapping[Key, Sequence[str]]
     return table
 
 
-def _interval(value: Interval) -> str:
+def _interval(name: str, value: Interval) -> str:
     if math.isnan(value.value):
-        return "-  (the base is no better than guessing)"
+        return f"-  ({_UNKNOWN.get(name, 'the base is no better than guessing')})"
     return f"{value.value:.3f}  [{value.low:.3f}, {value.high:.3f}]"

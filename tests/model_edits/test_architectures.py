@@ -7,6 +7,7 @@ import torch
 import transformers
 from torch.nn.functional import cross_entropy
 
+from memsplit.errors import UserError
 from memsplit.harness.evaluation import editing
 from memsplit.harness.models import loading, model_table
 from memsplit.model_edits import registry, targets
@@ -163,8 +164,30 @@ def test_a_model_without_an_entry_has_defaults_of_its_own(model: Any) -> None:
     assert edit.proj == (("gate", "up") if gated else ("up",))
 
 
+def test_an_attack_reaches_every_linear_map_of_the_layers(model: Any) -> None:
+    """Told by the modules' types: not embeddings, the output head, norms or routers."""
+    linear = {
+        f"{name}.weight"
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear | transformers.pytorch_utils.Conv1D)
+        and module is not model.get_output_embeddings()
+    }
+    linear |= {name for name, parameter in model.named_parameters() if parameter.ndim == 3}
+    for spec in ("quantize", "noise"):
+        weights, changes = compute(model, registry.build(parse(spec)), EditInputs(targets=targets.linear_maps(model)))
+        assert weights.keys() == linear
+        assert sum(change.total for change in changes) == sum(weight.numel() for weight in weights.values())
+
+
 @pytest.mark.parametrize("model", ["Olmoe"], indirect=True)
 class TestExperts:
+    def test_experts_in_another_layout_are_not_passed_over(self, model: Any) -> None:
+        model.model.layers[1].mlp.experts.is_transposed = True
+        with pytest.raises(
+            UserError, match=r"the experts of model\.layers\.1\.mlp\.experts in a layout that is not known"
+        ):
+            targets.linear_maps(model)
+
     def test_each_expert_is_a_matrix_of_its_own(self, model: Any) -> None:
         found = targets.find(model, [0, 1], ["gate", "up", "down"])
         assert len(found) == 2 * 4 * 3
@@ -202,7 +225,7 @@ class TestExperts:
         assert idle
         for spec in (
             *("kfac-50", "kfac-50:select=bottom", "kfac-50:rank=count", "kfac-50:select=bottom,weight=energy"),
-            *("wanda-50", "random-50", "random:match=kfac-50"),
+            *("wanda-50", "random-50", "random:match=kfac-50", "noise:match=kfac-50"),
         ):
             weights, changes = compute(model, registry.build(parse(spec)), EditInputs(targets=idle, factors=factors))
             assert weights == {}, spec

@@ -19,13 +19,13 @@ import yaml
 from memsplit.errors import UserError
 from memsplit.harness.cli import main
 from memsplit.harness.evaluation import runner
-from memsplit.harness.evaluation.gating import DEFAULT_ATTACKS
 from memsplit.harness.evaluation.request import Request
 from memsplit.harness.pytest_plugin import Gate
+from memsplit.model_edits.registry import DEFAULT_ATTACKS
 from memsplit.results.gate.judge import verdict
 from memsplit.results.gate.policy import Policy, given
 from memsplit.results.records import record, tables
-from memsplit.results.records.schema import RecordContent, Results
+from memsplit.results.records.schema import Results
 from memsplit.results.records.tables import ITEMS
 from memsplit.tests.support.running import in_process, refused
 
@@ -34,7 +34,7 @@ TASKS = "memsplit_recitation,memsplit_twins,memsplit_fluency,memsplit_facts_open
 SMALL = ["--tasks", TASKS, "--limit", "40", "--factor-tokens", "1024"]
 NEW = "kfac-5:layers=2-3,proj=up"
 """An edit that leaves next to nothing of what its matrices did, and one (OLD) that differs from it by next to nothing."""
-OLD = f"{NEW}@0.001"
+OLD = f"{NEW}@0.00001"
 POLICY = '[margins]\n"logic/chain" = 0.2\nfacts_open = 0.2\nrecitation = 0.1\n'
 
 
@@ -153,24 +153,7 @@ def with_attacks(of: record.Record, folder: Path, attacks: dict[str, float], flo
         for side, bits in sides.items()
     ]
     results = Results(**{name: getattr(of.content, name) for name in Results.__struct_fields__})
-    written = record.write(folder, "attacked", results, pd.concat([base, edit, *rows], ignore_index=True))
-    content = Attacked(
-        **{name: getattr(written.content, name) for name in RecordContent.__struct_fields__ if name != "attacks"},
-        attacks=tuple(Attack(spec=attack) for attack in attacks),
-    )
-    return record.Record(written.path, content)
-
-
-class Attack(msgspec.Struct, frozen=True):
-    """What a record says of an attack."""
-
-    spec: str
-
-
-class Attacked(RecordContent, frozen=True, kw_only=True):  # type: ignore[misc]
-    """The content of a record of an edit that was attacked."""
-
-    attacks: tuple[Attack, ...] = ()
+    return record.write(folder, "attacked", results, pd.concat([base, edit, *rows], ignore_index=True))
 
 
 def test_what_stays_erased_is_judged_from_a_records_sides(folder: Path, tmp_path: Path) -> None:
@@ -216,10 +199,19 @@ def test_a_policy_that_asks_what_stays_needs_attacks(
     assert main.main(["gate", "--edit", "kfac", "--out", str(tmp_path)]) == 2
     assert main.main(["gate", "--edit", "kfac", "--out", str(tmp_path), "--policy", str(policy)]) == 2
     gate = Gate(tmp_path)
+    named = ["--attack", "noise", "--attacks"]
+    assert main.main(["gate", "--edit", "kfac", "--out", str(tmp_path), "--policy", str(policy), *named]) == 2
     for options in ({}, {"attacks": ["noise"]}, {"policy": {"removed": 0.9}}):
         with pytest.raises(UserError, match="stopped"):
             gate("kfac", **options)
-    assert [request.attacks for request in asked] == [DEFAULT_ATTACKS, (), DEFAULT_ATTACKS, ("noise",), ()]
+    assert [request.attacks for request in asked] == [
+        DEFAULT_ATTACKS,
+        (),
+        DEFAULT_ATTACKS,
+        DEFAULT_ATTACKS,
+        ("noise",),
+        (),
+    ]
 
 
 def test_silence_alone_is_told_apart(folder: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -252,6 +244,9 @@ def test_silence_alone_is_told_apart(folder: Path, capsys: pytest.CaptureFixture
         ),
         (["--edit", "kfac", "--junit", "/proc/none/gate.xml"], ["--junit '/proc/none' cannot be written to"]),
         (["--edit", "kfac", "--limit", "0"], ["'0' found"]),
+        (["--record", "r.json", "--attacks"], ["--attacks is of what is scored"]),
+        (["--record", "r.json", "--attack", "noise"], ["--attack is of what is scored"]),
+        (["--edit", "kfac", "--attack", "noize"], ["'noize'", "did you mean 'noise'"]),
     ],
 )
 def test_a_mistake_is_one_line(

@@ -187,7 +187,8 @@ def test_the_page_shows_charts_and_asks_for_nothing(swept: Path, browser: Any) -
 def test_names_on_the_page_are_no_markup(swept: Path, browser: Any, tmp_path: Path) -> None:
     hostile = "<!--<script>alert(1)</script><img src=x onerror=alert(2)>"
     found = content(swept)
-    found |= {"model": hostile, "grids": [hostile], "chosen": {"spec": hostile, "why": hostile}, "test": {}}
+    found |= {"model": hostile, "grids": [hostile], "test": {}}
+    found["chosen"] = {"spec": hostile, "why": hostile, "by_silence": f"2{hostile}"}
     found["edits"][0]["spec"] = hostile
     rows = [row(hostile, 0.9), row(f"{hostile}@0.5", 0.8, dial=0.5)]
     sweep_charts.write(tmp_path, found, rows, Bounds())

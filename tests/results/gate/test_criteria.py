@@ -170,11 +170,17 @@ def test_reasoning_is_the_mean_of_what_is_kept() -> None:
     found = judged(Policy(reasoning=0.9), edited, base=base)
     summary = Paired(table(base), table(edited), CHANCE).summary()
     kept = [summary[f"{axis}_kept"].value for axis in ("logic", "arithmetic", "facts_open")]
-    assert found.estimate == pytest.approx(np.mean(kept))
+    assert found.estimate == pytest.approx(np.mean(kept)) == summary["reasoning_kept"].value
     assert (found.items, found.outcome) == (360, "FAIL")
     assert judged(Policy(reasoning=0.9), base, base=base).outcome == "PASS"
     guessing = base | {("arithmetic", "sums"): np.zeros(90)}
-    lost = judged(Policy(reasoning=0.9), edited, base=guessing)
+    two = judged(Policy(reasoning=0.9), edited, base=guessing)
+    found = Paired(table(guessing), table(edited), CHANCE).summary()
+    assert two.estimate == pytest.approx(found["reasoning_kept"].value)
+    assert two.estimate == pytest.approx(np.mean([kept[0], kept[2]]))
+    assert two.note == "without arithmetic, of which the base knows nothing"
+    nothing = {key: np.repeat([0.0, 1.0], n // 2) if key[0] == "logic" else np.zeros(n) for key, n in SIZES.items()}
+    lost = judged(Policy(reasoning=0.9), edited, base=nothing | {("logic", "chain"): np.repeat([0.0, 1.0], [90, 30])})
     assert (lost.outcome, math.isnan(lost.estimate)) == ("INCONCLUSIVE", True)
     missing = {key: values for key, values in base.items() if key[0] != "facts_open"}
     with pytest.raises(UserError, match="'reasoning', but facts_open was not scored"):

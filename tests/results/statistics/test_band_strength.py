@@ -12,7 +12,7 @@ from scipy.stats import pearsonr, rankdata, spearmanr, zscore
 from memsplit.model_edits import bands
 from memsplit.results.records.schema import Change, Interval
 from memsplit.results.statistics.band_strength import ALL, MEASURES, SKEW, Finding, Measured, correlations, costs
-from memsplit.results.statistics.paired import RESAMPLES
+from memsplit.results.statistics.resampling import RESAMPLES
 
 BANDS = ["high", "low"]
 

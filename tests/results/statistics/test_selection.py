@@ -13,14 +13,15 @@ from scipy.stats import bootstrap
 from memsplit.results.records.schema import Interval
 from memsplit.results.records.tables import ITEMS
 from memsplit.results.statistics import selection
-from memsplit.results.statistics.paired import Paired
+from memsplit.results.statistics.paired import SPLIT_SCORE, Paired
 from memsplit.results.statistics.selection import Bounds, Row, choose
 from memsplit.results.views import sweep_charts
 
 
 def row(spec: str, split: float = 0.9, ratio: float = 1.0, **given: float) -> Row:
     """A row; what is not given is 1."""
-    figures = {"recitation_removed": 1.0, "logic_kept": 1.0, **given, "split_score": split, "perplexity_ratio": ratio}
+    ones = dict.fromkeys(("recitation_removed", "logic_kept", *SPLIT_SCORE), 1.0)
+    figures = {**ones, **given, "split_score": split, "perplexity_ratio": ratio}
     removed, dial = figures.pop("removed", 0.5), figures.pop("dial", 0.0)
     return Row(
         spec=spec,
@@ -38,10 +39,10 @@ figures = st.sampled_from([0.0, 0.5, 0.8, 0.9, 1.0, 1.1, math.nan])
 
 @given(st.lists(st.tuples(figures, figures, figures), max_size=12))
 def test_the_frontier_is_what_brute_force_finds(points: list[tuple[float, float, float]]) -> None:
-    rows = [row("a", ratio=r, recitation_removed=m, logic_kept=k) for m, k, r in points]
+    rows = [row("a", stays_erased=m, reasoning_kept=k, fluency_kept=f) for m, k, f in points]
 
     def beats(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
-        pairs = [(a[0], b[0]), (a[1], b[1]), (-a[2], -b[2])]
+        pairs = list(zip(a, b, strict=True))
         return all(x >= y for x, y in pairs) and any(x > y for x, y in pairs)
 
     expected = [not any(map(math.isnan, p)) and not any(beats(q, p) for q in points) for p in points]
@@ -77,6 +78,15 @@ def test_ties_go_to_the_lower_perplexity_then_to_what_is_kept(monkeypatch: pytes
     assert chosen(rows, monkeypatch, Bounds()) == ("b", {"a", "b", "c"})
     assert chosen(rows, monkeypatch, Bounds(), b=0.001) == ("c", {"a", "c"})
     assert chosen(rows, monkeypatch, Bounds(), b=0.001, c=0.001) == ("a", {"a"})
+
+
+def test_what_silence_alone_would_have_chosen_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [row("erases", 0.9, recitation_removed=0.8), row("hides", 0.1, stays_erased=0.05), row("random", 0.99)]
+    monkeypatch.setattr(Row, "replicates", lambda self: {"split_score": np.zeros(50)})
+    found = choose(rows, Bounds())
+    assert (found.row.spec if found.row else None, found.silent) == ("erases", "hides")
+    assert choose([row("a", recitation_removed=math.nan)], Bounds()).silent == "a"
+    assert choose(rows, Bounds(max_perplexity_ratio=0.5)).silent is None
 
 
 def test_a_figure_that_is_not_known_is_out_of_bounds() -> None:
@@ -116,7 +126,7 @@ def test_the_charts_say_what_each_edit_is() -> None:
     states = {"a": "chosen", "b": "out of bounds", "random": "control", "k": "baseline", "z": "out of bounds"}
     assert found.to_dict() == states
     figure = sweep_charts.pareto_figure(sweep_charts.table(rows, Bounds(), "a", "k"), Bounds())
-    assert figure.picture()["concat"][0]["encoding"]["x"]["field"] == "recitation removed"
+    assert figure.picture()["concat"][0]["encoding"]["x"]["field"] == "stays erased"
 
 
 def items(values: np.ndarray) -> pd.DataFrame:

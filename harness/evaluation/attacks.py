@@ -1,0 +1,62 @@
+"""Score a model's passages after each attack: does what an edit took away come back?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import pandas as pd
+import torch
+
+from ...files import digest
+from ...model_edits import registry
+from ...model_edits.apply import applied
+from ...results.records.tables import attacked
+from ..common.progress import track
+from ..lm.adapter import MemsplitLM
+from .editing import ModelEditor
+from .passages import PassageScorer
+
+Chain = tuple[registry.Edit, ...]
+
+
+def score(
+    attacks: Mapping[str, Chain],
+    editor: ModelEditor,
+    lm: MemsplitLM,
+    scorer: PassageScorer,
+    *,
+    side: str,
+    weights: Mapping[str, torch.Tensor],
+    weights_hash: str,
+) -> dict[str, pd.DataFrame]:
+    """The items (see ``statistics.aggregate``) of the passages after each attack, by side of a record.
+
+    Args:
+        attacks: by name, each a chain of edits of ``editor``'s model.
+        editor: of the model.
+        lm: the same model.
+        scorer: of the evaluated model.
+        side: what is attacked, ``edit`` or ``unseen``.
+        weights: what is attacked, by parameter name, where it differs from the editor's model.
+        weights_hash: sha256 that names the weights that are attacked.
+    """
+    label = f"attacking {side if side != 'edit' else 'the edit'}"
+    sides = {}
+    for name, chain in track(list(attacks.items()), label, len(attacks)):
+
+        @contextmanager
+        def after(chain: Chain = chain) -> Iterator[MemsplitLM]:
+            with applied(editor.loaded.model, weights), applied(editor.loaded.model, editor.prepare(*chain).weights):
+                yield lm
+
+        recipe = editor.recipe_hash(chain)
+        key = None if recipe is None else digest([weights_hash, recipe])
+        sides[attacked(side, name)] = scorer.score(key, after)
+    return sides
+
+
+def chains(attacks: Sequence[str], editor: ModelEditor) -> dict[str, Chain]:
+    """The chains of attacks' specs, by canonical text."""
+    found = [editor.chain(text) for text in attacks]
+    return {registry.chain_text(chain): chain for chain in found}

@@ -1,0 +1,79 @@
+"""Score passages alone, by one teacher-forced pass: all that an attacked model, or the unseen counterpart, is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import pandas as pd
+
+from ...results.records.axes import LOG_PROB
+from ...results.records.score_cache import Scores
+from ...results.records.tables import ANSWERS, ITEMS
+from ...tasks.suite import TaskSpec
+from ..lm.adapter import MemsplitLM
+from ..lm.forward import teacher_forced
+from .scoring import Scorer, cluster_of, group_of
+
+VERSION = 1
+"""The version of what :meth:`PassageScorer.score` computes: raise it when a figure or a row changes."""
+
+
+class PassageScorer:
+    """Scores the passages of a suite's tasks.
+
+    Args:
+        scorer: of the suite, for the evaluated model.
+
+    Attributes:
+        parts: the tasks whose items are passages.
+    """
+
+    def __init__(self, scorer: Scorer) -> None:
+        self.parts = [part for part in scorer.parts if "mia_loss" in part.metrics]
+        self._scorer = scorer
+
+    def score(self, weights: str | None, enter: Callable[[], AbstractContextManager[MemsplitLM]]) -> pd.DataFrame:
+        """The items (see ``statistics.aggregate``) of ``strict``, ``token_accuracy``, ``log_prob`` and ``mia_loss``.
+
+        ``log_prob`` is of the whole suffix over the number of the *evaluated* model's tokens in it, so that models
+        with other tokenizers can be compared by it.
+
+        Args:
+            weights: names the weights that are scored; ``None`` keeps no scores, and reads none.
+            enter: makes the model with these weights; called only where no scores of them are kept.
+        """
+        scorer = self._scorer
+        tasks = {part.task: scorer.fingerprints[part.task] for part in self.parts}
+        about = {"passages": VERSION, "weights": weights, "tasks": tasks, **scorer.settings}
+        kept = None if scorer.rescore or weights is None else scorer.store.load(about)
+        if kept is not None:
+            return kept.items
+        with enter() as lm:
+            rows = [row for part in self.parts for row in self._rows(part, lm)]
+        items = pd.DataFrame(rows, columns=ITEMS)
+        if weights is not None:
+            scorer.store.save(about, Scores(items, pd.DataFrame(columns=ANSWERS), 0.0))
+        return items
+
+    def _rows(self, part: TaskSpec, lm: MemsplitLM) -> list[tuple[Any, ...]]:
+        docs = list(self._scorer.tasks[part.task].eval_docs)[: self._scorer.limit]
+        passages = [lm.passage(doc) for doc in docs]
+        found = teacher_forced(lm.model, passages, batch=lm.batch)
+        rows: list[tuple[Any, ...]] = []
+        for item, (doc, (_, suffix), stats) in enumerate(zip(docs, passages, found, strict=True)):
+            first = stats.suffix(stats.rank) == 0
+            figures = {
+                "strict": float(first.all() and not lm.ends().intersection(suffix)),
+                "token_accuracy": float(first.mean()),
+                LOG_PROB: float(stats.suffix(stats.log_p).sum()) / self._tokens(doc),
+                "mia_loss": float(stats.log_p.mean()),
+            }
+            about = (cluster_of(doc) or str(item), group_of(doc))
+            rows += [(part.task, part.axis, metric, item, value, 1, *about) for metric, value in figures.items()]
+        return rows
+
+    def _tokens(self, doc: dict[str, Any]) -> int:
+        """How many tokens of the evaluated model the suffix has."""
+        return len(self._scorer.lm.passage(doc)[1])

@@ -1,0 +1,51 @@
+"""The unseen counterpart: a model that never saw the passages. What it needs for them is the floor of all memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+
+import pandas as pd
+
+from ...errors import UserError
+from ...results.records.schema import Reference
+from ...results.records.tables import UNSEEN
+from ..lm.adapter import MemsplitLM
+from ..models import loading, model_table
+from . import attacks
+from .editing import ModelEditor
+from .passages import PassageScorer
+from .request import Request, pack_kinds
+
+
+def score(
+    name: str, request: Request, pack: str, names: Sequence[str], scorer: PassageScorer
+) -> tuple[Reference, dict[str, pd.DataFrame]]:
+    """The counterpart's name and weights, and its items (see ``statistics.aggregate``) of the passages.
+
+    Args:
+        name: the counterpart's.
+        request: how the evaluated model is loaded.
+        pack: the evaluated model's.
+        names: canonical specs of the attacks after each of which the counterpart is scored too.
+        scorer: the evaluated model's.
+
+    Returns:
+        The items by side of a record: ``unseen``, and ``unseen+ATTACK`` of each attack.
+
+    Raises:
+        UserError: no task asks for passages, or the model cannot be loaded, attacked, or does not fit the pack.
+    """
+    if not scorer.parts:
+        raise UserError(f"--reference {name!r} is compared on passages, and no task that is asked has any")
+    entry = model_table.resolve(name, pack)
+    loaded = loading.load(entry, device=request.device, dtype=request.dtype, parallelize=request.parallelize)
+    for reason in loading.check_pack(loaded, pack_kinds(scorer.parts)).values():
+        raise UserError(f"the reference model {name!r} cannot be asked: {reason}")
+    lm, editor = MemsplitLM(loaded, batch_size=request.batch_size), ModelEditor(loaded)
+    about = Reference(model=name, weights=loaded.weights, revision=loaded.revision)
+    sides = {UNSEEN: scorer.score(loaded.weights, lambda: nullcontext(lm))}
+    chains = {attack: editor.chain(attack) for attack in names}
+    return about, sides | attacks.score(
+        chains, editor, lm, scorer, side=UNSEEN, weights={}, weights_hash=loaded.weights
+    )

@@ -1,0 +1,31 @@
+"""Bootstrap resamples of clusters: the same for everything that is scored on the items of one task."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+RESAMPLES, LEVEL = 2000, 0.95
+
+
+def task_rng(seed: int, task: str) -> np.random.Generator:
+    """The generator that a task's clusters are resampled by."""
+    return np.random.default_rng([seed, *task.encode()])
+
+
+def cluster_times(clusters: int, rng: np.random.Generator) -> np.ndarray:
+    """How often each cluster counts, [1 + RESAMPLES, clusters]: once, and then as often as it is drawn."""
+    drawn = rng.multinomial(clusters, np.full(clusters, 1 / clusters), size=RESAMPLES)
+    return np.concatenate([np.ones((1, clusters)), drawn])
+
+
+def resampled(cluster: pd.Series, rng: np.random.Generator) -> np.ndarray:
+    """How often each item counts, [1 + RESAMPLES, items]: as often as its cluster (see :func:`cluster_times`)."""
+    codes, names = pd.factorize(cluster)
+    return cluster_times(len(names), rng)[:, codes]
+
+
+def replicates_of_mean(values: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """The weighted mean of values [items] in each resample, [1 + RESAMPLES]; nan in one that has none of them."""
+    with np.errstate(invalid="ignore"):
+        return np.asarray(times @ values / times.sum(axis=1))
