@@ -87,7 +87,9 @@ class Risk(Struct, frozen=True, kw_only=True):
 
     Attributes:
         discoverable: by axis, the share of passages that samples bring out (see ``statistics.extraction``).
-        membership: by signal, how well it separates memorized passages from twins: ``auroc`` and ``tpr_at_fpr``.
+        membership: by signal, and under ``best`` for all of them, how well memorized passages are told from twins:
+            ``auroc``, ``tpr_at_fpr``, ``auroc_two_sided``, ``tpr_two_sided`` (see ``statistics.extraction``). Records
+            of before hold the first two alone.
     """
 
     discoverable: dict[str, Discoverable]
