@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 from msgspec import UNSET
 
 from ...errors import UserError
@@ -28,6 +26,7 @@ from ...results.statistics import aggregate, extraction
 from ...results.statistics.paired import Paired
 from ...results.views import frames
 from ...tasks.suite import TaskSpec
+from ..common import runtime
 from ..models import model_table
 from .editing import Prepared
 from .request import Request, command
@@ -197,11 +196,7 @@ def _context(session: EvalSession, prepared: Prepared, items: Mapping[str, int])
         },
         "skipped": tuple(schema.SkippedTask(task=part.task, reason=part.reason) for part in session.skipped),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "hardware": {
-            "device": str(loaded.model.device),
-            "machine": platform.machine(),
-            "threads": torch.get_num_threads(),
-        },
+        "hardware": runtime.hardware(str(loaded.model.device)),
     }
 
 

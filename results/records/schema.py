@@ -211,7 +211,7 @@ class Results(Evaluation, frozen=True, kw_only=True, rename={"recipe_hash": "mad
         tasks: scored tasks by name.
         skipped: tasks of the suite that were not scored.
         created: UTC, ISO 8601.
-        hardware: device, machine, threads.
+        hardware: device, machine, threads, processor (its name and instruction set), accelerator.
         base: the base model's metrics.
         edited: the edited model's metrics.
         chance: what guessing scores by ``AXIS/METRIC``; only metrics of which more is better and that are shares.

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score, roc_curve
 
@@ -82,9 +82,10 @@ def test_membership_has_an_interval_around_its_value() -> None:
     assert wide != area
 
 
+@settings(max_examples=12)
 @given(signals, signals)
 def test_the_better_direction_is_sklearns(members: list[float], others: list[float]) -> None:
-    """A signal that is turned round tells members as well, and the value of an item's sign is no matter."""
+    """A signal that is turned round tells members as well."""
     items = pd.concat([table("recitation", "mia_loss", members), table("twins", "mia_loss", others)])
     found = extraction.membership(items)["mia_loss"]
     labels, values = [1] * len(members) + [0] * len(others), members + others
