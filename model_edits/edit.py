@@ -111,8 +111,8 @@ class Edit(abc.ABC):
             raise UserError(f"bad edit '{self.spec}': expected a percent from 0 to 100, as in {self.name}-50")
         return self.percent / 100
 
-    def factor_options(self) -> dict[str, str]:
-        """Arguments of the collection of factors that differ from the defaults: ``statistic`` and ``labels``."""
+    def factor_options(self) -> dict[str, str | int]:
+        """Arguments of the factors beside model and text: ``statistic``, and the labels of the gradients."""
         return {} if self.statistic in (None, "kfac") else {"statistic": str(self.statistic)}
 
     def needs_percent(self) -> bool:

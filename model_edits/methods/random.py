@@ -11,12 +11,12 @@ from .. import spec as grammar
 from ..curvature.factors import Factors
 from ..lazy import torch
 from ..registry import CurvatureEdit, EditedWeight, MatrixEdit, build, register_edit
-from .kfac import Labels
+from .kfac import FisherEdit
 
 
 @register_edit("random")
 @dataclass(frozen=True, kw_only=True)
-class Random(CurvatureEdit):
+class Random(FisherEdit):
     """Keeps ``percent`` of the components by number, chosen at random; or removes as much as another edit.
 
     Attributes:
@@ -24,19 +24,19 @@ class Random(CurvatureEdit):
             matrix is as near as possible to that of what the matched edit removes from it. This decides the number of
             components kept, so ``percent`` is dropped.
         seed: seed of the random choice.
-        labels: as in ``kfac``, for the basis and for the matched edit.
     """
 
     summary = "control: keep PERCENT of the components of the same basis, chosen at random"
     budget = "number of components"
     control = True
     idempotent = True
+    version = 2
 
     match: str | None = None
     seed: int = 0
-    labels: Labels = "sampled"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.match is not None:
             object.__setattr__(self, "percent", None)
             object.__setattr__(self, "match", str(grammar.parse(self.match)))
@@ -54,8 +54,8 @@ class Random(CurvatureEdit):
             matched = build(spec)
         except UserError as error:
             raise UserError(f"bad match {match!r}: {error}") from error
-        if "labels" in {field.name for field in matched.option_fields()}:
-            matched = build(dataclasses.replace(spec, options=(("labels", self.labels),)))
+        if isinstance(matched, FisherEdit):
+            matched = dataclasses.replace(matched, labels=self.labels, draws=self.draws, label_seed=self.label_seed)
         if not isinstance(matched, MatrixEdit | CurvatureEdit):
             raise UserError(f"bad match {match!r}: expected an edit of one matrix at a time, as in match=kfac-50")
         return matched
@@ -89,8 +89,8 @@ class Random(CurvatureEdit):
         nearest = (norms - removed_oi.double().square().sum()).abs().argmin()
         return int(nearest) + 1 if bool(removed_oi.any()) else 0
 
-    def factor_options(self) -> dict[str, str]:
+    def factor_options(self) -> dict[str, str | int]:
         """The labels, and the statistic of ``ekfac`` if it is matched."""
         matched = self._matched(self.match).factor_options() if self.match else {}
         statistic = {"statistic": "ekfac"} if matched.get("statistic") == "ekfac" else {}
-        return {"labels": self.labels, **statistic}
+        return {**super().factor_options(), **statistic}
