@@ -21,9 +21,9 @@ from .arguments import SPEC, add_model, add_scoring, check_scoring, path
 def add(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.description = (
-        "Pass or fail an edit: enough recitation removed, each kept axis not worse than that of the base, "
-        "or of another edit, by more than a margin, perplexity within its limit. Exit code 0: PASS; 1: FAIL; "
-        "3: INCONCLUSIVE, for too few items; 2: bad input."
+        "Pass or fail an edit: enough recitation removed, enough memory erased also after attacks, each kept axis not "
+        "worse than that of the base, or of another edit, by more than a margin, perplexity within its limit. Exit "
+        "code 0: PASS; 1: FAIL; 3: INCONCLUSIVE, for too few items; 2: bad input."
     )
     chosen = parser.add_mutually_exclusive_group(required=True)
     chosen.add_argument("--edit", metavar="SPEC", help=f"the edit, which is scored: {SPEC}")
@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
         record.check_writable(arguments.junit.parent, "--junit")
     if arguments.record:
         for name, default in arguments.scored_defaults.items():
-            if getattr(arguments, name) != default:
+            if getattr(arguments, name, default) != default:
                 option = f"--{name.replace('_', '-')}"
                 raise UserError(f"{option} is of what is scored, and --record was scored: expected one of the two")
         store = Store(arguments.out)
@@ -74,7 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         old = gating.known_record(arguments.against, arguments.out)
         specs = [arguments.against] if arguments.against and old is None else []
-        request = check_scoring(arguments, [arguments.edit, *specs])
+        request = gating.with_attacks(policy, check_scoring(arguments, [arguments.edit, *specs]))
         gating.check_policy(policy, request)
         quiet()
         new, old = gating.sides(lazy.runner.run(request).records, old)

@@ -46,6 +46,7 @@ class Request:
             memory. By default the model table's; ``none`` for no counterpart.
         attacks: specs of the attacks that each edit is scored after, too.
         include_path: folders with further tasks and suites, as lm-eval's YAML.
+        attacks: specs of attacks, after each of which an edit is scored too.
 
     Raises:
         UserError: a value is of the wrong kind or range; the message says what was expected.

@@ -5,7 +5,7 @@ The axis of each task and the score of guessing are read from the record.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 from .schema import Key
 
@@ -15,6 +15,8 @@ PASSAGES = (RECITATION, TWINS, QUOTES)
 LOGIC, FLUENCY = "logic", "fluency"
 STRICT: Key = (RECITATION, "strict")
 """The metric that is to fall: the share of memorized passages that are continued word for word."""
+LOG_PROB = "log_prob"
+"""The metric of passages whose negative is their code length: the mean log-probability of a token, in nats."""
 PERPLEXITY: Key = (FLUENCY, "perplexity")
 LOG_PROB = "log_prob"
 """The metric of passages that code lengths are made of: the mean log-probability of a suffix's tokens, nats."""
@@ -24,13 +26,17 @@ KNOWLEDGE = "facts_closed"
 """The axis whose share kept is ``knowledge_kept``."""
 KEPT = (LOGIC, "arithmetic", "facts_closed", "facts_open")
 """Axes for whose ``acc`` a summary metric says what is kept."""
+REASONING = (LOGIC, "arithmetic", "facts_open")
+"""Axes whose kept shares' mean is the reasoning that is kept."""
 FAMILIES = ("facts_closed", "facts_open", "arithmetic", LOGIC, "commonsense")
 """Axes whose ``acc`` is the mean over their tasks, where no task has an ``acc`` of its own."""
 DISTANCES = ("kl", "ndcg")
 """Metrics that are distances from the base itself: any edit moves them one way, so that a test says nothing."""
 SIGNALS = ("mia_loss", "mia_zlib", "mia_min_k", "mia_min_k_pp", "mia_ratio")
 """Membership signals: metrics that may separate memorized passages from twins; higher is likelier seen."""
-MINOR = ("matched_prefix", "rouge_l", "bleu", "log_prob", "median_rank", "reciprocal_rank", *SIGNALS)
+UNBOUNDED = (LOG_PROB, "median_rank", "prior_log_ratio", *SIGNALS)
+"""Metrics of passages that are not between 0 and 1."""
+MINOR = ("matched_prefix", "rouge_l", "bleu", LOG_PROB, "median_rank", "reciprocal_rank", *SIGNALS)
 """Metrics of passages that a table leaves out by default."""
 _HEADLINES = ("acc", "strict", "perplexity")
 
@@ -39,3 +45,8 @@ def headline(metrics: Iterable[str]) -> str:
     """The metric that stands for an axis: ``acc``, ``strict`` or ``perplexity`` where it has one, else its first."""
     known = list(metrics)
     return next((name for name in _HEADLINES if name in known), known[0])
+
+
+def is_share(key: Key, chance: Container[Key]) -> bool:
+    """Whether a metric is a mean of values from 0 to 1: one with a score of guessing, or a bounded one of passages."""
+    return key in chance or (key[0] in PASSAGES and key[1] not in UNBOUNDED)

@@ -9,14 +9,14 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import bootstrap, permutation_test
+from scipy.stats import binomtest, bootstrap, permutation_test
 from statsmodels.regression.linear_model import WLS
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
 from memsplit.results.records.tables import ITEMS
 from memsplit.results.statistics import aggregate
-from memsplit.results.statistics.paired import Paired
+from memsplit.results.statistics.paired import Paired, differences
 from memsplit.results.statistics.resampling import RESAMPLES
 
 
@@ -288,6 +288,63 @@ def test_a_broken_model_has_figures_all_the_same(value: float) -> None:
     assert math.isnan(changes["recitation", "levenshtein"].p) == (value != 1e6)
     assert not math.isfinite(paired.summary()["perplexity_ratio"].value)
     assert all(math.isfinite(changes["logic", metric].p_holm) for metric in ("acc", "boolean", "chain"))
+
+
+def share_side(strict: float | np.ndarray, right: np.ndarray, log_prob: float) -> pd.DataFrame:
+    """120 passages, 240 items of logic, and a metric that every edit changes."""
+    asked = [
+        items("r", "recitation", "strict", np.broadcast_to(strict, 120)),
+        items("r", "recitation", "log_prob", np.full(120, log_prob)),
+        items("b", "logic", "boolean", right),
+    ]
+    return pd.concat(asked)
+
+
+@pytest.mark.parametrize(("left", "removed"), [(0.0, (0.970, 1, 1)), (1.0, (0, 0, 0.030))])
+def test_a_share_at_an_end_has_clopper_and_pearsons_limit(left: float, removed: tuple[float, ...]) -> None:
+    """120 passages all silent, or all as before; 240 items of logic of which none changed."""
+    base, edited = share_side(1.0, np.ones(240), -1.0), share_side(left, np.ones(240), 0.0)
+    paired = Paired(base, edited, {("logic", "boolean"): 0.5})
+    summary, changes = paired.summary(), paired.changes()
+    found = summary["recitation_removed"]
+    assert [round(end, 3) for end in (found.low, found.value, found.high)] == pytest.approx(removed)
+    limit = binomtest(0, 120).proportion_ci(0.95, "exact").high
+    assert found.high - found.low == pytest.approx(limit, abs=2e-4)
+    kept, limit = summary["logic_kept"], binomtest(0, 240).proportion_ci(0.95, "exact").high
+    assert [kept.low, kept.high] == pytest.approx([1 - 2 * limit, 1], abs=3e-4)
+    strict = changes["recitation", "strict"]
+    assert [strict.low, strict.high] == pytest.approx([found_end - 1 for found_end in (1 - found.high, 1 - found.low)])
+    assert changes["recitation", "log_prob"].low == changes["recitation", "log_prob"].high == 1, "is no share"
+
+
+def test_a_share_without_a_change_may_change_either_way() -> None:
+    right = np.repeat([1.0, 0.0], [200, 40])
+    change = Paired(share_side(1.0, right, 0.0), share_side(1.0, right, -1.0), {("logic", "boolean"): 0.5}).changes()
+    found = change["logic", "boolean"]
+    limit = 1 - 0.05 ** (1 / 240)
+    assert [found.low, found.value, found.high] == pytest.approx([-limit, 0, limit], abs=1e-3)
+    assert found.p == 1
+
+
+def test_edits_that_both_leave_nothing_do_not_differ() -> None:
+    right = (np.arange(240) % 9 > 0).astype(float)
+    base = share_side(1.0, right, 0.0)
+    mine, theirs = (
+        Paired(base, share_side(0.0, right * keep, -1.0), {("logic", "boolean"): 0.5}).summary_replicates()
+        for keep in (np.ones(240), (np.arange(240) != 1))
+    )
+    found = differences(mine, theirs)
+    assert (found["recitation_removed"].low, found["recitation_removed"].high) == (0, 0)
+    assert found["split_score"].high > 0
+
+
+@given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), min_size=2, max_size=9))
+@settings(max_examples=20, deadline=None)
+def test_every_interval_holds_its_value(pairs: list[tuple[int, int]]) -> None:
+    sides = (items("r", "recitation", "strict", [pair[i] for pair in pairs]) for i in (0, 1))
+    paired = Paired(*sides, {("recitation", "strict"): 0.0})
+    for found in (*paired.changes().values(), *paired.summary().values()):
+        assert math.isnan(found.value) or found.low <= found.value <= found.high
 
 
 def test_what_perplexity_could_show_is_in_its_own_unit() -> None:
