@@ -142,8 +142,8 @@ class Edit(abc.ABC):
         """What training on these inputs reads; ``None`` if it is not known beforehand. Factors are not used."""
         return None if self.needs_forget_set else TrainingCost()
 
-    def factor_options(self) -> dict[str, str]:
-        """Arguments of the collection of factors that differ from the defaults: ``statistic`` and ``labels``."""
+    def factor_options(self) -> dict[str, str | int]:
+        """Arguments of the factors beside model and text: ``statistic``, and the labels of the gradients."""
         return {} if self.statistic in (None, "kfac") else {"statistic": str(self.statistic)}
 
     def needs_percent(self) -> bool:

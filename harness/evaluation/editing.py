@@ -42,7 +42,8 @@ class Prepared:
         steps: the edits, with their defaults filled in.
         weights: new weights by parameter name.
         changes: what was kept and removed, step by step and matrix by matrix.
-        factors: the arguments of the factors that each step used, with their sha256 by module name.
+        factors: the arguments of the factors that each step used; by module name their sha256, and the relative
+            standard errors of their moments.
         weights_hash: sha256 that names the edited model's weights.
         seconds: by phase: ``curvature`` (0 where it was cached) and ``edit``.
     """
@@ -108,7 +109,9 @@ class ModelEditor:
             weights |= new
             changes += account
             if arguments:
-                used.append({**arguments, "sha256": factors.sha256, "imported": factors.imported})
+                used.append(
+                    {**arguments, "sha256": factors.sha256, "imported": factors.imported, "errors": factors.errors}
+                )
             paths = [self.curvature.store.path(arguments, t.name) for t in found]
             collected += [self.curvature.collected_s.get(path, 0.0) for path in paths]
         return Prepared(

@@ -53,7 +53,7 @@ class Noise(Edit):
         """Whether the edit's matrices are every linear map: those of a matched edit are not."""
         return self.match is None and super().on_all
 
-    def factor_options(self) -> dict[str, str]:
+    def factor_options(self) -> dict[str, str | int]:
         """Those of the matched edit."""
         return self._matched(self.match).factor_options() if self.match else {}
 

@@ -9,12 +9,12 @@ from ..curvature.factors import Factors
 from ..lazy import torch
 from ..matching import generator, matched_edit, removed_by
 from ..registry import CurvatureEdit, EditedWeight, MatrixEdit, register_edit
-from .kfac import Labels
+from .kfac import FisherEdit
 
 
 @register_edit("random")
 @dataclass(frozen=True, kw_only=True)
-class Random(CurvatureEdit):
+class Random(FisherEdit):
     """Keeps ``percent`` of the components by number, chosen at random; or removes as much as another edit.
 
     Attributes:
@@ -22,19 +22,19 @@ class Random(CurvatureEdit):
             matrix is as near as possible to that of what the matched edit removes from it. This decides the number of
             components kept, so ``percent`` is dropped.
         seed: seed of the random choice.
-        labels: as in ``kfac``, for the basis and for the matched edit.
     """
 
     summary = "keep PERCENT of the components of the same basis, chosen at random"
     budget = "number of components"
     control = True
     idempotent = True
+    version = 2
 
     match: str | None = None
     seed: int = 0
-    labels: Labels = "sampled"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.match is not None:
             object.__setattr__(self, "percent", None)
             object.__setattr__(self, "match", str(grammar.parse(self.match)))
@@ -45,7 +45,9 @@ class Random(CurvatureEdit):
         return self.match is None
 
     def _matched(self, match: str) -> MatrixEdit | CurvatureEdit:
-        return matched_edit(match, self.name, labels=self.labels)
+        options = {"labels": self.labels, "label_seed": str(self.label_seed)}
+        options |= {} if self.draws is None else {"draws": str(self.draws)}
+        return matched_edit(match, self.name, **options)
 
     def new_weight(self, weight: torch.Tensor, factors: Factors, name: str) -> EditedWeight:
         """``U (C ∘ M) Vᵀ`` with M a random ablation mask."""
@@ -68,8 +70,8 @@ class Random(CurvatureEdit):
         nearest = (norms - removed_oi.double().square().sum()).abs().argmin()
         return int(nearest) + 1 if bool(removed_oi.any()) else 0
 
-    def factor_options(self) -> dict[str, str]:
+    def factor_options(self) -> dict[str, str | int]:
         """The labels, and the statistic of ``ekfac`` if it is matched."""
         matched = self._matched(self.match).factor_options() if self.match else {}
         statistic = {"statistic": "ekfac"} if matched.get("statistic") == "ekfac" else {}
-        return {"labels": self.labels, **statistic}
+        return {**super().factor_options(), **statistic}

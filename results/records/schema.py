@@ -91,7 +91,9 @@ class Risk(Struct, frozen=True, kw_only=True):
 
     Attributes:
         discoverable: by axis, the share of passages that samples bring out (see ``statistics.extraction``).
-        membership: by signal, how well it separates memorized passages from twins: ``auroc`` and ``tpr_at_fpr``.
+        membership: by signal, and under ``best`` for all of them, how well memorized passages are told from twins:
+            ``auroc``, ``tpr_at_fpr``, ``auroc_two_sided``, ``tpr_two_sided`` (see ``statistics.extraction``). Records
+            of before hold the first two alone.
     """
 
     discoverable: dict[str, Discoverable]
@@ -228,7 +230,7 @@ class Results(Evaluation, frozen=True, kw_only=True, rename={"recipe_hash": "mad
         tasks: scored tasks by name.
         skipped: tasks of the suite that were not scored.
         created: UTC, ISO 8601.
-        hardware: device, machine, threads.
+        hardware: device, machine, threads, processor (its name and instruction set), accelerator.
         base: the base model's metrics.
         edited: the edited model's metrics.
         chance: what guessing scores by ``AXIS/METRIC``; only metrics of which more is better and that are shares.

@@ -22,6 +22,12 @@ from ..statistics.selection import Bounds, Row
 from .format import TITLES, bounded, decimals, p_value, signed
 
 SAMPLES_SHOWN = (1, 100, 10_000)
+MEMBERSHIP = (
+    ("auroc", "AUROC"),
+    ("auroc_two_sided", "AUROC, better direction"),
+    ("tpr_at_fpr", "TPR at 1 % FPR"),
+    ("tpr_two_sided", "TPR at 1 % FPR, better direction"),
+)
 PROMPT_SHOWN = 160
 """Characters of a prompt that are shown, its last."""
 _UNKNOWN = {
@@ -163,10 +169,12 @@ def risk(sides: Sides[Risk]) -> Table:
         for n in SAMPLES_SHOWN:
             both = (curves, edited.discoverable[axis])
             table.add_row(f"  n = {n:,}", *(f"{side['p=0.5'][f'n={n}']:.3f}" for side in both))
-    for name, title in (("auroc", "AUROC"), ("tpr_at_fpr", "TPR at 1 % FPR")) if base.membership else ():
-        table.add_row(f"members told: {title}", style="bold")
-        for signal, values in base.membership.items():
-            intervals = (values[name], edited.membership[signal][name])
+    for name, title in MEMBERSHIP:
+        told = {signal: values[name] for signal, values in base.membership.items() if name in values}
+        if told:
+            table.add_row(f"members told: {title}", style="bold")
+        for signal, before in told.items():
+            intervals = (before, edited.membership[signal][name])
             cells = [f"{side.value:.3f} [{side.low:.3f}, {side.high:.3f}]" for side in intervals]
             table.add_row(f"  {signal.removeprefix('mia_')}", *cells)
     return table

@@ -14,6 +14,7 @@ from memsplit.model_edits import registry, targets
 from memsplit.model_edits.apply import applied, compute
 from memsplit.model_edits.curvature.collect import collect, collect_input_squares
 from memsplit.model_edits.curvature.factors import Factors
+from memsplit.model_edits.curvature.labels import Draws
 from memsplit.model_edits.inputs import EditInputs
 from memsplit.model_edits.spec import parse
 
@@ -97,7 +98,7 @@ def test_factors_of_every_mlp_matrix_equal_a_plain_backward_pass(model: Any) -> 
     proj = [*targets.default_proj(model), *([] if experts else ["down"])]
     found = targets.find(model, [1] if experts else [0, 1], proj)
     assert len(found) == (experts or 2) * len(proj)
-    factors = collect(model, found, [IDS[:2], IDS[2:]], labels="gold")
+    factors = collect(model, found, [IDS[:2], IDS[2:]], draws=Draws(labels="gold"))
     for module, (aaT, ggT) in moments(model, found).items():
         torch.testing.assert_close(factors[module].aaT, aaT, rtol=1e-4, atol=1e-6)
         torch.testing.assert_close(factors[module].ggT, ggT, rtol=1e-4, atol=1e-6)
@@ -203,7 +204,7 @@ class TestExperts:
 
     def test_down_projections_equal_a_forward_pass_by_hand(self, model: Any) -> None:
         found = targets.find(model, [1], ["down"])
-        factors = collect(model, found, [IDS], labels="gold")
+        factors = collect(model, found, [IDS], draws=Draws(labels="gold"))
         experts = model.model.layers[1].mlp.experts
         seen: dict[str, torch.Tensor] = {}
         hook = experts.register_forward_hook(lambda _, inputs, __: seen.update(a=inputs[0], chosen=inputs[1]))
@@ -220,7 +221,7 @@ class TestExperts:
 
     def test_an_expert_that_nothing_is_routed_to_is_left_alone(self, model: Any) -> None:
         found = targets.find(model, [1], ["gate"])
-        factors = collect(model, found, [IDS[:1, :2]], labels="gold")
+        factors = collect(model, found, [IDS[:1, :2]], draws=Draws(labels="gold"))
         idle = [target for target in found if factors[target.name].tokens == 0]
         assert idle
         for spec in (

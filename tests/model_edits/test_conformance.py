@@ -45,7 +45,7 @@ class Case:
         edit = registry.build(parse(spec))
         inputs = EditInputs(
             targets=self.targets,
-            factors=self.factors[edit.factor_options().get("statistic", "kfac")] if edit.statistic else {},
+            factors=self.factors[str(edit.factor_options().get("statistic", "kfac"))] if edit.statistic else {},
             forget=FORGET if edit.needs_forget_set else (),
             retain=RETAIN if edit.needs_forget_set else (),
         )
