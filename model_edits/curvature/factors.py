@@ -121,6 +121,11 @@ class Factors:
 
 
 def _eigh(S_nn: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Eigenvalues [n], falling and none negative, and eigenvectors [n, n] as columns."""
-    values_n, vectors_nn = torch.linalg.eigh(S_nn)
-    return values_n.flip(0).clamp(min=0), vectors_nn.flip(1)
+    """Eigenvalues [n], falling and none negative, and eigenvectors [n, n] as columns, of the type of ``S_nn``.
+
+    They are computed in float64. In float32 the eigenvectors of small eigenvalues hang on last bits, and so on the
+    processor and its library.
+    """
+    device = "cpu" if S_nn.device.type == "mps" else S_nn.device  # which has no float64
+    values_n, vectors_nn = torch.linalg.eigh(S_nn.to(device, torch.float64))
+    return values_n.flip(0).clamp(min=0).to(S_nn), vectors_nn.flip(1).to(S_nn)

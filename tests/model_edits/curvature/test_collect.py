@@ -135,6 +135,18 @@ def test_symmetric_sums_are_whole(width: int) -> None:
     torch.testing.assert_close(ag.mean("ag").double(), a.T @ g / 12, rtol=1e-4, atol=1e-5)
 
 
+def test_eigenvectors_do_not_hang_on_last_bits() -> None:
+    """Those of float32 moments, whose eigenvalues span six orders, are those that float64 finds, tail and all."""
+    generator = torch.Generator().manual_seed(0)
+    Q = torch.linalg.qr(torch.randn(60, 60, generator=generator, dtype=torch.float64))[0]
+    S = (Q * torch.logspace(0, -6, 60, dtype=torch.float64) @ Q.T).float()
+    basis = Factors({"aaT": (S + S.T) / 2, "ggT": torch.eye(2)}, 1).eigenbasis
+    assert basis.V_ii.dtype == basis.mu_i.dtype == torch.float32
+    _, expected = torch.linalg.eigh((S.double() + S.double().T) / 2)
+    aligned = (basis.V_ii.double() * expected.flip(1)).sum(0).abs()
+    assert float(aligned.min()) > 1 - 1e-6
+
+
 def test_collecting_leaves_the_model_as_it_was(model: Small) -> None:
     model.embed.weight.requires_grad_(False)
     collect(model, TARGETS, [torch.randint(VOCABULARY, (2, 5))])

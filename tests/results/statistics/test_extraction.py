@@ -11,6 +11,7 @@ from sklearn.metrics import roc_auc_score, roc_curve
 
 from memsplit.results.records.tables import ITEMS
 from memsplit.results.statistics import extraction
+from memsplit.results.statistics.paired import interval
 
 
 def table(axis: str, metric: str, values: list[float]) -> pd.DataFrame:
@@ -128,7 +129,7 @@ def test_the_interval_of_the_best_holds_the_largest_true_figure() -> None:
         for _ in range(400):
             values = np.array(truth) + rng.normal(0, 0.1, 3)
             replicates = [np.concatenate([[v], v + rng.normal(0, 0.1, 2000)]) for v in values]
-            found, plain = extraction.largest(replicates), extraction.interval(np.max(replicates, 0))
+            found, plain = extraction.largest(replicates), interval(np.max(replicates, 0))
             held.append(found.low <= max(truth) <= found.high)
             naive.append(plain.low <= max(truth) <= plain.high)
         assert np.mean(held) >= floor
