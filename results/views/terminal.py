@@ -78,12 +78,12 @@ def comparison(
 def summary_lines(summary: Mapping[str, Interval]) -> list[Text]:
     """One line a summary metric; where there is no split score for want of attacks, a line says so."""
     lines = [
-        Text(f"{text:<32}" + _interval(name, summary[name]), style="bold" if name == "split_score" else "")
+        Text(f"{text:<34}" + _interval(name, summary[name]), style="bold" if name == "split_score" else "")
         for name, text in TITLES.items()
         if name in summary
     ]
     if "erased" in summary and "stays_erased" not in summary:
-        lines.insert(0, Text(f"{TITLES['split_score']:<32}-  (known after attacks: --attacks)", style="bold"))
+        lines.insert(0, Text(f"{TITLES['split_score']:<34}-  (known after attacks: --attacks)", style="bold"))
     return lines
 
 
