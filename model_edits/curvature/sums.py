@@ -69,7 +69,7 @@ class Sums:
         for name, running in self.running.items():
             new = running.cpu()
             self.totals[name] += new
-            self.contrasts[name] += -new if half else new
+            self.contrasts[name].add_(new, alpha=-1 if half else 1)
             running.zero_()
         self.positions[half] += self.new_positions
         self.new_positions = 0
