@@ -38,8 +38,8 @@ def test_coverage_where_hardly_a_passage_is_left(left: float) -> None:
     names = np.repeat(np.char.mod("%d", np.arange(of)), n)
     long = {"task": "t", "axis": "x", "metric": names, "item": np.tile(np.arange(n), of)}
     asked = {"weight": 1, "cluster": np.tile(np.arange(n), of), "group": ""}
-    sides = (pd.DataFrame({**long, "value": side.ravel().astype(float), **asked}) for side in (base, edited))
-    changes = Paired(*sides, {("x", name): 0.0 for name in set(names)}).changes().values()
+    before, after = (pd.DataFrame({**long, "value": side.ravel().astype(float), **asked}) for side in (base, edited))
+    changes = Paired(before, after, {("x", name): 0.0 for name in set(names)}).changes().values()
     kept = [change.normalized for change in changes if change.normalized]
     coverage = float(np.mean([ends.low <= left <= ends.high for ends in kept]))
     print(f"{left}: {coverage:.3f} of {len(kept)}")

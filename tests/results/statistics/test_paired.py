@@ -385,8 +385,8 @@ def test_edits_that_both_leave_nothing_do_not_differ() -> None:
 @given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), min_size=2, max_size=9))
 @settings(max_examples=20, deadline=None)
 def test_every_interval_holds_its_value(pairs: list[tuple[int, int]]) -> None:
-    sides = (items("r", "recitation", "strict", [pair[i] for pair in pairs]) for i in (0, 1))
-    paired = Paired(*sides, {("recitation", "strict"): 0.0})
+    base, edited = (items("r", "recitation", "strict", [pair[i] for pair in pairs]) for i in (0, 1))
+    paired = Paired(base, edited, {("recitation", "strict"): 0.0})
     for found in (*paired.changes().values(), *paired.summary().values()):
         assert math.isnan(found.value) or found.low <= found.value <= found.high
 
