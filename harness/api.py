@@ -40,6 +40,7 @@ def evaluate(
     pack: str | None = None,
     corpus: str | None = None,
     reference: str | None = None,
+    attacks: str | Sequence[str] = (),
     factor_tokens: int | None = None,
     batch_size: int = 32,
     device: str | None = None,
@@ -62,7 +63,10 @@ def evaluate(
         limit: only the first so many items of each task.
         pack: the probe data: a pack's name, a folder, or several joined by ``+``; by default the model's.
         corpus: calibration data that curvature is collected from; by default the pack's, else the model's.
-        reference: another model, whose loss on each passage this one's is compared with.
+        reference: a model that never saw the passages, whose code lengths are the floor of memory; by default the model
+            table's, and ``"none"`` for none.
+        attacks: specs of attacks that each edit is scored after too, such as ``"relearn"``; one alone may be a string.
+            ``memsplit.model_edits.registry.DEFAULT_ATTACKS`` are those of the command's ``--attacks``.
         factor_tokens: tokens that curvature is collected from; by default the model's.
         batch_size: sequences in a forward pass.
         device: where to compute; CUDA if there is one, else the CPU, by default.
@@ -90,6 +94,7 @@ def evaluate(
         pack=pack,
         corpus=corpus,
         reference=reference,
+        attacks=(attacks,) if isinstance(attacks, str) else attacks,
         factor_tokens=factor_tokens,
         batch_size=batch_size,
         device=device,

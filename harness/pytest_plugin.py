@@ -49,7 +49,7 @@ class Gate:
             policy: a TOML file, what it would hold, or a ``Policy``; ``None`` for the default.
             skip_inconclusive: skip the test where there are too few items to tell.
             options: other options of ``memsplit gate`` by their names, with underscores: ``pack``, ``limit``, ``tasks``
-                (a list), ``device``, ``dtype``, ``factor_tokens``, ``out``…
+                (a list), ``attacks`` (a list), ``device``, ``dtype``, ``factor_tokens``, ``out``…
 
         Returns:
             The verdict: true where the edit passes; its text is the table.
@@ -73,7 +73,7 @@ class Gate:
         if isinstance(options.get("tasks"), str):
             options["tasks"] = options["tasks"].split(",")
         specs = (edit, against) if against is not None and old is None else (edit,)
-        request = Request(model=model, edits=specs, out=out, **options)
+        request = gating.with_attacks(required, Request(model=model, edits=specs, out=out, **options))
         gating.check_policy(required, request)
         key = (request, old.id if old else None)
         if key not in self._scored:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Iterator
-from typing import Any, ClassVar, Literal, get_type_hints
+from typing import Any, ClassVar, Literal, NamedTuple, get_type_hints
 
 from ..errors import UserError
 from .curvature.factors import Factors
@@ -48,6 +48,23 @@ class EditedWeight:
         return cls(weight=new, kept=kept, total=weight.numel())
 
 
+class TrainingCost(NamedTuple):
+    """How many tokens an edit reads if its training does not stop early, padding not included.
+
+    Attributes:
+        trained: tokens of forward and backward passes.
+        scored: tokens of forward passes alone.
+    """
+
+    trained: int = 0
+    scored: int = 0
+
+    @property
+    def forward_tokens(self) -> int:
+        """Tokens whose forward passes take as long: a backward pass takes about as long as two forward passes."""
+        return 3 * self.trained + self.scored
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Edit(abc.ABC):
     """Base class of all edits. The fields of an instance are its configuration.
@@ -59,8 +76,8 @@ class Edit(abc.ABC):
     Attributes:
         percent: how much of the method's ``budget`` is kept, 0 to 100; ``None`` if the method has no budget.
         dial: factor that multiplies what the edit removes; 0 removes it, 1 is the base model.
-        layers: layers to edit; ``None`` stands for the model table's.
-        proj: projections to edit; ``None`` stands for the model table's.
+        layers: layers to edit; ``None`` stands for the model table's (see ``everywhere``).
+        proj: projections to edit; ``None`` stands for the model table's (see ``everywhere``).
     """
 
     name: ClassVar[str]
@@ -76,13 +93,18 @@ class Edit(abc.ABC):
     """The curvature statistic that the edit needs: ``kfac`` (E[a aᵀ] and E[g gᵀ]), ``ekfac`` (``kfac`` and the
     curvature of each component) or ``aaT_diag`` (E[a²], from forward passes alone)."""
     needs_forget_set: ClassVar[bool] = False
-    """Whether the edit is given memorized sequences to forget and text to retain."""
+    """Whether the edit is given memorized sequences and other text, to train on."""
     control: ClassVar[bool] = False
-    """Whether the edit is a control: it removes as much as another edit, but chooses what at random."""
+    """Whether the edit is a control: what it removes is chosen at random, as much as another edit removes."""
+    attack: ClassVar[bool] = False
+    """Whether the edit tries to bring back what an edit before it in a chain has removed."""
     idempotent: ClassVar[bool] = False
     """Whether the edit, with its default options, changes nothing when it is applied a second time."""
     targeted: ClassVar[bool] = True
     """Whether the edit changes the matrices that ``layers`` and ``proj`` name; if not, it takes neither key."""
+    everywhere: ClassVar[bool] = False
+    """Whether a targeted edit changes every linear map of the model's layers where its spec gives neither ``layers``
+    nor ``proj``. Where it gives one of them, the other is the model table's."""
 
     percent: float | None = None
     dial: float = 0.0
@@ -111,8 +133,17 @@ class Edit(abc.ABC):
             raise UserError(f"bad edit '{self.spec}': expected a percent from 0 to 100, as in {self.name}-50")
         return self.percent / 100
 
-    def factor_options(self) -> dict[str, str]:
-        """Arguments of the collection of factors that differ from the defaults: ``statistic`` and ``labels``."""
+    @property
+    def on_all(self) -> bool:
+        """Whether the edit's matrices are every linear map of the model's layers."""
+        return self.everywhere and not (self.layers or self.proj)
+
+    def training_cost(self, inputs: EditInputs) -> TrainingCost | None:
+        """What training on these inputs reads; ``None`` if it is not known beforehand. Factors are not used."""
+        return None if self.needs_forget_set else TrainingCost()
+
+    def factor_options(self) -> dict[str, str | int]:
+        """Arguments of the factors beside model and text: ``statistic``, and the labels of the gradients."""
         return {} if self.statistic in (None, "kfac") else {"statistic": str(self.statistic)}
 
     def needs_percent(self) -> bool:
@@ -136,7 +167,8 @@ class Edit(abc.ABC):
     @classmethod
     def usage(cls) -> dict[str, str]:
         """The keys of the method's spec, each with the values it accepts and, in brackets, its default."""
-        keys = {"layers": "0+2-3 [the model's]", "proj": "gate+up [the model's]"} if cls.targeted else {}
+        default = "every linear map" if cls.everywhere else "the model's"
+        keys = {"layers": f"0+2-3 [{default}]", "proj": f"gate+up [{default}]"} if cls.targeted else {}
         hints = get_type_hints(cls)
         for field in cls.option_fields():
             values = "|".join(map(str, accepted(hints[field.name])))

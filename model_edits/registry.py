@@ -20,6 +20,7 @@ from ..errors import UserError, unknown
 from .edit import COMMON, CurvatureEdit, Edit, EditedWeight, MatrixEdit
 from .option_values import parse_value
 from .spec import EditSpec, number
+from .targets import PROJECTIONS
 
 __all__ = [
     "COMMON",
@@ -33,6 +34,7 @@ __all__ = [
     "edit_names",
     "edits",
     "find_edit",
+    "is_control",
     "register_edit",
 ]
 METHODS = f"{__package__}.methods"
@@ -49,7 +51,8 @@ def register_edit(name: str) -> Callable[[E], E]:
     A class that is defined again, by a notebook's cell or a reloaded module, takes the place of the earlier one.
 
     Raises:
-        ValueError: the name belongs to a built-in edit, to another package's, or to another class of the module.
+        ValueError: the name belongs to a built-in edit, to another package's, or to another class of the module; or it
+            is that of a projection, so that ``proj=gate+NAME`` could be a chain.
     """
 
     def register(cls: E) -> E:
@@ -64,6 +67,8 @@ def register_edit(name: str) -> Callable[[E], E]:
 def _check_free(name: str, cls: type[Edit]) -> None:
     if cls.__module__ == f"{METHODS}.{name}":
         return
+    if name in (*PROJECTIONS, "all"):
+        raise ValueError(f"edit {name!r} has the name of a projection")
     owners = [f"{METHODS}.{name}"] if name in _built_in() else []
     owners += [entry.value for entry in _of_packages(name) if _top(entry.module) != _top(cls.__module__)]
     known = _EDITS.get(name)
@@ -154,6 +159,12 @@ _UNUSABLE = (ImportError, AttributeError, SyntaxError, NameError, TypeError, Val
 def chain_text(steps: Iterable[Edit]) -> str:
     """The canonical text of a chain of edits, which are applied from left to right."""
     return "+".join(str(step.spec) for step in steps)
+
+
+def is_control(steps: Iterable[Edit]) -> bool:
+    """Whether a chain is a control: one of its steps is, not counting attacks on an edit before them."""
+    edits = [step for step in steps if step.name != "none"]
+    return any(step.control for step in [each for each in edits if not each.attack] or edits)
 
 
 def build(spec: EditSpec, percent: Mapping[str, float] | None = None) -> Edit:

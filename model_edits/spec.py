@@ -6,6 +6,7 @@ Specs are parsed as text here; the registry knows which names, keys and values e
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from decimal import Decimal
 
@@ -13,7 +14,7 @@ from ..errors import UserError
 
 SHAPE = "NAME[-PERCENT][:key=value,…][@DIAL]"
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
-_BEGINS = re.compile(r"[a-z][a-z0-9_]*(-[0-9.]+(?=[:@+]|$)|:)")
+_BEGINS = re.compile(r"([a-z][a-z0-9_]*)(-[0-9.]+(?=[:@+]|$)|:|(?=[@+]|$))")
 _KEY = re.compile(r"[a-z][a-z0-9_]*")
 _VALUE = re.compile(r"[^,:@=\s]+(?:=[^,:@=\s]+)?|[^,:@\s]+")
 
@@ -49,11 +50,15 @@ def number(value: float) -> str:
     return "0" if text == "-0" else text
 
 
-def parse_chain(text: str) -> tuple[EditSpec, ...]:
+def parse_chain(text: str, names: Collection[str]) -> tuple[EditSpec, ...]:
     """The specs of a chain, in the order in which they are applied.
 
     Values may contain a ``+`` too (``proj=gate+up``). After a value, a ``+`` begins a new spec only if ``NAME-PERCENT``
-    or ``NAME:`` follows.
+    or ``NAME:`` follows, or a known name that an ``@``, a ``+`` or the end of the text follows.
+
+    Args:
+        text: the chain.
+        names: the names of all edits (``registry.edit_names``).
 
     Raises:
         UserError: a spec is not of the grammar.
@@ -61,8 +66,9 @@ def parse_chain(text: str) -> tuple[EditSpec, ...]:
     steps, start = [], 0
     for plus in re.finditer(r"\+", text):
         step = text[start : plus.start()]
+        begins = _BEGINS.match(text, plus.end())
         in_value = ":" in step and "@" not in step
-        if not in_value or _BEGINS.match(text, plus.end()):
+        if not in_value or (begins and (begins[2] or begins[1] in names)):
             steps.append(step)
             start = plus.end()
     return tuple(_parse(step, text) for step in [*steps, text[start:]])

@@ -51,7 +51,7 @@ class Target:
     Attributes:
         name: full name of its module; for an expert, the name that its module would have if it had one.
         layer: index of its layer, from 0.
-        proj: its role, a key of :data:`PROJECTIONS`.
+        proj: its role, a key of :data:`PROJECTIONS`; of another linear map, its module's name within the layer.
         transposed: whether the stored weight is [in, out] (GPT-2's ``Conv1D``) instead of [out, in].
         part: its place in the weight of a mixture of experts; ``None`` for the weight of a module.
     """
@@ -145,6 +145,23 @@ def find(model: torch.nn.Module, layers: Iterable[int], proj: Iterable[str]) -> 
     return found
 
 
+def linear_maps(model: torch.nn.Module) -> tuple[Target, ...]:
+    """Every linear map of the model's layers, in the model's order: of attention, MLPs and experts.
+
+    Embeddings, output heads and norms are none of them, nor is a router that is no module ``Linear``.
+
+    Raises:
+        UserError: the model has none, or keeps its experts in a layout that is not known.
+    """
+    blocks, _ = _blocks(model)
+    found = tuple(_all(model, blocks, others=True))
+    unread = [n for n, m in model.named_modules() if n.endswith(f".{EXPERTS}") and _stacked(m) and not _fused(m)]
+    if unread or not found:
+        what = f"the experts of {unread[0]} in a layout that is not known" if unread else "no linear map in its layers"
+        raise UserError(f"{type(model).__name__} has {what}: expected layers=… and proj=…, to choose matrices")
+    return found
+
+
 def default_proj(model: torch.nn.Module) -> tuple[str, ...]:
     """``gate`` and ``up``, or ``up`` alone if the MLP has no gate.
 
@@ -158,20 +175,26 @@ def default_proj(model: torch.nn.Module) -> tuple[str, ...]:
     return found
 
 
-def _all(model: torch.nn.Module, blocks: str) -> Iterator[Target]:
-    """Every matrix of a known role, in the model's order."""
+def _all(model: torch.nn.Module, blocks: str, *, others: bool = False) -> Iterator[Target]:
+    """Every matrix of a known role, in the model's order; with ``others`` every other linear map of a layer too."""
     roles = {suffix: role for role, suffixes in PROJECTIONS.items() for suffix in suffixes}
     for name, module in model.named_modules():
         layer, _, rest = name.removeprefix(f"{blocks}.").partition(".")
         if not (name.startswith(f"{blocks}.") and layer.isdigit()):
             continue
-        if rest in roles:
-            yield Target(name=name, layer=int(layer), proj=roles[rest], transposed=type(module).__name__ == "Conv1D")
+        transposed = type(module).__name__ == "Conv1D"
+        if rest in roles or (others and (transposed or isinstance(module, torch.nn.Linear))):
+            yield Target(name=name, layer=int(layer), proj=roles.get(rest, rest), transposed=transposed)
         elif rest == EXPERTS and _fused(module):
             for expert in range(module.get_parameter("down_proj").shape[0]):
                 for role, (stored, half) in FUSED.items():
                     part = Slice(f"{name}.{stored}", expert, half)
                     yield Target(name=f"{name}.{expert}.{role}_proj", layer=int(layer), proj=role, part=part)
+
+
+def _stacked(experts: torch.nn.Module) -> bool:
+    """Whether a module holds weights of several experts in one tensor."""
+    return any(parameter.ndim > 2 for parameter in experts.parameters(recurse=False))
 
 
 def _fused(experts: Any) -> bool:

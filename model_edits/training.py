@@ -7,7 +7,7 @@ Shapes: b = texts of a batch, t = tokens, v = vocabulary, o = out features, i = 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
 from .lazy import torch
@@ -82,7 +82,7 @@ def forward(
     frozen = {name: parameter.detach() for name, parameter in model.named_parameters()}
     arguments = {"input_ids": ids_bt, "attention_mask": inside_bt.long(), "use_cache": False}
     output = torch.func.functional_call(model, {**frozen, **weights}, (), arguments)
-    logits_btv, next_bt = _wide(output.logits[:, :-1]), ids_bt[:, 1:]
+    logits_btv, next_bt = wide(output.logits[:, :-1]), ids_bt[:, 1:]
     flat_loss = torch.nn.functional.cross_entropy(logits_btv.flatten(0, 1), next_bt.flatten(), reduction="none")
     log_p_bt = -flat_loss.view(next_bt.shape) * scored_bt
     correct_bt = (logits_btv.argmax(dim=-1) == next_bt) & scored_bt
@@ -106,11 +106,17 @@ def gradients(
     ``weights`` are those of :func:`insert_matrices`, from which the loss was computed.
     """
     by_parameter = dict(zip(weights, torch.autograd.grad(loss, list(weights.values())), strict=True))
-    return {target.name: _wide(target.view(by_parameter[target.parameter])) for target in targets}
+    return {target.name: wide(target.view(by_parameter[target.parameter])) for target in targets}
 
 
-def _wide(tensor: torch.Tensor) -> torch.Tensor:
+def wide(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor itself, if it is float32 or wider; or else its copy in float32."""
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
+def count_tokens(sequences: Iterable[TokenSequence]) -> int:
+    """The number of tokens of the sequences, padding not included."""
+    return sum(len(sequence.ids) for sequence in sequences)
 
 
 def batches(items: Sequence[T], size: int, generator: torch.Generator) -> Iterator[list[T]]:

@@ -75,7 +75,7 @@ def test_a_pages_commands_run_one_after_the_other(
                 ["bash", "-c", f"{command} {smaller}"], capture_output=True, text=True, check=False, cwd=tmp_path
             )
             code, said = done.returncode, done.stderr[-3000:]
-        expected = (0, 3) if command.startswith("memsplit gate ") else (0,)  # so few items settle nothing
+        expected = (0, 1, 3) if command.startswith("memsplit gate ") else (0,)  # a verdict, whichever so few items give
         assert code in expected, (command, said)
 
 

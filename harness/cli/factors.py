@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from ..common import cache
 from ..common.runtime import device, init_distributed, quiet
 from ..models import model_table
 from . import lazy
-from .arguments import SPEC, add_model, check_model, path, positive
+from .arguments import SPEC, add_model, check_model, path, positive, seed
 from .parser import Parser
 
 DAY_S = 86400
@@ -39,6 +40,13 @@ def add(parser: argparse.ArgumentParser) -> None:
         own.add_argument(
             "--edit", dest="edits", action="append", default=[], metavar="SPEC", help=f"{SPEC} (default: kfac)"
         )
+        if name == "collect":
+            own.add_argument(
+                "--label-seed",
+                type=seed,
+                metavar="N",
+                help="label_seed of the edits whose spec gives none (default: 0)",
+            )
     action("list", show_all, "list what the cache holds, the last used first")
     for name, command, text in (
         ("show", show, "show an entry's arguments and matrices"),
@@ -63,6 +71,13 @@ def collect(arguments: argparse.Namespace) -> int:
     quiet()
     chosen = init_distributed(chosen, parallelize=arguments.parallelize)
     editor, steps = _editor(arguments, edits, chosen)
+    if arguments.label_seed is not None:
+        steps = [
+            dataclasses.replace(step, label_seed=arguments.label_seed)
+            if getattr(step, "label_seed", None) == 0 and step.labels != "gold"
+            else step
+            for step in steps
+        ]
     editor.collect_missing(steps)
     if lazy.sums.rank_and_world()[0] == 0:
         _print_used(editor, steps)
@@ -110,7 +125,7 @@ def _editor(
     entry = model_table.resolve(arguments.model, arguments.pack, arguments.corpus)
     loaded = lazy.loading.load(entry, device=chosen, dtype=arguments.dtype, parallelize=arguments.parallelize)
     editor = lazy.editing.ModelEditor(loaded, arguments.factor_tokens)
-    steps = [step for text in edits for step in editor.chain(text) if step.statistic]
+    steps: list[Any] = [step for text in edits for step in editor.chain(text) if step.statistic]
     if not steps:
         raise UserError(f"{' '.join(edits)} needs no factors: expected an edit that does, such as kfac")
     return editor, steps
@@ -135,13 +150,29 @@ def show_all(_: argparse.Namespace) -> int:
         a = entry.arguments
         of = "damaged"
         if a:
-            what = f"{a.get('statistic', 'kfac')}, {a['labels']} labels, {a['tokens']} tokens of {a['corpus']}"
+            what = f"{a.get('statistic', 'kfac')}, {_drawn(a)}{a['tokens']} tokens of {a['corpus']}"
             of = f"weights {str(a['weights'])[:12]}  {what}"
         size = f"{entry.nbytes / 1e6:9.1f} MB  {len(entry.files):3} matrices"
         print(f"{entry.id[:12]}  {used}  {size}  {of}")
     for orphan in store.orphans():
         print(f"{orphan.name}: {orphan.stat().st_size / 1e6:.1f} MB of a killed command")
     return 0
+
+
+def _size(factors: lazy.factors.Factors) -> str:
+    """The matrix's shape and its curvature mass, or its inputs where there are no gradients."""
+    if "ggT" not in factors.moments:
+        return f"{len(factors.aaT_diag)} inputs"
+    mass = float(factors.aaT.trace().double() * factors.ggT.trace().double())
+    return f"{len(factors.ggT)} x {len(factors.aaT)}, mass {mass:.4g}"
+
+
+def _drawn(arguments: Mapping[str, str | int]) -> str:
+    """The labels, for a line of the list; nothing where there are no gradients."""
+    if "labels" not in arguments:
+        return ""
+    draws, seed = arguments.get("draws", 1), arguments.get("seed", 0)
+    return f"{arguments['labels']} labels{f' x {draws}' if draws != 1 else ''}{f' of seed {seed}' if seed else ''}, "
 
 
 def show(arguments: argparse.Namespace) -> int:
@@ -157,10 +188,9 @@ def show(arguments: argparse.Namespace) -> int:
             except UserError as error:
                 print(f"    {matrix}: {error}")
                 continue
-            shape = f"{len(factors.ggT)} x {len(factors.aaT)}"
-            mass = float(factors.aaT.trace().double() * factors.ggT.trace().double())
             imported = f", imported from {factors.imported[:12]}" if factors.imported else ""
-            print(f"    {matrix}: {shape}, {factors.tokens} positions, mass {mass:.4g}{imported}")
+            errors = "".join(f", standard error of {name} {error:.1%}" for name, error in factors.errors.items())
+            print(f"    {matrix}: {_size(factors)}, {factors.tokens} positions{errors}{imported}")
     return 0
 
 

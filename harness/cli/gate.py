@@ -15,15 +15,19 @@ from ...results.records.store import Store
 from ..common.runtime import quiet
 from ..evaluation import gating
 from . import lazy
-from .arguments import SPEC, add_model, add_scoring, check_scoring, path
+from .arguments import SPEC, add_attacks, add_model, add_scoring, check_scoring, path
+
+NAMES = {"attacks": "--attack", "default_attacks": "--attacks"}
+"""Options that are not called as what they hold."""
+OF_SCORING = (*gating.SCORED, "default_attacks")
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.description = (
-        "Pass or fail an edit: enough recitation removed, each kept axis not worse than that of the base, "
-        "or of another edit, by more than a margin, perplexity within its limit. Exit code 0: PASS; 1: FAIL; "
-        "3: INCONCLUSIVE, for too few items; 2: bad input."
+        "Pass or fail an edit: enough recitation removed, enough memory erased also after attacks, each kept axis not "
+        "worse than that of the base, or of another edit, by more than a margin, perplexity within its limit. Exit "
+        "code 0: PASS; 1: FAIL; 3: INCONCLUSIVE, for too few items; 2: bad input."
     )
     chosen = parser.add_mutually_exclusive_group(required=True)
     chosen.add_argument("--edit", metavar="SPEC", help=f"the edit, which is scored: {SPEC}")
@@ -41,7 +45,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     add_model(parser)
     add_scoring(parser)
-    parser.set_defaults(run=run, scored_defaults={name: parser.get_default(name) for name in gating.SCORED})
+    add_attacks(parser)
+    parser.set_defaults(run=run, scored_defaults={name: parser.get_default(name) for name in OF_SCORING})
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
     parser.add_argument("--junit", type=path, metavar="FILE", help="write JUnit XML, a test case a criterion")
     parser.add_argument(
@@ -66,7 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.record:
         for name, default in arguments.scored_defaults.items():
             if getattr(arguments, name) != default:
-                option = f"--{name.replace('_', '-')}"
+                option = NAMES.get(name, f"--{name.replace('_', '-')}")
                 raise UserError(f"{option} is of what is scored, and --record was scored: expected one of the two")
         store = Store(arguments.out)
         new = store.find(arguments.record)
@@ -74,7 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         old = gating.known_record(arguments.against, arguments.out)
         specs = [arguments.against] if arguments.against and old is None else []
-        request = check_scoring(arguments, [arguments.edit, *specs])
+        request = gating.with_attacks(policy, check_scoring(arguments, [arguments.edit, *specs]))
         gating.check_policy(policy, request)
         quiet()
         new, old = gating.sides(lazy.runner.run(request).records, old)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ...model_edits.curvature import factors, reference, store, sums
     from ...results.board import formats, page, ranking
     from ...results.gate import judge, reports, verdict
-    from ...results.statistics import band_strength, compare, paired, selection
+    from ...results.statistics import band_strength, compare, migrate, paired, selection
     from ...results.views import terminal
     from ..evaluation import editing, estimate, runner
     from ..mining import mine
@@ -31,7 +31,7 @@ else:
         "...model_edits.curvature": ("factors", "reference", "store", "sums"),
         "...results.board": ("formats", "page", "ranking"),
         "...results.gate": ("judge", "reports", "verdict"),
-        "...results.statistics": ("band_strength", "compare", "paired", "selection"),
+        "...results.statistics": ("band_strength", "compare", "migrate", "paired", "selection"),
         "...results.views": ("terminal",),
         "..evaluation": ("editing", "estimate", "runner"),
         "..mining": ("mine",),

@@ -45,8 +45,14 @@ def edits(*_: object) -> list[str]:
             continue
         keys = ", ".join(cls.usage())
         usage = name + ("-PERCENT" if cls.budget else "")
-        lines.append(f"{usage:<18}{cls.summary}" + (f" (keys: {keys})" if keys else ""))
+        lines.append(f"{usage:<18}{_summary(cls)}" + (f" (keys: {keys})" if keys else ""))
     return lines
+
+
+def _summary(cls: type[registry.Edit]) -> str:
+    """The edit's summary, after what it is beside an edit: an attack, a control, or both."""
+    kinds = [kind for kind, is_one in (("attack", cls.attack), ("control", cls.control)) if is_one]
+    return f"{' and '.join(kinds)}: {cls.summary}" if kinds else cls.summary
 
 
 def tasks(name: str, words: Sequence[str], include_path: Sequence[Path]) -> list[str]:
@@ -75,10 +81,10 @@ def methods(names: Sequence[str]) -> list[str]:
     lines = []
     for name in names or registry.edit_names():
         cls = registry.find_edit(name)
-        needs = [("curvature", cls.statistic), ("a pack's passages to forget", cls.needs_forget_set)]
+        needs = [("curvature", cls.statistic), ("a pack's passages", cls.needs_forget_set)]
         needed = ", ".join(what for what, needed in needs if needed)
         facts = {"PERCENT is of": cls.budget, "needs": needed, "source": cls.source}
-        lines.append(f"{name}{'-PERCENT' if cls.budget else ''}: {cls.summary}")
+        lines.append(f"{name}{'-PERCENT' if cls.budget else ''}: {_summary(cls)}")
         lines += [f"    {label}: {value}" for label, value in facts.items() if value]
         lines += [f"    {key}={takes}" for key, takes in cls.usage().items()]
     return lines

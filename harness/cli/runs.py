@@ -1,4 +1,4 @@
-"""``memsplit runs``: list, show, remove and verify records."""
+"""``memsplit runs``: list, show, remove, verify and migrate records."""
 
 from __future__ import annotations
 
@@ -18,18 +18,24 @@ from .parser import Parser
 
 RECENT_S = 3600
 """Age in seconds up to which a file without a record may be one that a command is still writing."""
+LISTED = (
+    *("recitation_removed", "logic_kept", "split_score", "perplexity_ratio"),
+    *("erased", "stays_erased", "reasoning_kept", "knowledge_kept", "fluency_kept"),
+)
+"""The summary metrics of a record in the listing."""
 NAME = "a record's file, its id or the hash in it, how one of these begins, or its spec"
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Declare the actions and their options."""
-    parser.description = "List, show, remove and verify the records of a folder."
+    parser.description = "List, show, remove, verify and migrate the records of a folder."
     actions = parser.add_subparsers(required=True, parser_class=Parser, metavar="ACTION")
     words = {
         "list": (show_all, "list the records, oldest first, one on each line"),
         "show": (show, "show a record's settings and figures"),
         "remove": (remove, "delete records"),
         "verify": (verify, "check every record against its hashes; exit code 1 where one is damaged"),
+        "migrate": (migrate, "write the records of earlier versions anew, with the figures that their items allow"),
     }
     for name, (command, text) in words.items():
         action = actions.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
@@ -89,7 +95,11 @@ def show_all(arguments: argparse.Namespace) -> int:
         split = about["split"] + (f" [:{about['limit']}]" if about["limit"] else "")
         scores = "  ".join(
             f"{word} {'-' if value is None else format(value, '.3f')}"
-            for word, value in (("removed", about["recitation_removed"]), ("kept", about["logic_kept"]))
+            for word, value in (
+                ("split", about["split_score"]),
+                ("erased", about["erased"]),
+                ("kept", about["reasoning_kept"]),
+            )
         )
         when = about["created"][:16].replace("T", " ")
         name, where = record.id.rpartition("-")[2], f"{about['suite']}/{split}"
@@ -107,7 +117,7 @@ def _brief(record: Record) -> dict[str, Any]:
             "path": str(record.path),
             **{key: getattr(content, key) for key in ("created", "model", "spec", "suite", "fingerprint", "control")},
             **{key: getattr(content.arguments, key) for key in ("split", "limit")},
-            **{key: value.get(key) for key in ("recitation_removed", "logic_kept", "split_score", "perplexity_ratio")},
+            **{key: value.get(key) for key in LISTED},
         }
     )
     return brief
@@ -128,6 +138,8 @@ def show(arguments: argparse.Namespace) -> int:
         console.print("\n".join(_settings(record)), soft_wrap=True)
         title = f"{record.content.model}  {record.spec}"
         console.print(terminal.comparison(title, record.changes, record.summary, all_metrics=arguments.all_metrics))
+        for table in terminal.memory(record):
+            console.print(table)
         if record.content.risk.base.discoverable:
             console.print(terminal.risk(record.content.risk))
     return 0
@@ -190,3 +202,16 @@ def verify(arguments: argparse.Namespace) -> int:
     for orphan in store.orphans():
         print(f"{orphan.name}: of no record; --partial removes it")
     return code
+
+
+def migrate(arguments: argparse.Namespace) -> int:
+    """Run ``memsplit runs migrate``; records that cannot be read are named and left as they are, with exit code 1."""
+    store = Store(arguments.store)
+    readable, problems = store.readable()
+    for problem in problems.values():
+        print(f"memsplit: {problem}", file=sys.stderr)
+    for old in readable:
+        new, unknown = lazy.migrate.migrate(store, old)
+        done = "as it was" if new.id == old.id else f"now {new.id}"
+        print(f"{old.id}: {done}{f' ({unknown})' if unknown else ''}")
+    return int(bool(problems))

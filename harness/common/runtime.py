@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import logging
 import os
+import platform
 import re
 import warnings
 from datetime import timedelta
+from pathlib import Path
 
 from ...errors import UserError, unknown
 
@@ -52,6 +54,41 @@ def device(name: str | None) -> str:
     if chosen not in here:
         raise unknown("device", chosen, here)
     return chosen
+
+
+def hardware(chosen: str) -> dict[str, str | int]:
+    """What figures may differ by in their last bits: device, machine, threads, and the names of CPU and accelerator.
+
+    Args:
+        chosen: the device that is computed on.
+    """
+    import torch
+
+    found: dict[str, str | int] = {
+        "device": chosen,
+        "machine": platform.machine(),
+        "threads": torch.get_num_threads(),
+        "processor": f"{processor()}, {torch.backends.cpu.get_cpu_capability()}",
+    }
+    if chosen.startswith("cuda"):
+        found["accelerator"] = torch.cuda.get_device_name(chosen)
+    return found
+
+
+def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """The CPU's name, with the numbers that tell models of one name apart, as virtual machines have them.
+
+    Args:
+        cpuinfo: Linux's description; without it or a name in it, what Python knows.
+    """
+    try:
+        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").split("\n\n")[0].splitlines()
+    except OSError:
+        lines = []
+    fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    numbers = [f"{key.split()[-1]} {fields[key]}" for key in ("cpu family", "model", "stepping") if fields.get(key)]
+    name = fields.get("model name") or platform.processor() or platform.machine()
+    return ", ".join([name, *numbers])
 
 
 def processes() -> int:

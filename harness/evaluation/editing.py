@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,14 +18,20 @@ from ...errors import UserError
 from ...files import digest, sha256
 from ...model_edits import registry, targets
 from ...model_edits.apply import MatrixChange, applied, compute
+from ...model_edits.curvature.factors import Factors
 from ...model_edits.curvature.store import FactorStore
+from ...model_edits.curvature.sums import rank_and_world
 from ...model_edits.hashing import tensors_sha256
-from ...model_edits.inputs import EditInputs, MemorizedSequence
+from ...model_edits.inputs import EditInputs, MemorizedSequence, untracked
 from ...tasks import packs
+from ..common.progress import track
 from ..models import loading, model_table
 from ..models.token_ids import passage_ids, text_ids
 from .factor_cache import Curvature
 from .request import fill_in, whole_number
+
+HELD_OUT = "late"
+"""The population of passages that no edit is told of."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +42,8 @@ class Prepared:
         steps: the edits, with their defaults filled in.
         weights: new weights by parameter name.
         changes: what was kept and removed, step by step and matrix by matrix.
-        factors: the arguments of the factors that each step used, with their sha256 by module name.
+        factors: the arguments of the factors that each step used; by module name their sha256, and the relative
+            standard errors of their moments.
         weights_hash: sha256 that names the edited model's weights.
         seconds: by phase: ``curvature`` (0 where it was cached) and ``edit``.
     """
@@ -74,7 +81,9 @@ class ModelEditor:
         model = self.loaded.model
         steps = fill_in(text, self.loaded.entry, model_table.layer_count(model.config.to_dict()))
         return tuple(
-            step if step.proj or not step.targeted else dataclasses.replace(step, proj=targets.default_proj(model))
+            dataclasses.replace(step, proj=targets.default_proj(model))
+            if step.targeted and not (step.proj or step.on_all)
+            else step
             for step in steps
         )
 
@@ -96,12 +105,13 @@ class ModelEditor:
             found, arguments = self.matrices(edit), self.curvature.arguments(edit)
             factors = self.curvature.read(arguments, found if arguments else ())
             with applied(self.loaded.model, weights):
-                inputs = EditInputs(targets=found, factors=factors, **self._passages(edit))
-                new, account = compute(self.loaded.model, edit, inputs)
+                new, account = compute(self.loaded.model, edit, self.inputs(edit, factors))
             weights |= new
             changes += account
             if arguments:
-                used.append({**arguments, "sha256": factors.sha256, "imported": factors.imported})
+                used.append(
+                    {**arguments, "sha256": factors.sha256, "imported": factors.imported, "errors": factors.errors}
+                )
             paths = [self.curvature.store.path(arguments, t.name) for t in found]
             collected += [self.curvature.collected_s.get(path, 0.0) for path in paths]
         return Prepared(
@@ -137,18 +147,29 @@ class ModelEditor:
 
     def matrices(self, edit: registry.Edit) -> tuple[targets.Target, ...]:
         """The matrices that the edit touches."""
+        if edit.on_all:
+            return targets.linear_maps(self.loaded.model)
         return targets.find(self.loaded.model, edit.layers or (), edit.proj or ()) if edit.targeted else ()
+
+    def inputs(self, edit: registry.Edit, factors: Mapping[str, Factors] | None = None) -> EditInputs:
+        """What the edit is given, with these factors; its training is shown by the progress bar."""
+        shown = untracked if rank_and_world()[0] else track
+        return EditInputs(targets=self.matrices(edit), factors=factors or {}, track=shown, **self._passages(edit))
 
     def collect_missing(self, edits: Iterable[registry.Edit]) -> None:
         """Collect the factors that the edits need and the store lacks."""
         self.curvature.collect_missing([(edit, self.matrices(edit)) for edit in edits])
 
     def _passages(self, edit: registry.Edit) -> dict[str, Any]:
-        """What an edit that is trained is given: the dev part's passages to forget, and its clean text to retain."""
+        """What an edit that trains is given: memorized passages of the dev part, and its clean text to retain.
+
+        Passages of the population ``late`` are left out: no edit is told of them, and all are scored on them.
+        """
         if not edit.needs_forget_set:
             return {}
         pack = packs.find(self.loaded.entry.pack)
-        passages = [passage_ids(row, self.loaded.tokenizer) for row in pack.rows("memorized", "dev")]
+        told = (row for row in pack.rows("memorized", "dev") if row.get("population") != HELD_OUT)
+        passages = [passage_ids(row, self.loaded.tokenizer) for row in told]
         return {
             "forget": [MemorizedSequence(prefix=prefix, suffix=suffix) for prefix, suffix in passages],
             "retain": [text_ids(row, self.loaded.tokenizer) for row in pack.rows("clean", "dev")],

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from ...model_edits import registry
+from .passages import PassageScorer
 from .request import Request
 from .scoring import build_requests
 from .session import EvalSession
@@ -20,8 +21,8 @@ def describe(request: Request) -> list[str]:
     """The lines of ``--dry-run``: tasks, edits with their defaults filled in, what is cached, and estimated seconds.
 
     Scoring is estimated from one timed forward pass and the number of tokens to read, collecting curvature from timed
-    batches. The weights of an edit are not known before they are computed, so its scoring counts even where scores of
-    the same weights are kept.
+    batches, and training from the tokens that it reads (``Edit.training_cost``). The weights of an edit are not
+    known before they are computed, so its scoring counts even where scores of the same weights are kept.
 
     Raises:
         UserError: the request cannot be met.
@@ -40,15 +41,32 @@ def describe(request: Request) -> list[str]:
     ]
     counted: set[Path] = set()
     for chain in session.chains:
-        preparing_s, state = _preparing(session, chain, counted)
+        preparing_s, state = _preparing(session, chain, counted, per_token)
         chain_s = preparing_s + (suite_s if any(edit.name != "none" for edit in chain) else 0.0)
         total_s += chain_s
         lines.append(f"edit: {registry.chain_text(chain)}: {state}, about {chain_s:.0f} s")
+    passages = {part.task: scorer.tasks[part.task] for part in PassageScorer(scorer).parts}
+    passages_s = per_token * _tokens(session, passages) if session.attacks else 0.0
+    attacked = len(session.chains) + (session.unseen_name is not None)
+    for name, chain in session.attacks.items():
+        preparing_s, state = _preparing(session, chain, counted, per_token)
+        total_s += (preparing_s + passages_s) * attacked
+        whose = "the counterpart and each edit" if session.unseen_name is not None else "each edit"
+        lines.append(f"attack: {name} on {whose}: {state}, about {preparing_s + passages_s:.0f} s each time")
     return [*lines, f"in all: about {total_s:.0f} s, and loading"]
 
 
-def _preparing(session: EvalSession, chain: Sequence[registry.Edit], counted: set[Path]) -> tuple[float, str]:
-    """Seconds that a chain's factors take to collect, and what it needs; adds the factors to ``counted``."""
+def _preparing(
+    session: EvalSession, chain: Sequence[registry.Edit], counted: set[Path], per_token: float
+) -> tuple[float, str]:
+    """Seconds that a chain's factors take to collect and its steps to train, and what it needs.
+
+    Args:
+        session: the evaluation.
+        chain: the edits.
+        counted: the factors whose collection is counted already; the chain's are added.
+        per_token: seconds a token of a forward pass.
+    """
     editor = session.editor
     curvature = editor.curvature
     seconds, states = 0.0, set()
@@ -63,8 +81,11 @@ def _preparing(session: EvalSession, chain: Sequence[registry.Edit], counted: se
             states.add(f"collects factors of {len(to_collect)} matrices from {curvature.tokens} tokens")
         elif edit.statistic:
             states.add("factors cached")
-        elif edit.needs_forget_set:
-            states.add("trains, for a time that is not known beforehand")
+        if edit.needs_forget_set:
+            cost = edit.training_cost(editor.inputs(edit))
+            seconds += per_token * cost.forward_tokens if cost else 0.0
+            known = f"on up to {cost.trained} tokens" if cost else "for a time that is not known beforehand"
+            states.add(f"trains {known}")
     return seconds, "; ".join(sorted(states)) or "needs no factors"
 
 

@@ -12,6 +12,7 @@ from torch import distributed
 
 from ...model_edits.curvature.collect import collect, collect_ekfac, collect_input_squares
 from ...model_edits.curvature.factors import Factors
+from ...model_edits.curvature.labels import Draws
 from ...model_edits.curvature.store import FactorStore
 from ...model_edits.curvature.sums import Partial, rank_and_world
 from ...model_edits.registry import Edit
@@ -62,10 +63,13 @@ class Curvature:
             "corpus": self._corpus_name,
             "tokens": self.tokens // self.length * self.length,
             "length": self.length,
-            "seed": 0,
-            "labels": "sampled",
+            **({} if edit.statistic == "aaT_diag" else self._labels()),
             **edit.factor_options(),
         }
+
+    def _labels(self) -> Arguments:
+        """The labels of an edit that names none."""
+        return {"labels": "sampled", "draws": self.loaded.entry.factor_draws, "seed": 0}
 
     def missing(self, edit: Edit, found: Iterable[Target]) -> list[Target]:
         """The edit's matrices whose factors are not stored."""
@@ -103,7 +107,7 @@ class Curvature:
 
     def _collect(self, arguments: Arguments, missing: Sequence[Target]) -> None:
         """Collect and store factors; E-KFAC's statistic needs K-FAC's factors, which are collected first if need be."""
-        model, labels, seed = self.loaded.model, str(arguments["labels"]), int(arguments["seed"])
+        model = self.loaded.model
         names = sorted(target.name for target in missing)
         key: list[object] = [arguments, names, self._sequences(), model.device.type]
         if arguments.get("statistic") == "ekfac":
@@ -115,7 +119,7 @@ class Curvature:
             read = self.read(kfac, missing)
             partial = Partial(self.store.partial(*key, [read[name].sha256 for name in names]))
             batches = self.batches("curvature, second pass")
-            new = collect_ekfac(model, missing, read, batches, labels=labels, seed=seed, partial=partial)
+            new = collect_ekfac(model, missing, read, batches, draws=_draws(arguments), partial=partial)
         elif arguments.get("statistic") == "aaT_diag":
             start = time.monotonic()
             partial = Partial(self.store.partial(*key))
@@ -124,7 +128,7 @@ class Curvature:
             start = time.monotonic()
             partial = Partial(self.store.partial(*key))
             batches = self.batches("curvature")
-            new = collect(model, missing, batches, labels=labels, seed=seed, partial=partial)
+            new = collect(model, missing, batches, draws=_draws(arguments), partial=partial)
         for name, factors in new.items():
             path = self.store.path(arguments, name)
             if rank_and_world()[0] == 0:
@@ -140,7 +144,10 @@ class Curvature:
         seconds, statistic = [], arguments.get("statistic")
         for n in (1, 1, 3):
             start = time.monotonic()
-            (collect_input_squares if statistic == "aaT_diag" else collect)(self.loaded.model, missing, [ids] * n)
+            if statistic == "aaT_diag":
+                collect_input_squares(self.loaded.model, missing, [ids] * n)
+            else:
+                collect(self.loaded.model, missing, [ids] * n, draws=_draws(arguments))
             seconds.append(time.monotonic() - start)
         batch_s = max(seconds[2] - seconds[1], 0) / 2
         passes = 2 if statistic == "ekfac" else 1
@@ -174,6 +181,11 @@ class Curvature:
         return max(1, BATCH_TOKENS.get(self.loaded.model.device.type, BATCH_TOKENS_ELSEWHERE) // self.length)
 
 
+def _draws(arguments: Mapping[str, str | int]) -> Draws:
+    """Which labels the gradients of factors with these arguments are of."""
+    return Draws(labels=str(arguments["labels"]), draws=int(arguments["draws"]), seed=int(arguments["seed"]))
+
+
 class FactorsOf(Mapping[str, Factors]):
     """Factors of some matrices, read one at a time, so that a model's need not fit into memory together."""
 
@@ -183,10 +195,13 @@ class FactorsOf(Mapping[str, Factors]):
         self.targets = targets
         self.sha256: dict[str, str] = {}
         self.imported: dict[str, str] = {}
+        self.errors: dict[str, dict[str, float]] = {}
 
     def __getitem__(self, name: str) -> Factors:
         factors = self.curvature.hold(self.arguments, self.targets[name])
         self.sha256[name] = factors.sha256
+        if factors.errors:
+            self.errors[name] = dict(factors.errors)
         if factors.imported:
             self.imported[name] = factors.imported
         return factors

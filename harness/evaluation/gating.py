@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from ...errors import unknown
+from ...errors import UserError, unknown
+from ...model_edits.registry import DEFAULT_ATTACKS
 from ...results.gate.policy import Policy
 from ...results.records.axes import RECITATION
 from ...results.records.record import Record
@@ -16,7 +18,7 @@ from .task_selection import choose_parts
 
 SCORED = (
     *("model", "pack", "corpus", "factor_tokens", "device", "dtype", "parallelize"),
-    *("suite", "tasks", "include_path", "split", "limit", "batch_size", "seed"),
+    *("suite", "tasks", "include_path", "split", "limit", "batch_size", "seed", "attacks"),
 )
 """The fields of a request that say which model is scored, on what, and how; each is an option of ``memsplit gate``."""
 
@@ -39,10 +41,10 @@ def known_record(against: str | None, folder: Path) -> Record | None:
 
 
 def check_policy(policy: Policy, request: Request) -> None:
-    """Refuse a policy with a margin for an axis or metric that the request does not score.
+    """Refuse a policy that asks for an axis or metric that the request does not score.
 
     Raises:
-        UserError: names the margin, and what is scored.
+        UserError: names the margin or the criterion, and what is scored.
     """
     entry = model_table.resolve(request.model, request.pack, request.corpus)
     parts, _ = choose_parts(request.suite, request.tasks, entry, request.include_path)
@@ -50,6 +52,17 @@ def check_policy(policy: Policy, request: Request) -> None:
     for name in policy.margins:
         if name not in known | {RECITATION}:
             raise unknown("axis in the policy's [margins]", name, known)
+    for criterion, name in policy.needs:
+        if name not in known:
+            axes = ", ".join(sorted({part.axis for part in parts}))
+            raise UserError(f"the policy asks for {criterion!r}, but {name} is not scored: expected it beside {axes}")
+
+
+def with_attacks(policy: Policy, request: Request) -> Request:
+    """The request, with the default attacks where the policy asks for ``stays_erased`` and none is named."""
+    if policy.stays_erased is None or request.attacks:
+        return request
+    return dataclasses.replace(request, attacks=DEFAULT_ATTACKS)
 
 
 def sides(records: Sequence[Record], old: Record | None) -> tuple[Record, Record | None]:

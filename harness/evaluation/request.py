@@ -46,6 +46,7 @@ class Request:
             memory. By default the model table's; ``none`` for no counterpart.
         attacks: specs of the attacks that each edit is scored after, too.
         include_path: folders with further tasks and suites, as lm-eval's YAML.
+        attacks: specs of attacks, after each of which an edit is scored too.
 
     Raises:
         UserError: a value is of the wrong kind or range; the message says what was expected.
@@ -202,16 +203,17 @@ def fill_in(text: str, entry: model_table.ModelEntry, n_layers: int | None) -> t
     Raises:
         UserError: the spec does not fit the grammar, the registry or the model.
     """
-    return tuple(_fill_in(registry.build(step, entry.percent), entry, n_layers) for step in spec.parse_chain(text))
+    steps = spec.parse_chain(text, registry.edit_names())
+    return tuple(_fill_in(registry.build(step, entry.percent), entry, n_layers) for step in steps)
 
 
 def _fill_in(edit: registry.Edit, entry: model_table.ModelEntry, n_layers: int | None) -> registry.Edit:
     if edit.needs_forget_set and not all(map(packs.find(entry.pack).has, ("memorized", "clean"))):
         raise UserError(
-            f"{edit.name!r} is told what to forget by a pack's memorized.jsonl, and what to keep by its clean.jsonl: "
+            f"{edit.name!r} trains on passages of a pack's memorized.jsonl and texts of its clean.jsonl: "
             "expected --pack NAME or FOLDER"
         )
-    if not edit.targeted:
+    if not edit.targeted or edit.on_all:
         return edit
     layers = edit.layers or entry.layers or (model_table.default_layers(n_layers) if n_layers else None)
     if layers and n_layers:

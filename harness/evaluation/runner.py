@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
-import platform
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 from msgspec import UNSET
 
 from ...errors import UserError
@@ -31,6 +29,7 @@ from ...results.statistics import aggregate, extraction
 from ...results.statistics.paired import Paired
 from ...results.views import frames
 from ...tasks.suite import TaskSpec
+from ..common import runtime
 from ..models import model_table
 from .editing import Prepared
 from .request import Request, command
@@ -226,7 +225,7 @@ def _context(session: EvalSession, prepared: Prepared, items: Mapping[str, int])
     return {
         **{name: getattr(evaluation, name) for name in Evaluation.__struct_fields__},
         "command": command(request, prepared.spec),
-        "control": any(step.control for step in prepared.steps),
+        "control": registry.is_control(prepared.steps),
         "pretrained": "memsplit" if loaded.entry.pretrained == str(model_table.ORGANISM) else loaded.entry.pretrained,
         "revision": loaded.revision,
         "parameters": loaded.model.num_parameters(),
@@ -246,11 +245,7 @@ def _context(session: EvalSession, prepared: Prepared, items: Mapping[str, int])
         },
         "skipped": tuple(schema.SkippedTask(task=part.task, reason=part.reason) for part in session.skipped),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "hardware": {
-            "device": str(loaded.model.device),
-            "machine": platform.machine(),
-            "threads": torch.get_num_threads(),
-        },
+        "hardware": runtime.hardware(str(loaded.model.device)),
     }
 
 

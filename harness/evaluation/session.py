@@ -69,11 +69,17 @@ class EvalSession:
     @functools.cached_property
     def unseen(self) -> tuple[Reference | None, dict[str, pd.DataFrame]]:
         """The unseen counterpart, if there is one, and its scores of the passages by side (see ``unseen.score``)."""
-        name = self.request.reference or self.loaded.entry.unseen
-        passages = PassageScorer(self.scorer)
-        if name in (None, NO_REFERENCE) or (self.request.reference is None and not passages.parts):
+        if self.unseen_name is None:
             return None, {}
-        return unseen.score(name, self.request, self.loaded.entry.pack, list(self.attacks), passages)
+        passages = PassageScorer(self.scorer)
+        return unseen.score(self.unseen_name, self.request, self.loaded.entry.pack, list(self.attacks), passages)
+
+    @property
+    def unseen_name(self) -> str | None:
+        """The unseen counterpart's name; the model table's is of no use where no passage is asked."""
+        if self.request.reference is not None:
+            return None if self.request.reference == NO_REFERENCE else self.request.reference
+        return self.loaded.entry.unseen if PassageScorer(self.scorer).parts else None
 
     @functools.cached_property
     def base(self) -> tuple[Scores, Risk]:

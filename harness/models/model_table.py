@@ -36,6 +36,7 @@ class ModelEntry:
         corpus: its calibration data, which factors are collected from (see ``corpus.find``).
         factor_tokens: how many tokens of the corpus they are collected from.
         factor_length: tokens a sequence.
+        factor_draws: sampled labels for each of them.
         mine_stride: the default of ``memsplit mine``; ``None`` is the suffix's length.
         dtype: to compute in on an accelerator.
         summary: one line.
@@ -53,6 +54,7 @@ class ModelEntry:
     corpus: str = "Salesforce/wikitext:wikitext-103-raw-v1:train:text"
     factor_tokens: int = 1_000_000
     factor_length: int = 512
+    factor_draws: int = 1
     mine_stride: int | None = None
     dtype: str = "auto"
     summary: str = ""
@@ -67,8 +69,9 @@ TABLE = (
         percent={"kfac": 80},
         pack="olmo-tiny",
         corpus=corpus.PACK,
-        factor_tokens=120_000,
+        factor_tokens=60_000,
         factor_length=128,
+        factor_draws=4,
         mine_stride=1,
         dtype="float32",
         summary="2.8 M parameters, in the package; recites 240 passages of its own world",

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ...errors import UserError
 from ...model_edits.apply import applied
+from ...results.records.axes import RECITATION
 from ...results.records.record import Record
-from ...results.records.schema import Change, Key
+from ...results.records.schema import Change, Interval, Key
 from ...results.statistics import band_strength
 from ...results.statistics.paired import Paired
 from ..evaluation.request import Request
@@ -39,7 +41,8 @@ def edit_cost(session: EvalSession, record: Record | None) -> EditCost:
     """The cost of the record's edit or else of the session's first; an empty one where there is no edit."""
     if record is not None:
         names = [matrix.name for matrix in record.content.matrices]
-        return _edit_cost(session, record.changes, f"record {record.id}", names)
+        erased = record.summary.get("erased")
+        return _edit_cost(session, record.changes, erased, f"record {record.id}", names)
     if not session.chains:
         return EditCost()
     scorer, loaded = session.scorer, session.loaded
@@ -50,16 +53,29 @@ def edit_cost(session: EvalSession, record: Record | None) -> EditCost:
     chance = {
         (part.axis, next(iter(part.metrics.values()))): part.chance for part in session.parts if part.axis != "fluency"
     }
-    changes = Paired(base.items, edited.items, chance, session.request.seed).changes()
-    return _edit_cost(session, changes, "scored in this run", [change.name for change in prepared.changes])
+    both = Paired(base.items, edited.items, chance, session.request.seed, session.unseen[1])
+    names = [change.name for change in prepared.changes]
+    return _edit_cost(session, both.changes(), both.summary().get("erased"), "scored in this run", names)
 
 
-def _edit_cost(session: EvalSession, changes: Mapping[Key, Change], source: str, names: Iterable[object]) -> EditCost:
-    """The cost by the first metric of each task; of several tasks about the same texts, by the first task."""
+def _edit_cost(
+    session: EvalSession,
+    changes: Mapping[Key, Change],
+    erased: Interval | None,
+    source: str,
+    names: Iterable[object],
+) -> EditCost:
+    """The cost by the first metric of each task; of several tasks about the same texts, by the first task.
+
+    What it costs the passages is the share of their memory that is ``erased``, where that is known.
+    """
     rates: dict[str, Key] = {}
     for part in session.parts:
         rates.setdefault(kind_of(part), (part.axis, next(iter(part.metrics.values()))))
     by_kind = band_strength.costs(changes, rates)
+    passages = [kind for kind, (axis, _) in rates.items() if axis == RECITATION]
+    if passages and erased is not None and math.isfinite(erased.value):
+        by_kind[passages[0]] = erased.value
     items = {kind: changes[rates[kind]].n for kind in by_kind}
     return EditCost(by_kind=by_kind, items=items, source=source, changed=frozenset(map(str, names)))
 

@@ -10,6 +10,7 @@ Shapes: b = sequences, t = tokens, v = vocabulary, n = positions, i = in, o = ou
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -21,6 +22,7 @@ from ...errors import UserError
 from ..targets import Target
 from .factors import Basis, Factors
 from .hooks import watched
+from .labels import SAMPLED, Draws
 from .sums import Moments, Partial, Sums, from_first, rank_and_world
 
 log = logging.getLogger("memsplit")
@@ -43,24 +45,12 @@ def _ekfac(basis: Basis) -> Moments:
     return squares
 
 
-def sample_labels(p_tv: torch.Tensor, seed: int, index: int) -> torch.Tensor:
-    """One label for each position, sampled from the model's distribution [t, v] by inverting its cumulative sum.
-
-    The sample depends on the seed and the sequence's index alone, not on the batch size.
-    """
-    generator = torch.Generator().manual_seed((seed << 32) + index)
-    u_t1 = torch.rand(p_tv.shape[0], 1, generator=generator).to(p_tv.device)
-    cumulative_tv = p_tv.cumsum(-1)
-    return torch.searchsorted(cumulative_tv, u_t1 * cumulative_tv[:, -1:]).clamp(max=p_tv.shape[-1] - 1).squeeze(1)
-
-
 def collect(
     model: torch.nn.Module,
     targets: Sequence[Target],
     batches: Iterable[torch.Tensor],
     *,
-    labels: str = "sampled",
-    seed: int = 0,
+    draws: Draws = SAMPLED,
     partial: Partial | None = None,
 ) -> dict[str, Factors]:
     """E[a aᵀ] and E[g gᵀ] of each target over every position but each sequence's last (K-FAC).
@@ -74,8 +64,7 @@ def collect(
         model: in evaluation mode; its parameters' ``requires_grad`` are restored.
         targets: the matrices.
         batches: token ids [b, t]; the same in every process.
-        labels: ``sampled`` from the model (the true Fisher), or ``gold``, those of the text (the empirical Fisher).
-        seed: seed of the sampling.
+        draws: which labels the gradients are of.
         partial: file of partial sums, from which a killed collection of the same batches continues.
 
     Returns:
@@ -88,8 +77,8 @@ def collect(
     for target in targets:
         o, i = (weight := target.view(model.get_parameter(target.parameter))).shape
         sums[target.name] = Sums(_kfac, {"aaT": (i, i), "ggT": (o, o)}, weight.device, symmetric=True)
-    _run(model, targets, sums, batches, labels, seed, partial)
-    return {name: Factors({"aaT": s.mean("aaT"), "ggT": s.mean("ggT")}, int(s.positions)) for name, s in sums.items()}
+    _run(model, targets, sums, batches, draws, partial)
+    return {name: _factors(s) for name, s in sums.items()}
 
 
 def collect_input_squares(
@@ -115,8 +104,9 @@ def collect_input_squares(
         weight = target.view(model.get_parameter(target.parameter))
         shapes = {"aaT_diag": (1, weight.shape[1])}
         sums[target.name] = Sums(_input_squares, shapes, weight.device, symmetric=False)
-    _run(model, targets, sums, batches, None, 0, partial)
-    return {name: Factors({"aaT_diag": s.mean("aaT_diag")[0]}, int(s.positions)) for name, s in sums.items()}
+    _run(model, targets, sums, batches, None, partial)
+    found = {name: _factors(s) for name, s in sums.items()}
+    return {name: dataclasses.replace(f, moments={"aaT_diag": f.aaT_diag[0]}) for name, f in found.items()}
 
 
 def collect_ekfac(
@@ -125,8 +115,7 @@ def collect_ekfac(
     factors: Mapping[str, Factors],
     batches: Iterable[torch.Tensor],
     *,
-    labels: str = "sampled",
-    seed: int = 0,
+    draws: Draws = SAMPLED,
     partial: Partial | None = None,
 ) -> dict[str, Factors]:
     """The factors, and E[(Uᵀ g aᵀ V)²] in their eigenbases, over the same positions as :func:`collect`.
@@ -138,8 +127,7 @@ def collect_ekfac(
         targets: the matrices.
         factors: K-FAC's factors by target name.
         batches: as in :func:`collect`.
-        labels: as in :func:`collect`.
-        seed: seed of the sampling.
+        draws: as in :func:`collect`.
         partial: as in :func:`collect`.
 
     Raises:
@@ -151,11 +139,20 @@ def collect_ekfac(
         name: Sums(_ekfac(bases[name]), {"fisher_oi": (len(f.ggT), len(f.aaT))}, f.aaT.device, symmetric=False)
         for name, f in kfac.items()
     }
-    _run(model, targets, sums, batches, labels, seed, partial)
-    moments = {name: {"fisher_oi": s.mean("fisher_oi"), **bases[name]._asdict()} for name, s in sums.items()}
+    _run(model, targets, sums, batches, draws, partial)
     return {
-        name: Factors({**f.moments, **moments[name]}, int(sums[name].positions), f.imported) for name, f in kfac.items()
+        name: _factors(sums[name], {**f.moments, **bases[name]._asdict()}, f.errors, f.imported)
+        for name, f in kfac.items()
     }
+
+
+def _factors(
+    sums: Sums, moments: Mapping[str, torch.Tensor] = {}, errors: Mapping[str, float] = {}, imported: str = ""
+) -> Factors:
+    """The means and errors of the sums beside those that are known."""
+    new = {name: error for name in sums.totals if (error := sums.error(name)) is not None}
+    means = {name: sums.mean(name) for name in list(sums.totals)}
+    return Factors({**moments, **means}, int(sums.positions.sum()), imported, {**errors, **new})
 
 
 def _run(
@@ -163,11 +160,10 @@ def _run(
     targets: Sequence[Target],
     sums: Mapping[str, Sums],
     batches: Iterable[torch.Tensor],
-    labels: str | None,
-    seed: int,
+    draws: Draws | None,
     partial: Partial | None,
 ) -> None:
-    """Fill the sums in one pass over the batches: forward alone without ``labels``, else forward and backward.
+    """Fill the sums in one pass over the batches: forward alone without ``draws``, else backward once a draw.
 
     The model reads all ids but each sequence's last, which is a label alone.
     """
@@ -177,7 +173,7 @@ def _run(
         log.info("going on after %d batches that were read before", done)
     index = mine = 0
     with ExitStack() as stack:
-        stack.enter_context(torch.set_grad_enabled(labels is not None))
+        stack.enter_context(torch.set_grad_enabled(draws is not None))
         stack.enter_context(_frozen(model))
         stack.enter_context(watched(model, targets, sums))
         if partial:
@@ -190,29 +186,24 @@ def _run(
             if mine <= done:
                 continue
             logits_btv = model(input_ids=ids_bt[:, :-1], use_cache=False).logits
-            if labels is not None:
-                logits_btv.backward(_gradient(logits_btv, ids_bt, labels, seed, first))
+            if draws:
+                _backward(logits_btv, ids_bt, first, draws)
             if mine % FOLD == 0:
                 for s in sums.values():
-                    s.fold()
+                    s.fold((mine // FOLD + rank) % 2)
                 folded = mine
                 if partial:
                     partial.save_when_due(sums, mine)
     for s in sums.values():
-        s.fold()
+        s.fold((mine // FOLD + 1 + rank) % 2)
         s.reduce()
     _check(targets, sums)
 
 
-def _gradient(logits_btv: torch.Tensor, ids_bt: torch.Tensor, labels: str, seed: int, first: int) -> torch.Tensor:
-    """The gradient p - onehot(label) of the summed cross-entropy; the labels are sampled from the same softmax p."""
-    p_btv = logits_btv.detach().float().softmax(-1)
-    if labels == "gold":
-        label_bt = ids_bt[:, 1:].to(p_btv.device)
-    else:
-        label_bt = torch.stack([sample_labels(p_tv, seed, first + b) for b, p_tv in enumerate(p_btv)])
-    p_btv.scatter_add_(-1, label_bt[..., None], -torch.ones_like(p_btv[..., :1]))
-    return p_btv.to(logits_btv.dtype)
+def _backward(logits_btv: torch.Tensor, ids_bt: torch.Tensor, first: int, draws: Draws) -> None:
+    """Propagate each draw back through one graph, which the last draw frees."""
+    for draw, gradient_btv in enumerate(draws.gradients(logits_btv, ids_bt, first), start=1):
+        logits_btv.backward(gradient_btv, retain_graph=draw < draws.draws)  # type: ignore[no-untyped-call]  # torch leaves it untyped
 
 
 def _check(targets: Sequence[Target], sums: Mapping[str, Sums]) -> None:
@@ -221,7 +212,7 @@ def _check(targets: Sequence[Target], sums: Mapping[str, Sums]) -> None:
     Raises:
         UserError: one is not finite, or was not used.
     """
-    seen = {(t.layer, t.proj) for t in targets if int(sums[t.name].positions)}
+    seen = {(t.layer, t.proj) for t in targets if sums[t.name].positions.any()}
     for target in targets:
         if (target.layer, target.proj) not in seen:
             raise UserError(f"no product with {target.name} was seen: the model computes it in another way")

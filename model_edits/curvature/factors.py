@@ -6,7 +6,7 @@ Shapes: o = out features, i = in features.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -52,11 +52,13 @@ class Factors:
         moments: the tensors by these names.
         tokens: positions that they are means over; those of ``fisher_oi`` if it is there.
         imported: sha256 of the file that they were read from, if they were not collected here.
+        errors: the relative standard errors of moments, where the collection told them (see ``Sums.error``).
     """
 
     moments: Mapping[str, torch.Tensor]
     tokens: int
     imported: str = ""
+    errors: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def aaT(self) -> torch.Tensor:
@@ -88,11 +90,12 @@ class Factors:
         moved: dict[str, torch.Tensor] = {name: torch.Tensor.to(tensor, to) for name, tensor in self.moments.items()}
         if all(tensor is moved[name] for name, tensor in self.moments.items()):
             return self
-        return Factors(moved, self.tokens, self.imported)
+        return replace(self, moments=moved)
 
     def diagonal(self) -> Factors:
         """The factors with ``aaT_diag`` alone."""
-        return Factors({"aaT_diag": self.aaT_diag}, self.tokens, self.imported)
+        errors = {"aaT_diag": self.errors["aaT_diag"]} if "aaT_diag" in self.errors else {}
+        return replace(self, moments={"aaT_diag": self.aaT_diag}, errors=errors)
 
     @property
     def nbytes(self) -> int:
@@ -118,6 +121,11 @@ class Factors:
 
 
 def _eigh(S_nn: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Eigenvalues [n], falling and none negative, and eigenvectors [n, n] as columns."""
-    values_n, vectors_nn = torch.linalg.eigh(S_nn)
-    return values_n.flip(0).clamp(min=0), vectors_nn.flip(1)
+    """Eigenvalues [n], falling and none negative, and eigenvectors [n, n] as columns, of the type of ``S_nn``.
+
+    They are computed in float64. In float32 the eigenvectors of small eigenvalues hang on last bits, and so on the
+    processor and its library.
+    """
+    device = "cpu" if S_nn.device.type == "mps" else S_nn.device  # which has no float64
+    values_n, vectors_nn = torch.linalg.eigh(S_nn.to(device, torch.float64))
+    return values_n.flip(0).clamp(min=0).to(S_nn), vectors_nn.flip(1).to(S_nn)

@@ -5,6 +5,7 @@ Shapes: n = positions, i = in, o = out.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -64,11 +65,12 @@ def _hook(sinks: _Sinks) -> Any:
 
 
 def _feed(sinks: _Sinks, inputs: torch.Tensor, output: torch.Tensor) -> None:
-    """Add inputs and gradients to the sums in the backward pass; without gradients, the inputs at once.
+    """Add inputs and gradients to the sums in each backward pass; without gradients, the inputs at once.
 
     The output of the lowest target becomes a leaf of the graph.
     """
     a_ni = inputs.detach().flatten(0, -2).float()
+    draw = itertools.count()
     if not torch.is_grad_enabled():
         for sums, _ in sinks:
             sums.add(a_ni, a_ni[:, :0])
@@ -76,8 +78,9 @@ def _feed(sinks: _Sinks, inputs: torch.Tensor, output: torch.Tensor) -> None:
 
     def backward(grad: torch.Tensor) -> None:
         g_no = grad.flatten(0, -2).float()
+        again = next(draw) > 0
         for sums, half in sinks:
-            sums.add(a_ni, g_no if half is None else g_no.chunk(2, -1)[half])
+            sums.add(a_ni, g_no if half is None else g_no.chunk(2, -1)[half], again=again)
 
     if not output.requires_grad:
         output.requires_grad_()

@@ -15,7 +15,7 @@ from ...files import PARTIAL, canonical, check_writable, digest, replacing
 from .. import tensor_file
 from .factors import Factors
 
-FORMAT = 2
+FORMAT = 3
 """Version of the collected statistics: raised when the code that collects them changes their values."""
 REMEDY = "delete the file to collect them again"
 UNFINISHED = "unfinished"
@@ -104,7 +104,12 @@ class FactorStore:
             UserError: the folder cannot be written to.
         """
         path = self.path(arguments, matrix)
-        header = {"arguments": _text(arguments, matrix), "tokens": str(factors.tokens), "imported": factors.imported}
+        header = {
+            "arguments": _text(arguments, matrix),
+            "tokens": str(factors.tokens),
+            "imported": factors.imported,
+            "errors": canonical(dict(factors.errors)),
+        }
         try:
             with replacing(path) as partial:
                 tensor_file.write(partial, {name: t.float() for name, t in factors.moments.items()}, header)
@@ -159,9 +164,12 @@ def read(path: Path) -> tuple[Factors, str]:
     """
     tensors, header = tensor_file.read(path, "factors", REMEDY)
     try:
-        return Factors(tensors, int(header["tokens"]), header["imported"]), header["arguments"]
+        errors = {str(name): float(error) for name, error in json.loads(header["errors"]).items()}
+        return Factors(tensors, int(header["tokens"]), header["imported"], errors), header["arguments"]
     except KeyError as error:
         raise UserError(f"the factors {path} are damaged (they lack {error}); {REMEDY}") from error
+    except (ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"the factors {path} are damaged ({error}); {REMEDY}") from error
 
 
 def _text(arguments: Mapping[str, str | int], matrix: str) -> str:

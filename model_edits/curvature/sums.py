@@ -6,6 +6,7 @@ Shapes: n = positions of one batch, i = in, o = out.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,8 +18,10 @@ from ...files import replacing
 from .. import tensor_file
 
 Moments = Callable[[torch.Tensor, torch.Tensor], dict[str, tuple[torch.Tensor, torch.Tensor]]]
-"""From the inputs a [n, i] and the gradients g [n, o] of one batch to pairs (left, right) by name, whose products
-``leftᵀ right`` are summed. In a collection from forward passes alone g is [n, 0]."""
+"""From the inputs a [n, i] and one draw of the gradients g [n, o] of one batch to pairs (left, right) by name, whose
+products ``leftᵀ right`` are summed. In a collection from forward passes alone g is [n, 0]."""
+OF_INPUTS = ("aaT", "aaT_diag")
+"""Moments of the inputs alone, which are the same at every draw of the gradients."""
 SAVE_EVERY_S = 60.0
 """Seconds between two writes of partial sums; more if one write takes over a twentieth of that."""
 SPLIT_FROM = 1024
@@ -28,6 +31,9 @@ log = logging.getLogger("memsplit")
 
 class Sums:
     """Sums of one matrix: in float32 on the model's device, regularly added to float64 totals on the CPU.
+
+    Beside its total each sum has a *contrast*, to which every other addition comes with a minus: what the two halves of
+    the positions differ by, and so the spread of the total.
 
     Args:
         of: the products that are summed.
@@ -42,40 +48,62 @@ class Sums:
         self.of = of
         self.running = {name: torch.zeros(shape, device=device) for name, shape in shapes.items()}
         self.totals = {name: torch.zeros(shape, dtype=torch.float64) for name, shape in shapes.items()}
-        self.positions = torch.zeros((), dtype=torch.int64)
+        self.contrasts = {name: torch.zeros(shape) for name, shape in shapes.items()}
+        self.positions = torch.zeros(2, dtype=torch.int64)
         self.new_positions = 0
         self.symmetric = symmetric
 
-    def add(self, a_ni: torch.Tensor, g_no: torch.Tensor) -> None:
-        """Add one batch."""
+    def add(self, a_ni: torch.Tensor, g_no: torch.Tensor, *, again: bool = False) -> None:
+        """Add one batch, or a further draw of the gradients of the batch before (``again``)."""
         for name, (left, right) in self.of(a_ni, g_no).items():
+            if again and name in OF_INPUTS:
+                continue
             if self.symmetric:
                 _add_upper(self.running[name], left)
             else:
                 self.running[name].addmm_(left.T, right)
-        self.new_positions += len(a_ni)
+        self.new_positions += 0 if again else len(a_ni)
 
-    def fold(self) -> None:
-        """Add the float32 sums to the totals, and set them to zero."""
+    def fold(self, half: int) -> None:
+        """Add the float32 sums to the totals, as part of the half 0 or 1 of all positions, and set them to zero."""
         for name, running in self.running.items():
-            self.totals[name] += running.cpu()
+            new = running.cpu()
+            self.totals[name] += new
+            self.contrasts[name].add_(new, alpha=-1 if half else 1)
             running.zero_()
-        self.positions += self.new_positions
+        self.positions[half] += self.new_positions
         self.new_positions = 0
 
     def reduce(self) -> None:
         """Add up the totals of all processes, if there are several; every process then has the same totals."""
         if not distributed.is_initialized():
             return
-        for total in (*self.totals.values(), self.positions):
+        for total in (*self.totals.values(), *self.contrasts.values(), self.positions):
             shared = total.cuda() if distributed.get_backend() == "nccl" else total
             distributed.all_reduce(shared)
             total.copy_(shared)
 
     def mean(self, name: str) -> torch.Tensor:
-        """A sum divided by the number of positions, float32; zero if there were none."""
-        mean = (self.totals.pop(name) / max(int(self.positions), 1)).float()
-        return mean.triu() + mean.triu(1).T if self.symmetric else mean
+        """A sum divided by the number of positions, float32; zero if there were none. The sum is given up for it."""
+        del self.contrasts[name]
+        return self._whole((self.totals.pop(name) / max(int(self.positions.sum()), 1)).float())
+
+    def error(self, name: str) -> float | None:
+        """The relative standard error of a sum: that of all its entries together, over its Frobenius norm.
+
+        The difference of two independent halves is as large as the error of their sum. It comes from the choice of the
+        text and from the draws of the gradients. ``None`` where one half has no positions, or the sum is zero.
+        """
+        first, second = self.positions.tolist()
+        total = self._whole(self.totals[name])
+        norm, tilt = float(total.norm()), (first - second) / max(first + second, 1)
+        if not first or not second or not norm:
+            return None
+        spread = float((self._whole(self.contrasts[name]) - tilt * total).norm())
+        return spread / norm / math.sqrt(1 - tilt**2)
+
+    def _whole(self, sum_kk: torch.Tensor) -> torch.Tensor:
+        return sum_kk.triu() + sum_kk.triu(1).T if self.symmetric else sum_kk
 
 
 def _add_upper(sum_kk: torch.Tensor, x_nk: torch.Tensor) -> None:
@@ -134,8 +162,12 @@ class Partial:
 
     @staticmethod
     def _tensors(sums: Mapping[str, Sums]) -> dict[str, torch.Tensor]:
-        named = {f"{matrix} {name}": total for matrix, s in sums.items() for name, total in s.totals.items()}
-        return named | {f"{matrix} positions": s.positions for matrix, s in sums.items()}
+        named: dict[str, torch.Tensor] = {}
+        for matrix, s in sums.items():
+            named |= {f"{matrix} {name}": total for name, total in s.totals.items()}
+            named |= {f"{matrix} {name} contrast": contrast for name, contrast in s.contrasts.items()}
+            named[f"{matrix} positions"] = s.positions
+        return named
 
 
 def from_first(tensor: torch.Tensor) -> torch.Tensor:

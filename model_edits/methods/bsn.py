@@ -12,11 +12,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ...errors import UserError
+from ..edit import TrainingCost
 from ..inputs import EditInputs
 from ..lazy import torch
 from ..registry import Edit, EditedWeight, register_edit
 from ..selection import keep_count
-from ..training import TeacherForced, TokenSequence, batches, forward, gradients, insert_matrices
+from ..training import TeacherForced, TokenSequence, batches, count_tokens, forward, gradients, insert_matrices
 
 MOMENTUM = 0.9
 WEIGHT_DECAY = 5e-4
@@ -68,6 +69,15 @@ class BalancedSubnet(Edit):
             weight, mask_oi = target.matrix(model), self.mask(scores[target.name])
             yield target.name, EditedWeight.of_mask(weight, weight * mask_oi, int(mask_oi.sum()))
 
+    def training_cost(self, inputs: EditInputs) -> TrainingCost:
+        """Both sets, in each epoch."""
+        return TrainingCost(trained=self.epochs * count_tokens(sequence for sequence, _ in self.sequences(inputs)))
+
+    def sequences(self, inputs: EditInputs) -> list[tuple[TokenSequence, bool]]:
+        """Both sets, each sequence with whether it is to be forgotten."""
+        forget = [(TokenSequence(each.prefix + each.suffix), True) for each in inputs.forget]
+        return forget + [(TokenSequence(ids), False) for ids in inputs.retain if len(ids) > 1]
+
     def mask(self, score_oi: torch.Tensor) -> torch.Tensor:
         """The ablation mask: true for the weights of the largest |S_oi|."""
         return keep_count(score_oi.abs().flatten(), self.share).reshape(score_oi.shape)
@@ -78,18 +88,17 @@ class BalancedSubnet(Edit):
         generator = torch.Generator().manual_seed(self.seed)
         scores = {name: _initial_scores(W_oi, generator) for name, W_oi in weights.items()}
         optimizer = torch.optim.SGD(list(scores.values()), self.lr, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
-        sequences = [(TokenSequence(each.prefix + each.suffix), True) for each in inputs.forget]
-        sequences += [(TokenSequence(ids), False) for ids in inputs.retain if len(ids) > 1]
-        for _ in range(self.epochs):
-            for batch in batches(sequences, self.batch, generator):
-                masked = {name: W_oi * self.mask(scores[name]) for name, W_oi in weights.items()}
-                inserted = insert_matrices(model, inputs.targets, masked)
-                with torch.enable_grad():
-                    scored = forward(model, inserted, [sequence for sequence, _ in batch])
-                    loss = self.loss(scored, torch.tensor([forget for _, forget in batch]))
-                for name, grad_oi in gradients(loss, inserted, inputs.targets).items():
-                    scores[name].grad = grad_oi * weights[name] * scores[name].sign()
-                optimizer.step()
+        sequences = self.sequences(inputs)
+        steps = (batch for _ in range(self.epochs) for batch in batches(sequences, self.batch, generator))
+        for batch in inputs.track(steps, self.name, self.epochs * math.ceil(len(sequences) / self.batch)):
+            masked = {name: W_oi * self.mask(scores[name]) for name, W_oi in weights.items()}
+            inserted = insert_matrices(model, inputs.targets, masked)
+            with torch.enable_grad():
+                scored = forward(model, inserted, [sequence for sequence, _ in batch])
+                loss = self.loss(scored, torch.tensor([forget for _, forget in batch]))
+            for name, grad_oi in gradients(loss, inserted, inputs.targets).items():
+                scores[name].grad = grad_oi * weights[name] * scores[name].sign()
+            optimizer.step()
         if not all(bool(score_oi.isfinite().all()) for score_oi in scores.values()):
             raise UserError(f"'{self.spec}' diverged: expected a smaller lr than {self.lr:g}")
         return scores

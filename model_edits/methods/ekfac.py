@@ -9,17 +9,16 @@ from dataclasses import dataclass
 
 from ..curvature.factors import Factors
 from ..lazy import torch
-from ..registry import CurvatureEdit, EditedWeight, register_edit
-from .kfac import Labels, Rank, Select, mask_components
+from ..registry import EditedWeight, register_edit
+from .kfac import FisherEdit, Rank, Select, mask_components
 
 
 @register_edit("ekfac")
 @dataclass(frozen=True, kw_only=True)
-class EKFAC(CurvatureEdit):
+class EKFAC(FisherEdit):
     """Keeps the components that carry ``percent`` of the mass of E[(Uᵀ g aᵀ V)²], measured in a second pass.
 
     Attributes:
-        labels: as in ``kfac``.
         select: as in ``kfac``.
         rank: as in ``kfac``.
     """
@@ -30,14 +29,9 @@ class EKFAC(CurvatureEdit):
     statistic = "ekfac"
     idempotent = True
 
-    labels: Labels = "sampled"
     select: Select = "top"
     rank: Rank = "mass"
 
     def new_weight(self, weight: torch.Tensor, factors: Factors, name: str) -> EditedWeight:
         """``U (C ∘ M) Vᵀ`` with ``C = Uᵀ W V`` and M the ablation mask, 1 for the components kept."""
         return mask_components(weight, factors.eigenbasis, factors.fisher_oi, self.share, self.select, self.rank)
-
-    def factor_options(self) -> dict[str, str]:
-        """The labels, and the statistic."""
-        return {"labels": self.labels, **super().factor_options()}

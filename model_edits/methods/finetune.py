@@ -13,10 +13,20 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ...errors import UserError
+from ..edit import TrainingCost
 from ..inputs import EditInputs
 from ..lazy import torch
 from ..registry import Edit, EditedWeight, register_edit
-from ..training import TeacherForced, TokenSequence, cycle, forward, forward_all, gradients, insert_matrices
+from ..training import (
+    TeacherForced,
+    TokenSequence,
+    count_tokens,
+    cycle,
+    forward,
+    forward_all,
+    gradients,
+    insert_matrices,
+)
 
 CHECK_STEPS = 5
 """Steps between two checks whether to stop."""
@@ -87,12 +97,21 @@ class Finetune(Edit):
             kept = int((weight == target.matrix(model)).sum())
             yield target.name, EditedWeight(weight=weight, kept=kept, total=weight.numel())
 
+    def training_cost(self, inputs: EditInputs) -> TrainingCost:
+        """All steps, of sequences of the mean length, and all checks."""
+        forget, retain = _forget(inputs), _retain(inputs)
+        held_out = math.ceil(len(retain) / HELD_OUT)
+        means = [count_tokens(sequences) / max(len(sequences), 1) for sequences in (forget, retain)]
+        a_step = means[0] * min(self.batch, len(forget)) + means[1] * min(self.batch, len(retain) - held_out)
+        a_check = count_tokens(forget) + means[1] * held_out
+        checks = 2 + math.ceil(self.steps / CHECK_STEPS)
+        return TrainingCost(trained=round(self.steps * a_step), scored=round(checks * a_check))
+
     def train(self, model: torch.nn.Module, inputs: EditInputs) -> dict[str, torch.Tensor]:
         """The trained matrices [out, in] by target name."""
         generator = torch.Generator().manual_seed(self.seed)
-        forget = [TokenSequence(each.prefix + each.suffix, len(each.prefix)) for each in inputs.forget]
-        usable = [ids for ids in inputs.retain if len(ids) > 1]
-        shuffled = [TokenSequence(usable[n]) for n in torch.randperm(len(usable), generator=generator)]
+        forget, usable = _forget(inputs), _retain(inputs)
+        shuffled = [usable[n] for n in torch.randperm(len(usable), generator=generator)]
         held_out, retain = shuffled[::HELD_OUT], [each for n, each in enumerate(shuffled) if n % HELD_OUT]
         before = forward_all(model, {}, forget, self.batch).log_p_b.tolist()
         limit = float(forward_all(model, {}, held_out, self.batch).loss) + math.log1p(self.tolerance)
@@ -102,7 +121,7 @@ class Finetune(Edit):
         matrices = {target.name: target.matrix(model).clone() for target in inputs.targets}
         good = matrices
         optimizer = torch.optim.AdamW(list(matrices.values()), self.lr, weight_decay=0)
-        for step in range(self.steps + 1):
+        for step in inputs.track(range(self.steps + 1), self.name, self.steps + 1):
             weights = insert_matrices(model, inputs.targets, matrices)
             if step % CHECK_STEPS == 0 or step == self.steps:
                 if not float(forward_all(model, weights, held_out, self.batch).loss) <= limit:
@@ -138,3 +157,11 @@ class Finetune(Edit):
         ratio_b = forget.log_p_b - before_b.to(forget.log_p_b.device)
         npo = 2 / self.beta * torch.nn.functional.softplus(self.beta * ratio_b).mean()
         return npo + self.alpha * retain.loss
+
+
+def _forget(inputs: EditInputs) -> list[TokenSequence]:
+    return [TokenSequence(each.prefix + each.suffix, len(each.prefix)) for each in inputs.forget]
+
+
+def _retain(inputs: EditInputs) -> list[TokenSequence]:
+    return [TokenSequence(ids) for ids in inputs.retain if len(ids) > 1]

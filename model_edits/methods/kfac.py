@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from ...errors import UserError
 from ..curvature.factors import Basis, Factors
 from ..lazy import torch
 from ..registry import CurvatureEdit, EditedWeight, register_edit
@@ -19,14 +20,39 @@ Select = Literal["top", "bottom"]
 Rank = Literal["mass", "count"]
 
 
+@dataclass(frozen=True, kw_only=True)
+class FisherEdit(CurvatureEdit):
+    """Base class of edits whose spec says which labels the gradients of their curvature are of.
+
+    Attributes:
+        labels: ``sampled`` from the model (the true Fisher) or ``gold``, those of the text (the empirical Fisher).
+        draws: sampled labels for each position; the model table's by default.
+        label_seed: seed of the sampling.
+    """
+
+    labels: Labels = "sampled"
+    draws: int | None = None
+    label_seed: int = 0
+
+    def __post_init__(self) -> None:
+        if (self.draws is not None and self.draws < 1) or self.label_seed < 0:
+            raise UserError(f"bad edit '{self.spec}': expected draws above 0, and a label_seed of 0 or more")
+        if self.labels == "gold" and (self.draws, self.label_seed) != (None, 0):
+            raise UserError(f"bad edit '{self.spec}': labels=gold draws nothing, expected no draws and no label_seed")
+
+    def factor_options(self) -> dict[str, str | int]:
+        """The labels, their number if the spec gives it, their seed, and the statistic."""
+        draws = 1 if self.labels == "gold" else self.draws
+        given = {} if draws is None else {"draws": draws}
+        return {"labels": self.labels, **given, "seed": self.label_seed, **super().factor_options()}
+
+
 @register_edit("kfac")
 @dataclass(frozen=True, kw_only=True)
-class KFAC(CurvatureEdit):
+class KFAC(FisherEdit):
     """Keeps the components that carry ``percent`` of the curvature mass Σ λ_i·μ_j of each matrix.
 
     Attributes:
-        labels: labels of the loss whose gradients are collected: ``sampled`` from the model (the true Fisher) or
-            ``gold``, those of the text (the empirical Fisher).
         select: ``top`` keeps components from the largest down. ``bottom`` removes components from the largest down
             until the rest carries ``percent`` of the mass, so that ``kfac-20:select=bottom`` removes what ``kfac-80``
             keeps.
@@ -40,7 +66,6 @@ class KFAC(CurvatureEdit):
     budget = "curvature mass"
     idempotent = True
 
-    labels: Labels = "sampled"
     select: Select = "top"
     rank: Rank = "mass"
     weight: Literal["curvature", "energy"] = "curvature"
@@ -61,10 +86,6 @@ class KFAC(CurvatureEdit):
         if self.select == "bottom":
             return EditedWeight.of_mask(weight, weight - top_oi, weight.numel() - kept)
         return EditedWeight.of_mask(weight, top_oi, kept)
-
-    def factor_options(self) -> dict[str, str]:
-        """The labels."""
-        return {"labels": self.labels}
 
 
 def top_share(share: float, select: Select) -> float:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..records.axes import FLUENCY, LOGIC, PASSAGES, QUOTES, RECITATION, headline
 from ..records.record import Record
-from ..records.schema import Interval, Metrics
+from ..records.schema import BEFORE_MEMORY, Interval, Metrics
 from ..statistics.paired import SPLIT_SCORE
 from ..views.format import TITLES
 from .table import Cell, Column
@@ -19,14 +19,6 @@ READ_AT = {"reasoning_at_50": 0.5, "reasoning_at_90": 0.9}
 MOST, LEAD = "most_erased", "lead"
 """Columns of the most that stays erased on a method's curve, and of its lead over the random control."""
 PHASES = ("curvature", "edit", "suite")
-
-
-def summary(record: Record) -> dict[str, Interval]:
-    """The summary metrics; without attacks the split score of old is ``silence_score``, which is what it measured."""
-    found = dict(record.summary)
-    if "stays_erased" not in found and "split_score" in found:
-        found["silence_score"] = found.pop("split_score")
-    return found
 
 
 def cells(draws: Sequence[Record], figures: Mapping[str, Interval]) -> dict[str, Cell]:
@@ -108,7 +100,7 @@ def columns(records: Sequence[Record]) -> list[Column]:
         Column(key="knowledge_kept", title=TITLES["knowledge_kept"], better="higher", main=True),
         *(Column(key=key, title=TITLES[key]) for key in ("erased", "scar", "memory_base", "memory")),
         *(Column(key=key, title=TITLES[key], better="lower") for key in ("ks_shorter", "ks_longer")),
-        Column(key="silence_score", title="silence score", better="higher", main=not attacked),
+        Column(key=BEFORE_MEMORY, title="silence score", better="higher", main=not attacked),
         Column(key="recitation_removed", title=TITLES["recitation_removed"], better="higher", main=True),
         Column(key="logic_kept", title=TITLES["logic_kept"], better="higher", main=not attacked),
         *(_axis_column(axis, metric) for axis, metric in headlines.items()),

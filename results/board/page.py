@@ -15,7 +15,6 @@ from ..statistics.paired import SPLIT_SCORE
 from ..views import html_report
 from ..views.format import p_value, signed, significant
 from . import charts as board_charts
-from . import columns
 from .formats import RULE, shown
 from .methods import Place
 from .table import Board, BoardRow, Cell, Column, Strength
@@ -166,7 +165,7 @@ def _record(board: Board, row: BoardRow, strength: Strength, record: Record, nam
     content = record.content
     rank = "Control, not ranked" if row.kind == "control" else f"Rank {row.rank}" if row.rank else "No rank"
     standing = rank if strength is row.chosen else "Not the strength that stands for its method"
-    own = strength.cells if len(strength.records) == 1 else columns.summary(record)
+    own = strength.cells if len(strength.records) == 1 else record.summary
     summary = []
     for column in board.columns:
         if isinstance(own.get(column.key), Interval):

@@ -86,9 +86,7 @@ def _board(about: Setting, records: Sequence[Record], dev: Sequence[Record]) -> 
     methods, older = _grouped(records)
     on_dev, _ = _grouped(dev)
     seed = records[-1].content.arguments.seed
-    rows = [
-        _row(name, strengths, on_dev.get(name, {}), seed) for name, strengths in methods.items()
-    ]  # each method's strengths by what stays erased
+    rows = [_row(name, strengths, on_dev.get(name, {}), seed) for name, strengths in methods.items()]
     rows = [_read_off(row, _control(row, rows)) for row in rows]
     edits = [row for row in rows if row.kind == "edit"]
     scores = [_score(row) for row in edits]
@@ -142,12 +140,8 @@ def _strength(spec: str, of_one: Draws, on_dev: Draws, seed: int) -> Strength:
     if attacked or len(records) > 1:
         replicates = draws.together([draws.of_record(record, seed) for record in records], seed, spec)
     single = len(records) == 1
-    figures = columns.summary(records[0]) if single else {name: interval(each) for name, each in replicates.items()}
-    if not attacked:
-        figures.pop("split_score", None)
-    scores = [
-        _value(record.summary.get("split_score")) for record in on_dev.values() if "stays_erased" in record.summary
-    ]
+    figures = records[0].summary if single else {name: interval(each) for name, each in replicates.items()}
+    scores = [_value(record.summary.get("split_score")) for record in on_dev.values()]
     return Strength(
         spec=records[0].spec if single else spec,
         label=Place.of(records[0]).label,

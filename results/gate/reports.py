@@ -13,7 +13,8 @@ from .verdict import COLUMNS, Verdict
 def to_json(verdict: Verdict) -> Any:
     """The one object of ``--json``."""
     named = {name: getattr(verdict, name) for name in ("model", "spec", "against", "record", "fingerprint")}
-    return plain({"verdict": verdict.outcome, **named, "policy": verdict.policy, "criteria": verdict.criteria})
+    of_policy = {"policy": verdict.policy, "hint": verdict.policy.hint}
+    return plain({"verdict": verdict.outcome, **named, **of_policy, "criteria": verdict.criteria})
 
 
 def markdown(verdict: Verdict) -> str:
@@ -21,7 +22,10 @@ def markdown(verdict: Verdict) -> str:
     rows = [COLUMNS, ("---",) * len(COLUMNS), *(criterion.cells for criterion in verdict.criteria)]
     lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
     code = verdict.title.replace("`", "'")
-    return "\n".join([f"### memsplit gate: {verdict.outcome}", "", f"`{code}`", "", *lines, ""])
+    notes = [f"- {note}" for note in verdict.notes]
+    return "\n".join(
+        [f"### memsplit gate: {verdict.outcome}", "", f"`{code}`", "", *lines, "", *notes, "" * bool(notes)]
+    )
 
 
 def junit(verdict: Verdict) -> str:

@@ -26,10 +26,11 @@ class Criterion(Struct, frozen=True, kw_only=True, rename={"estimate": "found"})
     """One criterion and its test (see ``gate.judge``).
 
     Attributes:
-        name: ``removed``, ``perplexity_ratio``, or ``margins.AXIS[/METRIC]``, as in the policy.
+        name: the policy's key, or ``margins.AXIS[/METRIC]``.
         at_least: whether ``limit`` is the least that passes; else it is the most that passes.
         limit: of ``estimate``.
-        estimate: the share of the base's recitation that is removed; the ratio of perplexities; the change of an axis.
+        estimate: the share that is removed, erased or kept; the ratio of perplexities; the share of worst texts; the
+            change of an axis.
         low: lower one-sided confidence bound of what is estimated: an "at least" whose limit is not above it passes,
             an "at most" whose limit is below it fails. The bound that passes is at ``alpha``, the bound that fails at
             ``alpha`` / (number of criteria).
@@ -40,6 +41,7 @@ class Criterion(Struct, frozen=True, kw_only=True, rename={"estimate": "found"})
         clusters: number of clusters; items about one thing are a cluster.
         more: number of further items like these that would settle an inconclusive criterion; ``None`` where it is
             settled, where more of the same would not settle it, or not ``noninferiority.MOST`` times as many.
+        note: what the figure depends on, such as the attack that did worst; may be empty.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Criterion(Struct, frozen=True, kw_only=True, rename={"estimate": "found"})
     items: int
     clusters: int
     more: int | None
+    note: str = ""
 
     @property
     def cells(self) -> tuple[str, ...]:
@@ -78,7 +81,8 @@ class Criterion(Struct, frozen=True, kw_only=True, rename={"estimate": "found"})
             needs = f"; {more} more items like these would settle it"
             if self.more is None:
                 needs = f"; {MOST:,.0f} times as many items like these would not settle it"
-        return f"{name} {estimate} {bounds}, limit {limit}{needs}"
+        note = f" ({self.note})" if self.note else ""
+        return f"{name} {estimate} {bounds}, limit {limit}{needs}{note}"
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -124,6 +128,12 @@ class Verdict:
         """Which edit, of which model, against what."""
         return f"{self.model}  {self.spec}  against {self.against}"
 
+    @property
+    def notes(self) -> list[str]:
+        """A line for each criterion that has a note, and the policy's hint."""
+        notes = [f"{criterion.cells[0]}: {criterion.note}" for criterion in self.criteria if criterion.note]
+        return [*notes, self.policy.hint] if self.policy.hint else notes
+
     def __bool__(self) -> bool:
         return self.passed
 
@@ -139,7 +149,7 @@ class Verdict:
         return f"{sink.getvalue()}{self!r}"
 
     def show(self, console: Console) -> None:
-        """Print the title and the table."""
+        """Print the title, the table and the notes."""
         table = Table(box=HORIZONTALS, padding=0)
         for i, column in enumerate(COLUMNS):
             table.add_column(column.replace(" ", "\n"), justify="left" if i == 0 else "right", no_wrap=i != 0)
@@ -147,6 +157,8 @@ class Verdict:
             table.add_row(*criterion.cells, style=STYLES.get(criterion.outcome, ""))
         console.print(self.title, style="bold", soft_wrap=True, highlight=False, markup=False)
         console.print(table)
+        for note in self.notes:
+            console.print(note, soft_wrap=True, highlight=False, markup=False)
 
     def check(self) -> None:
         """Raise ``AssertionError`` with the table where it does not pass."""

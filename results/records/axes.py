@@ -5,7 +5,7 @@ The axis of each task and the score of guessing are read from the record.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 from .schema import Key
 
@@ -30,7 +30,9 @@ DISTANCES = ("kl", "ndcg")
 """Metrics that are distances from the base itself: any edit moves them one way, so that a test says nothing."""
 SIGNALS = ("mia_loss", "mia_zlib", "mia_min_k", "mia_min_k_pp", "mia_ratio")
 """Membership signals: metrics that may separate memorized passages from twins; higher is likelier seen."""
-MINOR = ("matched_prefix", "rouge_l", "bleu", "log_prob", "median_rank", "reciprocal_rank", *SIGNALS)
+UNBOUNDED = (LOG_PROB, "median_rank", "prior_log_ratio", *SIGNALS)
+"""Metrics of passages that are not between 0 and 1."""
+MINOR = ("matched_prefix", "rouge_l", "bleu", LOG_PROB, "median_rank", "reciprocal_rank", *SIGNALS)
 """Metrics of passages that a table leaves out by default."""
 _HEADLINES = ("acc", "strict", "perplexity")
 
@@ -39,3 +41,8 @@ def headline(metrics: Iterable[str]) -> str:
     """The metric that stands for an axis: ``acc``, ``strict`` or ``perplexity`` where it has one, else its first."""
     known = list(metrics)
     return next((name for name in _HEADLINES if name in known), known[0])
+
+
+def is_share(key: Key, chance: Container[Key]) -> bool:
+    """Whether a metric is a mean of values from 0 to 1: one with a score of guessing, or a bounded one of passages."""
+    return key in chance or (key[0] in PASSAGES and key[1] not in UNBOUNDED)

@@ -18,6 +18,10 @@ NEWEST = 2
 METRIC_FIELDS = ("base", "axes", "changes", "summary", "by_group", "attacks", "risk", "groups", "matrices")
 """Keys under which a null is a metric that is nan."""
 
+BEFORE_MEMORY = "silence_score"
+"""What the split score of records from before attacks is called here: it was the harmonic mean of recitation removed
+and logic kept."""
+
 Key = tuple[str, str]
 """Axis and metric."""
 Count = Annotated[int, Meta(ge=0)]
@@ -87,7 +91,9 @@ class Risk(Struct, frozen=True, kw_only=True):
 
     Attributes:
         discoverable: by axis, the share of passages that samples bring out (see ``statistics.extraction``).
-        membership: by signal, how well it separates memorized passages from twins: ``auroc`` and ``tpr_at_fpr``.
+        membership: by signal, and under ``best`` for all of them, how well memorized passages are told from twins:
+            ``auroc``, ``tpr_at_fpr``, ``auroc_two_sided``, ``tpr_two_sided`` (see ``statistics.extraction``). Records
+            of before hold the first two alone.
     """
 
     discoverable: dict[str, Discoverable]
@@ -224,7 +230,7 @@ class Results(Evaluation, frozen=True, kw_only=True, rename={"recipe_hash": "mad
         tasks: scored tasks by name.
         skipped: tasks of the suite that were not scored.
         created: UTC, ISO 8601.
-        hardware: device, machine, threads.
+        hardware: device, machine, threads, processor (its name and instruction set), accelerator.
         base: the base model's metrics.
         edited: the edited model's metrics.
         chance: what guessing scores by ``AXIS/METRIC``; only metrics of which more is better and that are shares.
@@ -311,5 +317,8 @@ def decode(content: dict[str, Any]) -> RecordContent:
         key: nan_for_null(value, frozenset({"retained"})) if key in METRIC_FIELDS and value is not None else value
         for key, value in content.items()
     }
+    summary = filled.get("summary")
+    if isinstance(summary, dict) and "split_score" in summary and "stays_erased" not in summary:
+        filled["summary"] = {BEFORE_MEMORY if key == "split_score" else key: value for key, value in summary.items()}
     record: RecordContent = checked(filled, RecordContent)
     return record

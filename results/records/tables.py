@@ -33,7 +33,7 @@ def sides(record: Record) -> dict[str, pd.DataFrame]:
     Raises:
         UserError: their file is damaged or gone.
     """
-    table = _read(record, "items")
+    table = whole(record, "items")
     return {
         str(side): rows.drop(columns="side").reset_index(drop=True) for side, rows in table.groupby("side", sort=False)
     }
@@ -67,9 +67,14 @@ def plain_lists(answers: pd.DataFrame) -> pd.DataFrame:
 
 
 def _of_side(record: Record, name: str, side: str) -> pd.DataFrame:
-    table = _read(record, name)
+    table = whole(record, name)
     return table[table["side"] == side].drop(columns="side").reset_index(drop=True)
 
 
-def _read(record: Record, name: str) -> pd.DataFrame:
+def whole(record: Record, name: str) -> pd.DataFrame:
+    """A table of all sides, with the column ``side``.
+
+    Raises:
+        UserError: its file is damaged or gone.
+    """
     return pd.read_parquet(io.BytesIO(record.table(name)))

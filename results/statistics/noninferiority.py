@@ -9,7 +9,8 @@ root in t of P(Σ G_c (x_c - t) <= 0) = alpha, and that probability is found by 
 
 Of unbounded values no bound holds whatever they are (Bahadur and Savage, Ann. Math. Stat. 27, 1956). It is Student's or
 the same corrected for skewness (Hall, J. R. Stat. Soc. B 54, 1992), whichever is farther: the first alone is too near
-where a few clusters are far worse than the rest.
+where a few clusters are far worse than the rest. Of a sum of means of independent samples it is Welch's (Biometrika 34,
+1947), with the skewness of the sum.
 """
 
 from __future__ import annotations
@@ -30,13 +31,17 @@ _REACH, _FARTHEST = 1 / 64, 1e3
 """First step from the estimate, and the largest distance at which a bound is searched."""
 
 
-def p_not_above(x_c: np.ndarray, floor: float = -math.inf, times: float = 1.0) -> float:
+def p_not_above(
+    x_c: np.ndarray, floor: float = -math.inf, times: float = 1.0, part_c: np.ndarray | None = None
+) -> float:
     """One-sided p of "the mean is at most 0".
 
     Args:
         x_c: (C,) values, one a cluster.
         floor: the least value that there can be; ``-inf`` where there is none.
         times: every value is counted this often.
+        part_c: (C,) which of several independent samples a cluster is of, counted from 0; one sample by default. Only
+            the test without a floor looks at it: values spread around their own sample's mean.
 
     Returns:
         p, which is at most alpha exactly where the lower bound of the mean at alpha is at least 0; 1 where a value is
@@ -45,7 +50,7 @@ def p_not_above(x_c: np.ndarray, floor: float = -math.inf, times: float = 1.0) -
     if not np.isfinite(x_c).all():
         return 1.0
     if math.isinf(floor):
-        return _p_unbounded(x_c, times)
+        return _p_unbounded(x_c, times, np.zeros(len(x_c), dtype=int) if part_c is None else part_c)
     values, counts = np.unique(x_c, return_counts=True)
     return _gamma_sum(np.append(values, floor), np.append(counts * times, 1.0))
 
@@ -73,7 +78,14 @@ def turn(excess: Callable[[float], float], start: float, sign: int) -> float:
     return float(brentq(excess, near, far, xtol=1e-11, rtol=1e-11))
 
 
-def times_needed(x_c: np.ndarray, floor: float, ceiling: float, alpha: float, alpha_below: float) -> float | None:
+def times_needed(
+    x_c: np.ndarray,
+    floor: float,
+    ceiling: float,
+    alpha: float,
+    alpha_below: float,
+    part_c: np.ndarray | None = None,
+) -> float | None:
     """How many times as many clusters, distributed as these, would show on which side of 0 the mean is.
 
     Args:
@@ -82,6 +94,7 @@ def times_needed(x_c: np.ndarray, floor: float, ceiling: float, alpha: float, al
         ceiling: the largest value that there can be, or ``inf``.
         alpha: level of the test for a mean above 0.
         alpha_below: level of the test for a mean below 0.
+        part_c: see :func:`p_not_above`.
 
     Returns:
         The factor, at least 1; ``None`` where more of the same would not show it, or not ``MOST`` times as many.
@@ -92,7 +105,7 @@ def times_needed(x_c: np.ndarray, floor: float, ceiling: float, alpha: float, al
         x_c, floor, alpha = -x_c, -ceiling, alpha_below
 
     def missing(log_times: float) -> float:
-        return p_not_above(x_c, floor, math.exp(log_times)) - alpha
+        return p_not_above(x_c, floor, math.exp(log_times), part_c) - alpha
 
     if missing(math.log(MOST)) > 0:
         return None
@@ -145,19 +158,22 @@ def _step(angle_cv: np.ndarray, shape_v: np.ndarray) -> float:
     return min(best, 0.1)
 
 
-def _moments(x_c: np.ndarray) -> tuple[float, float, float]:
-    """Mean, standard deviation, skewness."""
-    mean, sd = float(x_c.mean()), float(x_c.std(ddof=1))
-    return mean, sd, float((((x_c - mean) / sd) ** 3).mean()) if sd else 0.0
-
-
-def _p_unbounded(x_c: np.ndarray, times: float) -> float:
-    if len(x_c) < 2:
+def _p_unbounded(x_c: np.ndarray, times: float, part_c: np.ndarray) -> float:
+    """Of Student's t of the sum of the parts' means (Welch's, where there are several) and Hall's, the larger p."""
+    count_p = np.bincount(part_c)
+    if count_p.min() < 2:
         return 1.0
-    n = times * len(x_c)
-    mean, sd, skew = _moments(x_c)
-    if not sd:
+    share_p = count_p / len(x_c)
+    deviation_c = x_c - (np.bincount(part_c, x_c) / count_p)[part_c]
+    sd_p = np.sqrt(np.bincount(part_c, deviation_c**2) / (count_p - 1))
+    mean, n_p = float(x_c.mean()), times * count_p
+    variance_p = share_p**2 * sd_p**2 / n_p
+    error = math.sqrt(variance_p.sum())
+    if not error:
         return float(mean <= 0)
-    s = mean / sd
-    corrected = s + skew * s**2 / 3 + skew**2 * s**3 / 27 + skew / (6 * n)
-    return float(student.sf(math.sqrt(n) * min(s, corrected), n - 1))
+    third_p = share_p**3 * np.bincount(part_c, deviation_c**3) / count_p / n_p**2
+    skew = float(third_p.sum()) / error**3
+    t = mean / error
+    freedom = variance_p.sum() ** 2 / (variance_p**2 / (n_p - 1)).sum()
+    corrected = t + skew * t**2 / 3 + skew**2 * t**3 / 27 + skew / 6
+    return float(student.sf(min(t, corrected), freedom))

@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 
 from ..records import tables
-from ..records.axes import DISTANCES, KEPT, KNOWLEDGE, PERPLEXITY, REASONING, STRICT
+from ..records.axes import DISTANCES, KEPT, KNOWLEDGE, PERPLEXITY, REASONING, STRICT, is_share
 from ..records.record import Record
 from ..records.schema import Change, Interval, Key
 from . import aggregate, power, significance
 from .memory import Memory, groups
-from .resampling import LEVEL, cluster_times, task_rng
+from .resampling import LEVEL, RESAMPLES, cluster_times, task_rng
 
 SPLIT_SCORE = ("stays_erased", "reasoning_kept", "fluency_kept")
 """The summary metrics whose harmonic mean is the split score."""
@@ -26,7 +26,7 @@ class _Metric:
 
     Attributes:
         replicates: the base's and the edited model's value, [1 + RESAMPLES] each: the sample's own, then those of its
-            bootstrap resamples.
+            bootstrap resamples (of a share at an end, see :func:`_with_one_more`).
         above: the same of (value - chance) / (1 - chance); ``None`` where the metric has no chance.
         gain_c: (C,) each cluster's part in the change of the mean; the parts add up to the change.
         error: the standard error of that change, by the spread of the clusters.
@@ -90,9 +90,10 @@ class Paired:
         if (both.groupby(["axis", "metric"])["task"].nunique() > 1).any():
             raise ValueError("two tasks have the same metric of an axis")
         self.seed = seed
+        changed = bool((both["value_base"] != both["value_edit"]).any())
         by_key: dict[Key, _Metric] = {}
         for task, rows in both.groupby("task", sort=True):
-            by_key.update(_metrics(rows, task_rng(seed, str(task)), chance))
+            by_key.update(_metrics(rows, task_rng(seed, str(task)), chance, changed))
         values = aggregate.metrics(base)
         for axis, of_axis in values.items():
             if "acc" in of_axis and (axis, "acc") not in by_key:
@@ -219,20 +220,27 @@ def harmonic_mean(parts: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _metrics(
-    rows: pd.DataFrame, rng: np.random.Generator, chance: Mapping[Key, float]
+    rows: pd.DataFrame, rng: np.random.Generator, chance: Mapping[Key, float], changed: bool
 ) -> Iterator[tuple[Key, _Metric]]:
-    """The metrics of one task, all on the same resamples of its clusters (in the order of their first items)."""
+    """The metrics of one task, all on the same resamples of its clusters (in the order of their first items).
+
+    ``changed`` says whether any score of any task differs between the sides; where none does, no change has width.
+    """
     rows = rows.sort_values("item")
     codes, clusters = pd.factorize(rows["cluster"])
     times = cluster_times(len(clusters), rng)
+    ranks = rng.permutation(RESAMPLES) if changed else np.zeros(RESAMPLES)
     for (axis, name), group in rows.assign(code=codes).groupby(["axis", "metric"]):
         key = (str(axis), str(name))
-        yield key, _metric(group, times, key[1] == "perplexity", chance.get(key))
+        yield key, _metric(group, times, (ranks + 0.5) / RESAMPLES, key, chance)
 
 
-def _metric(rows: pd.DataFrame, times: np.ndarray, exp: bool, chance: float | None) -> _Metric:
+def _metric(
+    rows: pd.DataFrame, times: np.ndarray, levels: np.ndarray, key: Key, chance_of: Mapping[Key, float]
+) -> _Metric:
     code, weight = rows["code"].to_numpy(), rows["weight"].to_numpy()
     base, edited = rows["value_base"].to_numpy(), rows["value_edit"].to_numpy()
+    chance = chance_of.get(key)
 
     def by_cluster(values: np.ndarray) -> np.ndarray:
         return np.bincount(code, values, times.shape[1])
@@ -241,9 +249,12 @@ def _metric(rows: pd.DataFrame, times: np.ndarray, exp: bool, chance: float | No
     has_items = weight_c > 0
     with np.errstate(all="ignore"):  # a score that is not finite, or a resample without any item of this metric
         means = [times @ by_cluster(weight * values) / (times @ weight_c) for values in (base, edited)]
-        before, after = map(np.exp, means) if exp else means
+        before, after = map(np.exp, means) if key[1] == "perplexity" else means
         gain_c = by_cluster(weight * (edited - base)) / weight.sum()
         error = aggregate.standard_error((gain_c - gain_c.sum() * weight_c / weight.sum())[has_items])
+    if is_share(key, chance_of):
+        part = np.where(levels < 0.5, 0.0, 1 - (1 - levels) ** (1 / has_items.sum()))
+        after = _with_one_more(before, after, base, edited, part)
     return _Metric(
         replicates=(before, after),
         above=None if chance is None else ((before - chance) / (1 - chance), (after - chance) / (1 - chance)),
@@ -252,6 +263,33 @@ def _metric(rows: pd.DataFrame, times: np.ndarray, exp: bool, chance: float | No
         n=len(rows),
         single=len(rows) == has_items.sum() and len(set(weight)) == 1 and bool(np.isin([base, edited], (0, 1)).all()),
     )
+
+
+def _with_one_more(
+    before: np.ndarray, after: np.ndarray, base: np.ndarray, edited: np.ndarray, part: np.ndarray
+) -> np.ndarray:
+    """The edited side's replicates of a share, with one more cluster where the bootstrap sees no spread.
+
+    A resample of values that are all 0, or all 1, is all 0 or all 1 again, though the next cluster may differ. As in
+    Gaffke's bounds (see ``statistics.noninferiority``), that cluster has the other value and a part of the weight that
+    is Beta(1, C). Half of the replicates are without it, for the bound on the near side; the others have the upper half
+    of that distribution, so that the quantile at 97.5 % is Clopper and Pearson's limit. Where no item changed, but
+    others of the model's did, the cluster rises in every second replicate and falls in the others.
+
+    Args:
+        before: [1 + RESAMPLES] replicates of the base.
+        after: the edited side's.
+        base: values of the items, one each.
+        edited: the edited side's.
+        part: [RESAMPLES] the one more cluster's part of the weight.
+    """
+    if not ((base >= 0) & (base <= 1) & (edited >= 0) & (edited <= 1)).all():
+        return after
+    if (edited == edited[0]).all() and edited[0] in (0, 1):
+        return np.append(after[0], np.abs(edited[0] - part))
+    if (base == edited).all():
+        return np.append(after[0], np.clip(before[1:] + part * np.resize([1, -1], len(part)), 0, 1))
+    return after
 
 
 def _mean_of(parts: Sequence[_Metric]) -> _Metric:
@@ -285,7 +323,7 @@ def differences(mine: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray]
 
 
 def interval(replicates: np.ndarray) -> Interval:
-    """The value of the sample, and the percentile interval of its bootstrap replicates.
+    """The value of the sample, and the percentile interval of its replicates, extended to the value where need be.
 
     Args:
         replicates: [1 + RESAMPLES], the sample's own value first. Resamples without a value (nan) are left out; where
@@ -297,4 +335,5 @@ def interval(replicates: np.ndarray) -> Interval:
     if np.isfinite(replicates[0]) and len(known):
         with np.errstate(invalid="ignore"):  # infinite resamples
             low, high = np.percentile(known, [tail, 100 - tail])
+        low, high = min(low, replicates[0]), max(high, replicates[0])
     return Interval(value=float(replicates[0]), low=float(low), high=float(high))

@@ -24,6 +24,7 @@ TITLES = {
     "facts_open_kept": "open facts kept",
     "facts_closed_kept": "closed facts kept",
     "perplexity_ratio": "perplexity ratio",
+    "silence_score": "silence score (an earlier split score)",
 }
 """The summary metrics, in order."""
 

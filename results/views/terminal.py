@@ -22,6 +22,12 @@ from ..statistics.selection import Bounds, Row
 from .format import TITLES, bounded, decimals, p_value, signed
 
 SAMPLES_SHOWN = (1, 100, 10_000)
+MEMBERSHIP = (
+    ("auroc", "AUROC"),
+    ("auroc_two_sided", "AUROC, better direction"),
+    ("tpr_at_fpr", "TPR at 1 % FPR"),
+    ("tpr_two_sided", "TPR at 1 % FPR, better direction"),
+)
 PROMPT_SHOWN = 160
 """Characters of a prompt that are shown, its last."""
 _UNKNOWN = {
@@ -72,12 +78,12 @@ def comparison(
 def summary_lines(summary: Mapping[str, Interval]) -> list[Text]:
     """One line a summary metric; where there is no split score for want of attacks, a line says so."""
     lines = [
-        Text(f"{text:<32}" + _interval(name, summary[name]), style="bold" if name == "split_score" else "")
+        Text(f"{text:<34}" + _interval(name, summary[name]), style="bold" if name == "split_score" else "")
         for name, text in TITLES.items()
         if name in summary
     ]
     if "erased" in summary and "stays_erased" not in summary:
-        lines.insert(0, Text(f"{TITLES['split_score']:<32}-  (known after attacks: --attacks)", style="bold"))
+        lines.insert(0, Text(f"{TITLES['split_score']:<34}-  (known after attacks: --attacks)", style="bold"))
     return lines
 
 
@@ -163,10 +169,12 @@ def risk(sides: Sides[Risk]) -> Table:
         for n in SAMPLES_SHOWN:
             both = (curves, edited.discoverable[axis])
             table.add_row(f"  n = {n:,}", *(f"{side['p=0.5'][f'n={n}']:.3f}" for side in both))
-    for name, title in (("auroc", "AUROC"), ("tpr_at_fpr", "TPR at 1 % FPR")) if base.membership else ():
-        table.add_row(f"members told: {title}", style="bold")
-        for signal, values in base.membership.items():
-            intervals = (values[name], edited.membership[signal][name])
+    for name, title in MEMBERSHIP:
+        told = {signal: values[name] for signal, values in base.membership.items() if name in values}
+        if told:
+            table.add_row(f"members told: {title}", style="bold")
+        for signal, before in told.items():
+            intervals = (before, edited.membership[signal][name])
             cells = [f"{side.value:.3f} [{side.low:.3f}, {side.high:.3f}]" for side in intervals]
             table.add_row(f"  {signal.removeprefix('mia_')}", *cells)
     return table

@@ -7,12 +7,14 @@ import torch
 import transformers
 from torch.nn.functional import cross_entropy
 
+from memsplit.errors import UserError
 from memsplit.harness.evaluation import editing
 from memsplit.harness.models import loading, model_table
 from memsplit.model_edits import registry, targets
 from memsplit.model_edits.apply import applied, compute
 from memsplit.model_edits.curvature.collect import collect, collect_input_squares
 from memsplit.model_edits.curvature.factors import Factors
+from memsplit.model_edits.curvature.labels import Draws
 from memsplit.model_edits.inputs import EditInputs
 from memsplit.model_edits.spec import parse
 
@@ -96,7 +98,7 @@ def test_factors_of_every_mlp_matrix_equal_a_plain_backward_pass(model: Any) -> 
     proj = [*targets.default_proj(model), *([] if experts else ["down"])]
     found = targets.find(model, [1] if experts else [0, 1], proj)
     assert len(found) == (experts or 2) * len(proj)
-    factors = collect(model, found, [IDS[:2], IDS[2:]], labels="gold")
+    factors = collect(model, found, [IDS[:2], IDS[2:]], draws=Draws(labels="gold"))
     for module, (aaT, ggT) in moments(model, found).items():
         torch.testing.assert_close(factors[module].aaT, aaT, rtol=1e-4, atol=1e-6)
         torch.testing.assert_close(factors[module].ggT, ggT, rtol=1e-4, atol=1e-6)
@@ -163,8 +165,30 @@ def test_a_model_without_an_entry_has_defaults_of_its_own(model: Any) -> None:
     assert edit.proj == (("gate", "up") if gated else ("up",))
 
 
+def test_an_attack_reaches_every_linear_map_of_the_layers(model: Any) -> None:
+    """Told by the modules' types: not embeddings, the output head, norms or routers."""
+    linear = {
+        f"{name}.weight"
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear | transformers.pytorch_utils.Conv1D)
+        and module is not model.get_output_embeddings()
+    }
+    linear |= {name for name, parameter in model.named_parameters() if parameter.ndim == 3}
+    for spec in ("quantize", "noise"):
+        weights, changes = compute(model, registry.build(parse(spec)), EditInputs(targets=targets.linear_maps(model)))
+        assert weights.keys() == linear
+        assert sum(change.total for change in changes) == sum(weight.numel() for weight in weights.values())
+
+
 @pytest.mark.parametrize("model", ["Olmoe"], indirect=True)
 class TestExperts:
+    def test_experts_in_another_layout_are_not_passed_over(self, model: Any) -> None:
+        model.model.layers[1].mlp.experts.is_transposed = True
+        with pytest.raises(
+            UserError, match=r"the experts of model\.layers\.1\.mlp\.experts in a layout that is not known"
+        ):
+            targets.linear_maps(model)
+
     def test_each_expert_is_a_matrix_of_its_own(self, model: Any) -> None:
         found = targets.find(model, [0, 1], ["gate", "up", "down"])
         assert len(found) == 2 * 4 * 3
@@ -180,7 +204,7 @@ class TestExperts:
 
     def test_down_projections_equal_a_forward_pass_by_hand(self, model: Any) -> None:
         found = targets.find(model, [1], ["down"])
-        factors = collect(model, found, [IDS], labels="gold")
+        factors = collect(model, found, [IDS], draws=Draws(labels="gold"))
         experts = model.model.layers[1].mlp.experts
         seen: dict[str, torch.Tensor] = {}
         hook = experts.register_forward_hook(lambda _, inputs, __: seen.update(a=inputs[0], chosen=inputs[1]))
@@ -197,12 +221,12 @@ class TestExperts:
 
     def test_an_expert_that_nothing_is_routed_to_is_left_alone(self, model: Any) -> None:
         found = targets.find(model, [1], ["gate"])
-        factors = collect(model, found, [IDS[:1, :2]], labels="gold")
+        factors = collect(model, found, [IDS[:1, :2]], draws=Draws(labels="gold"))
         idle = [target for target in found if factors[target.name].tokens == 0]
         assert idle
         for spec in (
             *("kfac-50", "kfac-50:select=bottom", "kfac-50:rank=count", "kfac-50:select=bottom,weight=energy"),
-            *("wanda-50", "random-50", "random:match=kfac-50"),
+            *("wanda-50", "random-50", "random:match=kfac-50", "noise:match=kfac-50"),
         ):
             weights, changes = compute(model, registry.build(parse(spec)), EditInputs(targets=idle, factors=factors))
             assert weights == {}, spec

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from memsplit.errors import UserError
 from memsplit.model_edits import grid
-from memsplit.model_edits.registry import build, chain_text
+from memsplit.model_edits.registry import build, chain_text, edit_names
 from memsplit.model_edits.spec import parse_chain
 
 words = st.from_regex(r"[a-z0-9.:@=+-]{0,5}", fullmatch=True)
@@ -102,7 +102,7 @@ def test_which_braces_are_ordered() -> None:
 
 def test_commas_inside_braces_are_not_the_specs() -> None:
     found = list(grid.parse("kfac-{60,80}:layers={0..1},proj={gate+up,all}@{0,0.5}"))
-    canonical = [chain_text([build(step) for step in parse_chain(text)]) for text in found]
+    canonical = [chain_text([build(step) for step in parse_chain(text, edit_names())]) for text in found]
     assert len(set(canonical)) == 16
     assert canonical[:3] == [
         "kfac-60:layers=0,proj=gate+up",

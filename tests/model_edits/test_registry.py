@@ -10,7 +10,7 @@ import pytest
 from memsplit.errors import UserError
 from memsplit.model_edits import registry
 from memsplit.model_edits.registry import Edit, register_edit
-from memsplit.model_edits.spec import parse
+from memsplit.model_edits.spec import parse, parse_chain
 
 
 @pytest.fixture(autouse=True)
@@ -50,6 +50,28 @@ def test_nobody_takes_the_name_of_a_built_in_edit(module: str) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "edit 'svd' is registered already, by memsplit.model_edits.methods.svd\n"
+
+
+@pytest.mark.parametrize("name", ["up", "all"])
+def test_no_edit_has_the_name_of_a_projection(name: str) -> None:
+    """``kfac-80:proj=gate+up`` would be a chain."""
+    with pytest.raises(ValueError, match=f"edit '{name}' has the name of a projection"):
+        register_edit(name)(edit("__main__", "Mine"))
+
+
+def test_a_chain_is_a_control_unless_only_its_attack_is_one() -> None:
+    controls = {
+        *("noise", "none+noise", "random-50", "random-50+relearn", "noise+relearn", "random-50+noise"),
+        "random:match=kfac-80+magnitude-90",
+    }
+    for text in (*controls, "kfac-80", "kfac-80+noise", "finetune+noise+noise", "relearn", "none", "none+none"):
+        chain = [registry.build(step) for step in parse_chain(text, registry.edit_names())]
+        assert registry.is_control(chain) == (text in controls), text
+
+
+@pytest.mark.parametrize("text", registry.DEFAULT_ATTACKS)
+def test_the_default_attacks_are_attacks(text: str) -> None:
+    assert registry.build(parse(text)).attack
 
 
 @pytest.fixture

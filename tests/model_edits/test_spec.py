@@ -1,5 +1,7 @@
 """The grammar of edit specs: round trip, canonical text, and errors that name the bad token."""
 
+import dataclasses
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 from memsplit.errors import UserError
 from memsplit.model_edits import registry, targets
 from memsplit.model_edits.spec import EditSpec, number, parse, parse_chain
+from memsplit.tests.support.edit_cases import all_specs
 
 names = st.from_regex(r"[a-z][a-z0-9_]{0,8}", fullmatch=True)
 values = st.from_regex(r"[a-z0-9][a-z0-9.+-]{0,8}", fullmatch=True)
@@ -40,7 +43,11 @@ def test_a_number_has_one_text_that_reads_back(value: float, text: str) -> None:
     assert float(text) == value
 
 
-plain_options = st.dictionaries(names, st.from_regex(r"[a-z0-9]{1,4}(\+[0-9a-z]{1,3})?", fullmatch=True), max_size=2)
+KNOWN = registry.edit_names()
+plain_values = st.from_regex(r"[a-z0-9]{1,4}(\+[0-9a-z]{1,3})?", fullmatch=True)
+plain_options = st.dictionaries(
+    names, plain_values.filter(lambda text: text.partition("+")[2] not in KNOWN), max_size=2
+)
 steps = st.builds(
     lambda name, percent, options, dial: EditSpec(
         name=name, percent=percent, options=tuple(sorted(options.items())), dial=dial
@@ -54,7 +61,25 @@ steps = st.builds(
 
 @given(st.lists(steps, min_size=1, max_size=3))
 def test_chains_parse_to_their_steps(chain: list[EditSpec]) -> None:
-    assert parse_chain("+".join(map(str, chain))) == tuple(chain)
+    assert parse_chain("+".join(map(str, chain)), KNOWN) == tuple(chain)
+
+
+def some_edits() -> list[registry.Edit]:
+    """Every edit that needs no file, also with matrices of its own and a dial, and the default attacks."""
+    found = [registry.build(parse(text)) for text in (*all_specs(), *registry.DEFAULT_ATTACKS)]
+    targeted = [edit for edit in found if edit.targeted]
+    return [
+        *found,
+        *(dataclasses.replace(edit, layers=(0, 2, 3), proj=("gate", "up")) for edit in targeted),
+        *(dataclasses.replace(edit, proj=("up",), dial=0.5) for edit in targeted),
+    ]
+
+
+@given(st.lists(st.sampled_from(some_edits()), min_size=1, max_size=4))
+def test_the_canonical_text_of_a_chain_is_the_same_chain(chain: list[registry.Edit]) -> None:
+    """Whatever stands before or after: an attack has often neither a percent nor a key that would tell where it begins."""
+    text = registry.chain_text(chain)
+    assert [registry.build(step) for step in parse_chain(text, KNOWN)] == chain
 
 
 @pytest.mark.parametrize(
@@ -64,16 +89,26 @@ def test_chains_parse_to_their_steps(chain: list[EditSpec]) -> None:
         ("kfac-80:proj=gate+up+svd-90", ["kfac", "svd"]),
         ("kfac:layers=0+2-3@0.5+none", ["kfac", "none"]),
         ("random:match=kfac-80+wanda:proj=up", ["random", "wanda"]),
+        ("random:match=kfac-80+noise:match=svd-50+quantize", ["random", "noise", "quantize"]),
+        ("kfac-80:proj=up+relearn", ["kfac", "relearn"]),
+        ("kfac-80:proj=gate+up+relearn+quantize", ["kfac", "relearn", "quantize"]),
+        ("svd-9:layers=0+2+noise@0.5+none", ["svd", "noise", "none"]),
+        ("none+relearn:on=clean+noise", ["none", "relearn", "noise"]),
+        ("kfac:proj=up+kfc-80", ["kfac", "kfc"]),
         ("checkpoint:path=/a+b-1/c", ["checkpoint"]),
+        ("checkpoint:path=/a+none-1/c", ["checkpoint"]),
+        ("checkpoint:path=/a+relearned", ["checkpoint"]),
+        ("checkpoint:path=/a+other", ["checkpoint"]),
+        ("checkpoint:path=/a+noise", ["checkpoint", "noise"]),
     ],
 )
 def test_a_plus_in_a_value_is_no_step(text: str, names: list[str]) -> None:
-    assert [spec.name for spec in parse_chain(text)] == names
+    assert [spec.name for spec in parse_chain(text, KNOWN)] == names
 
 
 def test_a_bad_chain_is_quoted_whole() -> None:
     with pytest.raises(UserError, match=r"bad edit 'kfac-80\+\+svd-90': '' found"):
-        parse_chain("kfac-80++svd-90")
+        parse_chain("kfac-80++svd-90", KNOWN)
 
 
 @given(st.text(max_size=30))
@@ -97,9 +132,14 @@ def test_layers_round_trip(layers: set[int]) -> None:
         ("kfac-50.0", "kfac-50"),
         ("kfac-80:proj=up+gate,layers=3+1-2@0.50", "kfac-80:layers=1-3,proj=gate+up@0.5"),
         ("kfac-50:labels=sampled", "kfac-50"),
+        ("kfac-50:label_seed=0", "kfac-50"),
+        ("kfac-50:draws=4,label_seed=3", "kfac-50:draws=4,label_seed=3"),
         ("kfac-50@0", "kfac-50"),
         ("kfac-50:proj=all", "kfac-50:proj=gate+up+down"),
         ("random-50:match=kfac-50", "random:match=kfac-50"),
+        ("noise:size=0.2,match=kfac-50.0", "noise:match=kfac-50"),
+        ("quantize:bits=4", "quantize"),
+        ("relearn:lr=0.0003,on=clean,steps=20", "relearn:on=clean"),
     ],
 )
 def test_equal_edits_have_one_text(text: str, canonical: str) -> None:
@@ -121,6 +161,11 @@ def test_equal_edits_have_one_text(text: str, canonical: str) -> None:
         ("kfac-50:layers=x", ["bad layers 'x'"]),
         ("kfac-50:layers=3-1", ["'3-1' found"]),
         ("kfac-50:proj=gat", ["unknown projection 'gat'", "did you mean 'gate'"]),
+        ("kfac-50:draws=0", ["draws=0", "expected draws above 0"]),
+        ("kfac-50:draws=x", ["'x' found, expected draws=int"]),
+        ("ekfac-50:label_seed=-1", ["'-1' found, expected label_seed=int"]),
+        ("random-50:labels=gold,label_seed=2", ["label_seed=2", "labels=gold draws nothing"]),
+        ("kfac-50:draws=2,labels=gold", ["labels=gold draws nothing"]),
         ("kfac-50:labels=god", ["unknown labels 'god'", "did you mean 'gold'"]),
         ("kfac-50:", ["key=value"]),
         ("kfac-50:layers=1,layers=2", ["stands twice"]),
@@ -130,6 +175,20 @@ def test_equal_edits_have_one_text(text: str, canonical: str) -> None:
         ("random", ["a percent expected"]),
         ("random-50:seed=x", ["'x' found", "seed=int"]),
         ("random:match=random-50", ["bad match 'random-50'"]),
+        ("noise:match=kfac", ["bad match 'kfac'", "NAME-PERCENT of another edit"]),
+        ("noise:match=bsn-50", ["bad match 'bsn-50'", "one matrix at a time"]),
+        ("noise:match=quantize-50", ["bad match 'quantize-50'", "takes no percent"]),
+        ("noise:size=-1", ["a size of 0 or more"]),
+        ("noise:size=nan", ["a size of 0 or more"]),
+        ("noise:size=inf", ["a size of 0 or more"]),
+        ("quantize:bits=1", ["1 found", "bits from 2 to 8"]),
+        ("quantize:bits=9", ["9 found", "bits from 2 to 8"]),
+        ("quantize-4", ["takes no percent"]),
+        ("relearn:layers=2", ["unknown key 'layers'"]),
+        ("relearn:on=test", ["unknown on 'test'", "passages"]),
+        ("relearn:batch=0", ["a batch above 0"]),
+        ("relearn:lr=0", ["an lr above 0"]),
+        ("relearn:lr=nan", ["an lr above 0"]),
         ("", ["a method's name"]),
     ],
 )

@@ -8,7 +8,9 @@ from typing import Literal, get_args, get_origin, get_type_hints
 
 from memsplit.model_edits.registry import Edit, edits
 
-MATCHED = ["random:match=kfac-80", "random:match=ekfac-80", "random:match=svd-80", "random:match=wanda-80"]
+MATCHED = [
+    f"{control}:match={edit}-80" for control in ("random", "noise") for edit in ("kfac", "ekfac", "svd", "wanda")
+]
 """An option whose value is a spec, which no type tells."""
 
 

@@ -54,10 +54,18 @@ def test_json_has_the_promised_shape(report: dict[str, Any]) -> None:
     assert [part["task"] for part in report["skipped"]] == left_out
     assert {axis: set(metrics) for axis, metrics in report["base"].items()} == axes
     for edit in report["edits"]:
-        assert set(edit) == {"spec", "axes", "summary", "risk", "seconds", "record"}
+        assert set(edit) == {"spec", "axes", "summary", "attacks", "by_group", "risk", "seconds", "record"}
         assert {axis: set(metrics) for axis, metrics in edit["axes"].items()} == axes
         kept = {"logic_kept", "arithmetic_kept", "facts_closed_kept", "facts_open_kept"}
-        assert set(edit["summary"]) == {"recitation_removed", "split_score", "perplexity_ratio", *kept}
+        kept |= {"reasoning_kept", "knowledge_kept", "fluency_kept"}
+        memory = {
+            "memory_base",
+            "memory",
+            "erased",
+            "scar",
+        }  # and what needs a counterpart or attacks, where there are any
+        assert set(edit["summary"]) >= {"recitation_removed", "perplexity_ratio", *kept, *memory}
+        assert "split_score" not in edit["summary"]
         assert os.path.exists(edit["record"])
 
 
@@ -151,6 +159,10 @@ def test_edits_are_told_with_their_keys(cache: Path) -> None:
     assert one.stdout in every.stdout
     for line in ("needs: curvature", "source: arXiv 2510.24256", "select=top|bottom [top]", "layers=0+2-3"):
         assert line in one.stdout
+    for name, words in {"relearn": "relearn: attack: train", "noise": "noise: attack and control: add"}.items():
+        assert words in in_process("edits", name, cache=cache).stdout
+    assert "random-PERCENT: control: keep" in every.stdout
+    assert "layers=0+2-3 [every linear map]" in in_process("edits", "quantize", cache=cache).stdout
     refused(in_process("edits", "kfca", cache=cache), ["unknown edit 'kfca'", "did you mean 'kfac'"])
 
 

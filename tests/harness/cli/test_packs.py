@@ -258,7 +258,7 @@ def test_an_edit_is_told_what_to_forget_and_what_to_keep(tmp_path: Path) -> None
     assert fill_in("finetune", entry, 4)
     for kind in ("clean", "memorized"):
         pack = write(tmp_path / kind, {name: rows for name, rows in files.items() if name != kind})
-        with pytest.raises(UserError, match=r"memorized\.jsonl, and what to keep by its clean\.jsonl: expected --pack"):
+        with pytest.raises(UserError, match=r"memorized\.jsonl and texts of its clean\.jsonl: expected --pack"):
             fill_in("finetune", model_table.resolve("olmo-tiny", str(pack)), 4)
 
 

@@ -1,6 +1,7 @@
 """Collections that are killed, shared between processes, or not needed because factors are imported; their cache."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from memsplit.model_edits import targets
 from memsplit.model_edits.curvature import sums
 from memsplit.model_edits.curvature.collect import FOLD, collect, collect_ekfac
 from memsplit.model_edits.curvature.factors import Factors
+from memsplit.model_edits.curvature.labels import Draws
 from memsplit.model_edits.curvature.store import FactorStore
 from memsplit.model_edits.curvature.sums import Partial, Sums
 
@@ -69,14 +71,15 @@ def test_a_killed_collection_goes_on_and_finds_the_same_to_the_bit(
     seen: list[int] = []
     add = Sums.add
 
-    def counted(self: Sums, a_ni: torch.Tensor, g_no: torch.Tensor) -> None:
+    def counted(self: Sums, a_ni: torch.Tensor, g_no: torch.Tensor, *, again: bool = False) -> None:
         seen.append(len(g_no))
-        add(self, a_ni, g_no)
+        add(self, a_ni, g_no, again=again)
 
     monkeypatch.setattr(Sums, "add", counted)
     again = run(ids, Partial(path))
     assert again.sha256 == expected.sha256
-    assert again.tokens == expected.tokens
+    assert (again.tokens, again.errors) == (expected.tokens, expected.errors)
+    assert expected.errors
     assert len(seen) - (4 if statistic == "ekfac" else 0) == len(ids) - 2 * FOLD
 
 
@@ -149,7 +152,8 @@ def test_two_processes_find_what_one_does(organism: LoadedModel, tmp_path: Path)
             if "fisher_oi" in b.moments:  # in the basis of two processes, which may be turned against that of one
                 (target,) = (t for t in targets.find(organism.model, [3], ["up"]) if t.name == matrix)
                 batches = Curvature(organism, 4096, stores[1]).batches("again")
-                again = collect_ekfac(organism.model, [target], {matrix: b}, batches)[matrix].fisher_oi
+                draws = Draws(draws=organism.entry.factor_draws)
+                again = collect_ekfac(organism.model, [target], {matrix: b}, batches, draws=draws)[matrix].fisher_oi
                 torch.testing.assert_close(again, b.fisher_oi, rtol=1e-3, atol=1e-6 * float(b.fisher_oi.max()))
         assert entries[1][key].arguments == entry.arguments
 
@@ -251,7 +255,7 @@ def test_the_cache_can_be_listed_verified_and_pruned(
     assert "1 tokens of c" in listed[0]
     assert len(listed) == 3
     shown = run("show", kept.parent.name[:6])[1]
-    assert "    m: 3 x 2, 7 positions, mass 6" in shown
+    assert "    m: 3 x 2, mass 6, 7 positions" in shown
     assert run("verify")[0] == 0
     whole = old.read_bytes()
     old.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
@@ -273,6 +277,41 @@ def test_the_cache_can_be_listed_verified_and_pruned(
     assert not partial.exists()
     run("prune", kept.parent.name)
     assert run("list")[1] == [f"nothing in {tmp_path / 'factors'}"]
+
+
+def test_labels_have_a_seed_and_a_number_that_name_the_factors(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the spec or the option; ``list`` and ``show`` say so, and how far the moments are from settled."""
+    monkeypatch.setenv("MEMSPLIT_CACHE", str(tmp_path))
+    monkeypatch.setattr("memsplit.model_edits.curvature.collect.FOLD", 1)
+    small = ["factors", "collect", *SMALL]
+    of = "layers=3,proj=up"
+
+    def collected(*arguments: str) -> str:
+        assert main.main([*small, *arguments]) == 0
+        return capsys.readouterr().out.strip()
+
+    seeded = collected("--edit", f"kfac-80:draws=1,{of}", "--label-seed", "5")
+    assert seeded == collected("--edit", f"kfac-60:draws=1,label_seed=5,{of}")
+    assert seeded == collected("--edit", f"random-80:draws=1,label_seed=5,{of}", "--label-seed", "6")
+    assert seeded != collected("--edit", f"kfac-80:draws=1,{of}")
+    collected("--edit", f"wanda-50:{of}", "--label-seed", "5")
+    stored = FactorStore(tmp_path / "factors")
+    drawn = {entry.arguments.get("seed"): entry for entry in stored.entries()}
+    assert drawn.keys() == {None, 0, 5}
+    ggT = [stored.load(drawn[seed].arguments, "model.layers.3.mlp.up_proj").ggT for seed in (0, 5)]
+    assert not torch.equal(*ggT)
+    assert main.main(["factors", "list"]) == 0
+    listed = capsys.readouterr().out
+    assert "sampled labels of seed 5, " in listed
+    assert main.main(["factors", "show"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("768 x 192, mass") == 2
+    assert len(re.findall("standard error of aaT [0-9.]+%, standard error of ggT [0-9.]+%", shown)) == 2
+    assert "192 inputs" in shown
+    assert main.main([*small, "--label-seed", "-1"]) == 2
+    assert main.main([*small, "--edit", "kfac-80:labels=gold,draws=2"]) == 2
 
 
 def test_a_model_may_be_spread_over_devices(organism: LoadedModel, tmp_path: Path) -> None:

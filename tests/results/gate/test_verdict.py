@@ -2,13 +2,12 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 from xml.etree import ElementTree
 
-import msgspec
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,8 +15,9 @@ from scipy.stats import binomtest
 
 from memsplit.errors import UserError
 from memsplit.results.gate import reports
-from memsplit.results.gate.judge import judge
-from memsplit.results.gate.policy import DEFAULT, Policy, given, parse, read
+from memsplit.results.gate.hypotheses import Sides
+from memsplit.results.gate.judge import judge as judge_sides
+from memsplit.results.gate.policy import DEFAULT, WORST, Policy, given, parse, read
 from memsplit.results.gate.verdict import Criterion, Outcome, Verdict
 from memsplit.results.records.encoding import plain
 from memsplit.results.records.tables import ITEMS
@@ -43,6 +43,16 @@ def table(scores: Scores, clusters: int = 1) -> pd.DataFrame:
 def base(passages: int = 120, texts: int = 60) -> Scores:
     scores: Scores = {("recitation", "strict"): np.ones(passages), ("fluency", "perplexity"): np.full(texts, 3.5)}
     return scores | {key: np.ones(n) for key, n in SIZES.items()}
+
+
+def judge(
+    base: pd.DataFrame,
+    new: pd.DataFrame,
+    old: pd.DataFrame | None,
+    chance: Mapping[tuple[str, str], float],
+    policy: Policy,
+) -> tuple[Criterion, ...]:
+    return judge_sides(Sides(base=base, new=new, old=old, attacked={}), chance, policy)
 
 
 def judged(new: Scores, policy: Policy, old: Scores | None = None) -> dict[str, Criterion]:
@@ -113,7 +123,7 @@ def test_items_of_one_cluster_count_once() -> None:
 
 def test_perplexity_is_a_ratio_over_all_tokens() -> None:
     rng = np.random.default_rng(0)
-    nats = 3.5 + rng.normal(0.02, 0.02, 60)
+    nats = 3.5 + rng.normal(0.01, 0.02, 60)
     found = judged({("fluency", "perplexity"): nats}, Policy(perplexity_ratio=1.05))["perplexity_ratio"]
     weight = np.tile([50, 100], 30)
     assert found.estimate == pytest.approx(math.exp(np.average(nats - 3.5, weights=weight)))
@@ -123,12 +133,16 @@ def test_perplexity_is_a_ratio_over_all_tokens() -> None:
     assert worse.outcome == "FAIL"
     broken = judged({("fluency", "perplexity"): np.full(60, math.nan)}, Policy(perplexity_ratio=1.05))
     assert broken["perplexity_ratio"].outcome == "FAIL"
-    assert judged({}, Policy(perplexity_ratio=1.05))["perplexity_ratio"].high == pytest.approx(1, abs=0.01)
+    unchanged = judged({}, Policy(perplexity_ratio=1.05))["perplexity_ratio"]
+    ends = [math.exp(size * math.log(WORST) * (1 - 0.05 ** (1 / 60))) for size in (1, 4 / 3)]
+    assert ends[0] < unchanged.high < ends[1], (
+        "between those of texts of equal size and of texts as large as the largest"
+    )
 
 
 def test_against_another_edit() -> None:
     """Kept axes and perplexity are that edit's, removal is the base's, recitation is compared too."""
-    policy = msgspec.structs.replace(DEFAULT, margins={"logic": 0.1, "recitation": 0.05})
+    policy = Policy(removed=0.9, perplexity_ratio=1.05, margins={"logic": 0.1, "recitation": 0.05})
     old = {("logic", "chain"): ones(80, 40), ("recitation", "strict"): np.zeros(120)}
     new = old | {("logic", "chain"): ones(80, 44)}
     alone, against = judged(new, policy), judged(new, policy, old)
@@ -178,6 +192,10 @@ def test_what_was_not_scored_is_refused() -> None:
         ("removed = true", ["`$.removed`", "True found"]),
         ("removed = 1", ["`$.removed`", "1 found"]),
         ("perplexity_ratio = 0.9", ["between 1 and 1000"]),
+        ("stays_erase = 0.5", ["unknown key in", "'stays_erase'", "did you mean 'stays_erased'"]),
+        ("stays_erased = 1.5", ["`$.stays_erased`", "1.5 found", "between 0 and 1"]),
+        ("fluency = nan", ["`$.fluency`", "nan found"]),
+        ("worst_texts = 0", ["`$.worst_texts`", "0 found"]),
         ("alpha = 0.05", ["asks for nothing"]),
         ("removed = 0.9\nalpha = 0.6", ["between 0 and 0.5"]),
         ("margins = 0.1", ["`$.margins`", "[margins]"]),
@@ -204,15 +222,18 @@ def test_policies_in_every_form(tmp_path: Path) -> None:
     assert given(Policy(removed=0.5)) == Policy(removed=0.5)
 
 
-def verdict(outcomes: Sequence[Outcome]) -> Verdict:
+def verdict(outcomes: Sequence[Outcome], policy: Policy = DEFAULT) -> Verdict:
     names = ["removed", "perplexity_ratio", "margins.logic", "margins.facts_open"]
+    notes = ["", "after relearn:on=clean|x", "", ""]
     shared: dict[str, Any] = {"limit": -0.02, "estimate": -0.0, "low": -0.1, "high": math.inf, "at_least": True}
     criteria = tuple(
-        Criterion(name=name, outcome=outcome, items=90, clusters=30, more=1234 if i == 2 else None, **shared)
+        Criterion(
+            name=name, outcome=outcome, items=90, clusters=30, more=1234 if i == 2 else None, note=notes[i], **shared
+        )
         for i, (name, outcome) in enumerate(zip(names, outcomes, strict=False))
     )
     about = {"model": "own|model", "spec": "svd-50:layers=1,proj=up%\x07", "against": "base"}
-    return Verdict(**about, policy=DEFAULT, criteria=criteria, record="r.json", fingerprint="f")
+    return Verdict(**about, policy=policy, criteria=criteria, record="r.json", fingerprint="f")
 
 
 @pytest.mark.parametrize(
@@ -251,10 +272,23 @@ def test_reports() -> None:
     assert "1,000 times as many items like these would not settle it" in lines[2]
     marked = reports.markdown(found).splitlines()
     assert marked[0] == "### memsplit gate: FAIL"
-    assert len({line.count("|") for line in marked[4:]} - {0}) == 1
+    assert len({line.count("|") for line in marked[4:] if line.startswith("|")}) == 1
     text = str(found)
+    for said in (text, reports.junit(found), "\n".join(marked), lines[0], repr(found)):
+        assert "after relearn:on=clean|x" in said
+    assert (content["hint"], content["criteria"][1]["note"]) == ("", "after relearn:on=clean|x")
     assert "90 in 30" in text
     assert "-0.000" not in text
+
+
+def test_a_policy_of_silence_alone_is_told_so() -> None:
+    found = verdict(["PASS"], Policy(removed=0.9))
+    hint = found.policy.hint
+    assert hint.startswith("hint: ")
+    assert hint in str(found).splitlines()
+    assert f"- {hint}" in reports.markdown(found).splitlines()
+    assert reports.to_json(found)["hint"] == hint
+    assert hint in reports.junit(found)
 
 
 def test_errors_of_a_whole_verdict() -> None:

@@ -29,6 +29,23 @@ def covered(base: pd.DataFrame, edited: pd.DataFrame, truth: float) -> float:
     return float(np.mean([change.low <= truth <= change.high for change in changes]))
 
 
+@pytest.mark.parametrize("left", [0.002, 0.004, 0.007, 0.01, 0.02])
+def test_coverage_where_hardly_a_passage_is_left(left: float) -> None:
+    """Of 120 passages, of which most data sets have none left, or one: the share that is removed."""
+    rng, of, n = np.random.default_rng(0), 300, 120
+    base = rng.random((of, n)) < 0.98
+    edited = base & (rng.random((of, n)) < left)
+    names = np.repeat(np.char.mod("%d", np.arange(of)), n)
+    long = {"task": "t", "axis": "x", "metric": names, "item": np.tile(np.arange(n), of)}
+    asked = {"weight": 1, "cluster": np.tile(np.arange(n), of), "group": ""}
+    before, after = (pd.DataFrame({**long, "value": side.ravel().astype(float), **asked}) for side in (base, edited))
+    changes = Paired(before, after, {("x", name): 0.0 for name in set(names)}).changes().values()
+    kept = [change.normalized for change in changes if change.normalized]
+    coverage = float(np.mean([ends.low <= left <= ends.high for ends in kept]))
+    print(f"{left}: {coverage:.3f} of {len(kept)}")
+    assert coverage >= 0.95
+
+
 def test_coverage_of_single_items() -> None:
     base, edited = simulated(0, clusters=200, size=1, shared=0, of=400)
     assert 0.92 <= covered(base, edited, -0.09) <= 0.98

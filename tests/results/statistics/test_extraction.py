@@ -5,12 +5,13 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from memsplit.results.records.tables import ITEMS
 from memsplit.results.statistics import extraction
+from memsplit.results.statistics.paired import interval
 
 
 def table(axis: str, metric: str, values: list[float]) -> pd.DataFrame:
@@ -65,7 +66,7 @@ def test_membership_has_an_interval_around_its_value() -> None:
         ]
     )
     found = extraction.membership(items)
-    assert set(found) == {"mia_loss"}
+    assert set(found) == {"mia_loss", "best"}
     area = found["mia_loss"]["auroc"]
     assert area.low < area.value < area.high
     a, q1, q2 = (
@@ -80,6 +81,60 @@ def test_membership_has_an_interval_around_its_value() -> None:
     wide = extraction.membership(paired)["mia_loss"]["auroc"]
     assert wide.value == area.value
     assert wide != area
+
+
+@settings(max_examples=12)
+@given(signals, signals)
+def test_the_better_direction_is_sklearns(members: list[float], others: list[float]) -> None:
+    """A signal that is turned round tells members as well."""
+    items = pd.concat([table("recitation", "mia_loss", members), table("twins", "mia_loss", others)])
+    found = extraction.membership(items)["mia_loss"]
+    labels, values = [1] * len(members) + [0] * len(others), members + others
+    both = [roc_curve(labels, np.multiply(sign, values), drop_intermediate=False) for sign in (1, -1)]
+    assert found["tpr_two_sided"].value == pytest.approx(max(tpr[fpr <= 0.01].max() for fpr, tpr, _ in both))
+    area = roc_auc_score(labels, values)
+    assert found["auroc_two_sided"].value == pytest.approx(max(area, 1 - area))
+    turned = extraction.membership(items.assign(value=-items["value"]))["mia_loss"]
+    assert turned["auroc"].value == pytest.approx(1 - found["auroc"].value)
+    for name in ("auroc_two_sided", "tpr_two_sided"):
+        assert turned[name].value == pytest.approx(found[name].value)
+        assert turned[name].low == pytest.approx(found[name].low)
+        assert found[name].low <= found[name].value + 1e-12
+        assert found[name].value <= found[name].high + 1e-12
+
+
+def test_the_best_of_all_signals_is_the_attackers() -> None:
+    rng = np.random.default_rng(3)
+    sides = [("recitation", 1.0), ("twins", 0.0)]
+    shifts = {"mia_loss": 0.3, "mia_zlib": -2.0, "mia_min_k": 0.0}
+    items = pd.concat(
+        [table(axis, m, rng.normal(s * at, 1, 80).tolist()) for m, s in shifts.items() for axis, at in sides]
+    )
+    found = extraction.membership(items)
+    best = found.pop("best")
+    for name in ("auroc_two_sided", "tpr_two_sided"):
+        assert best[name].value == found["mia_zlib"][name].value == max(each[name].value for each in found.values())
+        assert best[name].high == found["mia_zlib"][name].high
+        assert best[name].low < found["mia_zlib"][name].low
+    assert found["mia_zlib"]["auroc"].value < 0.2
+    assert extraction.membership(items[items["axis"] == "twins"]) == {}
+
+
+def test_the_interval_of_the_best_holds_the_largest_true_figure() -> None:
+    """Of three estimates of the same mean and of three of which one stands out, over 400 data sets; that of the naive
+    percentiles of the resamples' largest holds it in far fewer where all are the same."""
+    rng = np.random.default_rng(4)
+    for truth, floor in (((0.0, 0.0, 0.0), 0.94), ((0.0, 1.0, 0.2), 0.94)):
+        held, naive = [], []
+        for _ in range(400):
+            values = np.array(truth) + rng.normal(0, 0.1, 3)
+            replicates = [np.concatenate([[v], v + rng.normal(0, 0.1, 2000)]) for v in values]
+            found, plain = extraction.largest(replicates), interval(np.max(replicates, 0))
+            held.append(found.low <= max(truth) <= found.high)
+            naive.append(plain.low <= max(truth) <= plain.high)
+        assert np.mean(held) >= floor
+        if truth[1] == 0:
+            assert np.mean(naive) < 0.9
 
 
 def test_the_ratio_is_to_the_reference_models_loss() -> None:

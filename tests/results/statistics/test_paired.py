@@ -9,14 +9,14 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import bootstrap, permutation_test
+from scipy.stats import binomtest, bootstrap, hmean, permutation_test
 from statsmodels.regression.linear_model import WLS
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
 from memsplit.results.records.tables import ITEMS
 from memsplit.results.statistics import aggregate
-from memsplit.results.statistics.paired import Paired
+from memsplit.results.statistics.paired import SPLIT_SCORE, Paired, differences, harmonic_mean
 from memsplit.results.statistics.resampling import RESAMPLES
 
 
@@ -74,43 +74,88 @@ def test_interval_of_a_token_weighted_ratio_equals_scipys() -> None:
     assert found.high == pytest.approx(scipys.confidence_interval.high, rel=0.03)
 
 
-def test_interval_of_logic_kept_and_the_split_score_equals_scipys() -> None:
+def test_interval_of_logic_kept_equals_scipys() -> None:
     rng = np.random.default_rng(2)
     before, after = (rng.random(300) < 0.95).astype(float), (rng.random(300) < 0.8).astype(float)
-    strict = (rng.random(300) < 0.3).astype(float)
-
-    def side(strict: np.ndarray, logic: np.ndarray) -> pd.DataFrame:
-        return pd.concat([items("r", "recitation", "strict", strict), items("b", "logic", "boolean", logic)])
-
-    found = Paired(side(np.ones(300), before), side(strict, after), {("logic", "boolean"): 0.5}).summary()
+    sides = (items("b", "logic", "boolean", values) for values in (before, after))
+    found = Paired(*sides, {("logic", "boolean"): 0.5}).summary()["logic_kept"]
 
     def kept(b: np.ndarray, a: np.ndarray, axis: int = -1) -> Any:
         return (a.mean(axis) - 0.5) / (b.mean(axis) - 0.5)
 
     scipys = bootstrap((before, after), kept, paired=True, vectorized=True, method="percentile", rng=1)
-    assert found["logic_kept"].value == pytest.approx(kept(before, after))
-    assert found["logic_kept"].low == pytest.approx(scipys.confidence_interval.low, abs=0.02)
-    assert found["logic_kept"].high == pytest.approx(scipys.confidence_interval.high, abs=0.02)
-    independent = [
-        2 * r * k / (r + k)
-        for r, k in zip(
-            1 - rng.choice(strict, (4000, 300)).mean(1),
-            scipys.bootstrap_distribution[rng.integers(0, 9999, 4000)],
-            strict=True,
-        )
-    ]
-    low, high = np.percentile(independent, [2.5, 97.5])
-    assert found["split_score"].low == pytest.approx(low, abs=0.02)
-    assert found["split_score"].high == pytest.approx(high, abs=0.02)
+    assert found.value == pytest.approx(kept(before, after))
+    assert found.low == pytest.approx(scipys.confidence_interval.low, abs=0.02)
+    assert found.high == pytest.approx(scipys.confidence_interval.high, abs=0.02)
+
+
+def scored(bits: Sequence[float], right: Sequence[int], sums: Sequence[int], nats: float) -> pd.DataFrame:
+    """Items whose passages have these code lengths, twins one bit and a half."""
+    return pd.concat(
+        [
+            items("r", "recitation", "log_prob", -np.asarray(bits) * math.log(2)),
+            items("w", "twins", "log_prob", -np.full(4, 1.5) * math.log(2)),
+            items("b", "logic", "boolean", right),
+            items("o", "facts_open", "acc", right),
+            items("s", "arithmetic", "sums", sums),
+            items("t", "facts_closed", "acc", sums),
+            items("f", "fluency", "perplexity", [nats] * 4, 10),
+        ]
+    )
+
+
+CHANCE = {
+    ("logic", "boolean"): 0.5,
+    ("facts_open", "acc"): 0.0,
+    ("arithmetic", "sums"): 0.0,
+    ("facts_closed", "acc"): 0.0,
+}
+
+
+def test_the_split_score_is_the_harmonic_mean_of_what_stays_erased_reasoning_and_fluency() -> None:
+    base = scored([0.5] * 4, [1, 1, 1, 1], [1, 1, 1, 1], 2.0)
+    edited = scored([1.5] * 4, [1, 1, 1, 0], [1, 1, 0, 0], 2.1)
+    attacked = {f"edit+{name}": scored([bits] * 4, [1] * 4, [1] * 4, 2) for name, bits in (("a", 1.4), ("b", 1.0))}
+    paired = Paired(base, edited, CHANCE, others=attacked)
+    summary = {name: found.value for name, found in paired.summary().items()}
+    assert summary["erased"] == pytest.approx(1)
+    assert summary["stays_erased"] == pytest.approx(0.5)
+    assert summary["reasoning_kept"] == pytest.approx((0.5 + 0.75 + 0.5) / 3)
+    assert summary["knowledge_kept"] == pytest.approx(0.5)
+    assert summary["fluency_kept"] == pytest.approx(math.exp(-0.1))
+    assert summary["split_score"] == pytest.approx(hmean([0.5, 1.75 / 3, math.exp(-0.1)]))
+    replicates = paired.summary_replicates()
+    parts = np.clip([replicates[name] for name in SPLIT_SCORE], 0, 1)
+    np.testing.assert_allclose(replicates["split_score"], hmean(parts, axis=0))
+    assert "split_score" not in Paired(base, edited, CHANCE).summary()
+    better = Paired(base, scored([1.5] * 4, [1] * 4, [1] * 4, 1.9), CHANCE).summary()["fluency_kept"]
+    assert (better.value, better.low, better.high) == (1, 1, 1)
+
+
+def test_reasoning_leaves_out_what_the_base_only_guesses() -> None:
+    rng = np.random.default_rng(0)
+    guessed, known = rng.integers(0, 2, 40), (np.arange(40) > 3).astype(int)
+    base = pd.concat([items("b", "logic", "boolean", guessed), items("s", "arithmetic", "sums", known)])
+    edited = pd.concat(
+        [items("b", "logic", "boolean", 1 - guessed), items("s", "arithmetic", "sums", known * (np.arange(40) % 2))]
+    )
+    summary = Paired(base, edited, CHANCE).summary()
+    assert summary["reasoning_kept"].value == summary["arithmetic_kept"].value == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("parts", [[0.0, 1.0, 1.0], [-0.5, 1.0, 1.0], [math.nan, 1.0, 1.0]])
+def test_a_part_at_0_or_unknown_decides_the_harmonic_mean(parts: list[float]) -> None:
+    found = float(harmonic_mean([np.asarray(part) for part in parts]))
+    assert math.isnan(found) if math.isnan(parts[0]) else found == 0
 
 
 @pytest.mark.parametrize(("strict", "logic"), [([0, 0], [1, 1]), ([1, 1], [1, 0])])
 def test_a_base_without_recitation_or_logic_has_no_score(strict: list[float], logic: list[float]) -> None:
     base = pd.concat([items("r", "recitation", "strict", strict), items("b", "logic", "boolean", logic)])
     summary = Paired(base, base.copy(), {("logic", "boolean"): 0.5}).summary()
-    assert math.isnan(summary["split_score"].value)
-    assert math.isnan(summary["split_score"].low)
-    assert math.isnan(summary["recitation_removed" if not any(strict) else "logic_kept"].value)
+    unknown = summary["recitation_removed" if not any(strict) else "logic_kept"]
+    assert math.isnan(unknown.value)
+    assert math.isnan(unknown.low)
 
 
 def test_summary_figures_by_hand() -> None:
@@ -131,7 +176,6 @@ def test_summary_figures_by_hand() -> None:
     summary = Paired(base, edited, {("logic", "boolean"): 0.5, ("logic", "chain"): 0.25}).summary()
     assert summary["recitation_removed"].value == pytest.approx(0.75)
     assert summary["logic_kept"].value == pytest.approx(0.75)
-    assert summary["split_score"].value == pytest.approx(0.75)
     assert summary["perplexity_ratio"].value == pytest.approx(math.exp(0.1))
 
 
@@ -170,7 +214,7 @@ def test_what_is_kept_is_above_chance() -> None:
         nan_ok=True,
     )
     summary = paired.summary()
-    assert set(summary) == {"logic_kept", "facts_open_kept", "arithmetic_kept"}
+    assert set(summary) == {"logic_kept", "facts_open_kept", "arithmetic_kept", "reasoning_kept"}
     for axis in ("logic", "facts_open"):
         assert summary[f"{axis}_kept"] == found[axis, "acc"]
 
@@ -288,6 +332,63 @@ def test_a_broken_model_has_figures_all_the_same(value: float) -> None:
     assert math.isnan(changes["recitation", "levenshtein"].p) == (value != 1e6)
     assert not math.isfinite(paired.summary()["perplexity_ratio"].value)
     assert all(math.isfinite(changes["logic", metric].p_holm) for metric in ("acc", "boolean", "chain"))
+
+
+def share_side(strict: float | np.ndarray, right: np.ndarray, log_prob: float) -> pd.DataFrame:
+    """120 passages, 240 items of logic, and a metric that every edit changes."""
+    asked = [
+        items("r", "recitation", "strict", np.broadcast_to(strict, 120)),
+        items("r", "recitation", "log_prob", np.full(120, log_prob)),
+        items("b", "logic", "boolean", right),
+    ]
+    return pd.concat(asked)
+
+
+@pytest.mark.parametrize(("left", "removed"), [(0.0, (0.970, 1, 1)), (1.0, (0, 0, 0.030))])
+def test_a_share_at_an_end_has_clopper_and_pearsons_limit(left: float, removed: tuple[float, ...]) -> None:
+    """120 passages all silent, or all as before; 240 items of logic of which none changed."""
+    base, edited = share_side(1.0, np.ones(240), -1.0), share_side(left, np.ones(240), 0.0)
+    paired = Paired(base, edited, {("logic", "boolean"): 0.5})
+    summary, changes = paired.summary(), paired.changes()
+    found = summary["recitation_removed"]
+    assert [round(end, 3) for end in (found.low, found.value, found.high)] == pytest.approx(removed)
+    limit = binomtest(0, 120).proportion_ci(0.95, "exact").high
+    assert found.high - found.low == pytest.approx(limit, abs=2e-4)
+    kept, limit = summary["logic_kept"], binomtest(0, 240).proportion_ci(0.95, "exact").high
+    assert [kept.low, kept.high] == pytest.approx([1 - 2 * limit, 1], abs=3e-4)
+    strict = changes["recitation", "strict"]
+    assert [strict.low, strict.high] == pytest.approx([found_end - 1 for found_end in (1 - found.high, 1 - found.low)])
+    assert changes["recitation", "log_prob"].low == changes["recitation", "log_prob"].high == 1, "is no share"
+
+
+def test_a_share_without_a_change_may_change_either_way() -> None:
+    right = np.repeat([1.0, 0.0], [200, 40])
+    change = Paired(share_side(1.0, right, 0.0), share_side(1.0, right, -1.0), {("logic", "boolean"): 0.5}).changes()
+    found = change["logic", "boolean"]
+    limit = 1 - 0.05 ** (1 / 240)
+    assert [found.low, found.value, found.high] == pytest.approx([-limit, 0, limit], abs=1e-3)
+    assert found.p == 1
+
+
+def test_edits_that_both_leave_nothing_do_not_differ() -> None:
+    right = (np.arange(240) % 9 > 0).astype(float)
+    base = share_side(1.0, right, 0.0)
+    mine, theirs = (
+        Paired(base, share_side(0.0, right * keep, -1.0), {("logic", "boolean"): 0.5}).summary_replicates()
+        for keep in (np.ones(240), (np.arange(240) != 1))
+    )
+    found = differences(mine, theirs)
+    assert (found["recitation_removed"].low, found["recitation_removed"].high) == (0, 0)
+    assert found["logic_kept"].high > 0
+
+
+@given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), min_size=2, max_size=9))
+@settings(max_examples=20, deadline=None)
+def test_every_interval_holds_its_value(pairs: list[tuple[int, int]]) -> None:
+    base, edited = (items("r", "recitation", "strict", [pair[i] for pair in pairs]) for i in (0, 1))
+    paired = Paired(base, edited, {("recitation", "strict"): 0.0})
+    for found in (*paired.changes().values(), *paired.summary().values()):
+        assert math.isnan(found.value) or found.low <= found.value <= found.high
 
 
 def test_what_perplexity_could_show_is_in_its_own_unit() -> None:
