@@ -101,7 +101,7 @@ def _board(about: Setting, records: Sequence[Record], dev: Sequence[Record]) -> 
         rows=whole,
         columns=[column for column in columns.columns(records) if column.key in keys],
         older=older,
-        dev=tuple(record for of_one in on_dev.values() for each in of_one.values() for record in each.values()),
+        dev=tuple(record for name in methods for each in on_dev.get(name, {}).values() for record in each.values()),
         warnings=tuple(_warnings(whole)),
         remarks=tuple(_remarks(whole, about)),
     )

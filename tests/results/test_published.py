@@ -54,7 +54,6 @@ def edits_of_make(split: str) -> list[str]:
     return [line.strip().removeprefix("--edit=") for line in expanded.stdout.splitlines()]
 
 
-@pytest.mark.skipif("noise" not in registry.edit_names(), reason="needs the baselines")
 def test_make_board_has_baselines_and_chooses_on_dev_what_it_tells_on_test() -> None:
     dev, test = edits_of_make("dev"), edits_of_make("test")
     edits = {text: registry.build(grammar.parse(text)) for text in test}
