@@ -16,8 +16,9 @@ from .table import Cell, Column
 
 READ_AT = {"reasoning_at_50": 0.5, "reasoning_at_90": 0.9}
 """Columns of the reasoning that a method keeps where so much stays erased, read off its curve."""
-MOST, LEAD = "most_erased", "lead"
-"""Columns of the most that stays erased on a method's curve, and of its lead over the random control."""
+MOST, LEAD, LEAD_AT = "most_erased", "lead", "lead_at"
+"""Columns of the most that stays erased on a method's curve, of its lead over the random control, and of the stays
+erased at which that is read off."""
 PHASES = ("curvature", "edit", "suite")
 
 
@@ -96,6 +97,7 @@ def columns(records: Sequence[Record]) -> list[Column]:
             for key, share in READ_AT.items()
         ),
         Column(key=LEAD, title="lead over random", better="higher", main=True),
+        Column(key=LEAD_AT, title="lead read off at"),
         Column(key=MOST, title="most that stays erased", better="higher"),
         Column(key="knowledge_kept", title=TITLES["knowledge_kept"], better="higher", main=True),
         *(Column(key=key, title=TITLES[key]) for key in ("erased", "scar", "memory_base", "memory")),
@@ -104,7 +106,7 @@ def columns(records: Sequence[Record]) -> list[Column]:
         Column(key="recitation_removed", title=TITLES["recitation_removed"], better="higher", main=True),
         Column(key="logic_kept", title=TITLES["logic_kept"], better="higher", main=not attacked),
         *(_axis_column(axis, metric) for axis, metric in headlines.items()),
-        Column(key="perplexity_ratio", title=TITLES["perplexity_ratio"], better="lower", main=True),
+        Column(key="perplexity_ratio", title=TITLES["perplexity_ratio"], better="lower", main=not attacked),
         *(Column(key=key, title=TITLES.get(key, key.replace("_", " ")), better="higher") for key in kept),
         Column(key="draws", title="draws", digits=0, main=True),
         Column(key="components_removed", title="components removed"),

@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ..records.schema import Interval
-from .columns import MOST, READ_AT
+from .columns import LEAD, LEAD_AT, MOST, READ_AT
 from .data import RULE, as_json, csv, frame
 from .table import Board, BoardRow, Cell, Column
 
@@ -172,7 +172,8 @@ def _brief(cells: Mapping[str, Cell], column: Column, all_columns: bool) -> list
 def shown(cells: Mapping[str, Cell], column: Column) -> list[str]:
     """A column's metric as text, and its interval if it has one.
 
-    Of what is read off a curve that does not reach so far, how far it goes.
+    Of what is read off a curve that does not reach so far, how far it goes; of a lead that is read off where the
+    control ends, where that is.
     """
     cell = cells.get(column.key)
     if not isinstance(cell, Interval):
@@ -180,6 +181,8 @@ def shown(cells: Mapping[str, Cell], column: Column) -> list[str]:
     most = cells.get(MOST)
     if math.isnan(cell.value) and column.key in READ_AT and isinstance(most, Interval):
         return [NOT_REACHED, f"at most {column.show(most.value)}"]
-    value = column.show(cell.value)
+    value, at, stays = column.show(cell.value), cells.get(LEAD_AT), cells.get("stays_erased")
+    if column.key == LEAD and isinstance(at, float) and isinstance(stays, Interval) and at < stays.value:
+        value += f" (at {column.show(at)})"
     has_interval = cell.low == cell.low and value != "-"
     return [value, f"[{column.show(cell.low)}, {column.show(cell.high)}]"] if has_interval else [value]

@@ -169,6 +169,14 @@ def test_a_curve_that_ends_before_says_where(tables: list[Board]) -> None:
         assert shown.count("not reached,") >= 3
 
 
+def test_a_lead_that_is_read_off_where_the_control_ends_says_where(tables: list[Board]) -> None:
+    lines = {
+        line.split("|")[2].strip(): line for line in formats.markdown(tables[:1], False).splitlines() if "|" in line
+    }
+    assert "(at 0.600)" in lines["kfac"]  # the control ends there
+    assert "(at " not in lines["svd"]  # it stays erased as far as the control
+
+
 def test_all_strengths_are_shown_where_none_is_chosen(tables: list[Board]) -> None:
     lines = formats.markdown(tables, False).splitlines()
     at = next(n for n, line in enumerate(lines) if "none of 2 chosen" in line)

@@ -183,6 +183,7 @@ def test_what_is_read_off_the_curve(found: dict[str, BoardRow]) -> None:
     method = np.interp(at, [0.5, drawn[0]], [0.95, drawn[1]])
     assert figure(kfac, "lead").value == pytest.approx(method - 0.3)
     assert figure(kfac, "lead").low > 0.3
+    assert kfac["lead_at"] == pytest.approx(at)
     assert "lead" not in control
 
 
