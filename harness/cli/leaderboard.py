@@ -6,14 +6,17 @@ import argparse
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ...errors import UserError, unknown
 from ...files import check_writable, write_whole
-from ...results.board.table import Board
 from ...results.records import store
 from . import lazy
 from .arguments import path
 from .runs import NAME, add_store, add_wanted, wanted
+
+if TYPE_CHECKING:
+    from ...results.board.table import Board
 
 SUFFIXES = {"markdown": ".md", "csv": ".csv", "latex": ".tex", "json": ".json", "html": ".html"}
 FORMATS = ("terminal", *SUFFIXES, "all")
