@@ -53,7 +53,7 @@ def test_a_report_is_shown_as_a_short_table(report: ms.Report) -> None:
     assert max(map(len, lines)) < 200
     for line, record in zip(lines[2:], report.records, strict=True):
         assert record.spec in line
-        assert f"{record.summary['split_score'].value:.3f}" in line
+        assert f"{record.summary['recitation_removed'].value:.3f}" in line
     page = report._repr_html_()
     assert "<table" in page
     assert all(record.spec in page for record in report.records)

@@ -77,8 +77,8 @@ def test_interval_of_a_token_weighted_ratio_equals_scipys() -> None:
 def test_interval_of_logic_kept_equals_scipys() -> None:
     rng = np.random.default_rng(2)
     before, after = (rng.random(300) < 0.95).astype(float), (rng.random(300) < 0.8).astype(float)
-    sides = (items("b", "logic", "boolean", values) for values in (before, after))
-    found = Paired(*sides, {("logic", "boolean"): 0.5}).summary()["logic_kept"]
+    base, edited = (items("b", "logic", "boolean", values) for values in (before, after))
+    found = Paired(base, edited, {("logic", "boolean"): 0.5}).summary()["logic_kept"]
 
     def kept(b: np.ndarray, a: np.ndarray, axis: int = -1) -> Any:
         return (a.mean(axis) - 0.5) / (b.mean(axis) - 0.5)
