@@ -42,7 +42,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def swept(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a sweep that ran through."""
     out = tmp_path_factory.mktemp("out") / "sweep"
-    done = memsplit("sweep", *GRID, "--baseline", "kfac-90:layers=3", *SMALL, "--out", out, cache=cache)
+    done = memsplit("sweep", *GRID, "--baseline", "kfac-90:layers=3@0.9", *SMALL, "--out", out, cache=cache)
     assert done.returncode == 0, done.stderr
     assert "5 of 6: random" in done.stderr
     assert "s left" in done.stderr
@@ -67,7 +67,7 @@ def content(out: Path) -> dict[str, Any]:
 
 def test_every_edit_has_a_record_of_dev_and_the_chosen_one_of_test(swept: Path) -> None:
     found = content(swept)
-    baseline, chosen = "kfac-90:layers=3,proj=up", found["chosen"]["spec"]
+    baseline, chosen = "kfac-90:layers=3,proj=up@0.9", found["chosen"]["spec"]
     assert [edit["spec"] for edit in found["edits"]] == [*SPECS, CONTROL, baseline]
     assert ids(swept, "dev") == {edit["spec"]: edit["record"].removesuffix(".json") for edit in found["edits"]}
     assert chosen in SPECS
@@ -115,7 +115,7 @@ def test_its_records_are_those_of_an_evaluation(swept: Path, here: None, tmp_pat
 def test_a_killed_sweep_goes_on_and_writes_the_same_records(
     swept: Path, cache: Path, here: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    asked = [*GRID, "--baseline", "kfac-90:layers=3", *SMALL, "--out", tmp_path / "out"]
+    asked = [*GRID, "--baseline", "kfac-90:layers=3@0.9", *SMALL, "--out", tmp_path / "out"]
     arguments = ["sweep", *map(str, asked)]
     command = [sys.executable, "-m", "memsplit", *arguments]
     environment = {**os.environ, "MEMSPLIT_CACHE": str(cache), "HF_HUB_OFFLINE": "1"}
