@@ -264,7 +264,10 @@ def test_the_live_table_says_what_is_best_and_how_long_it_takes() -> None:
         (["--grid", "kfac-{80"], ["bad grid 'kfac-{80'", "'{80' found"]),
         (["--grid", "{kfac,kfca}-80"], ["unknown edit 'kfca'", "did you mean 'kfac'", "'{kfac,kfca}-80'"]),
         ([], ["--grid"]),
-        (["--grid", "kfac-80", "--tasks", "memsplit_recitation,memsplit_fluency"], ["'logic'", "--tasks"]),
+        (
+            ["--grid", "kfac-80", "--tasks", "memsplit_recitation,memsplit_twins,memsplit_fluency"],
+            ["'logic'", "--tasks"],
+        ),
         (["--grid", "kfac-80", "--min-kept", "logc=0.9"], ["unknown axis 'logc'", "did you mean 'logic'"]),
         (["--grid", "kfac-80", "--min-kept", "logic"], ["'logic' found", "AXIS=SHARE"]),
         (["--grid", "kfac-80", "--max-perplexity-ratio", "0"], ["'0' found", "above 0"]),
