@@ -39,7 +39,7 @@ __all__ = [
 ]
 METHODS = f"{__package__}.methods"
 ENTRY_POINTS = "memsplit.edits"
-DEFAULT_ATTACKS = ("relearn", "relearn:on=clean", "quantize:bits=4", "noise")
+DEFAULT_ATTACKS = ("relearn", "relearn:on=clean", "quantize:bits=4", "noise:seed=1")
 """The attacks that ``--attacks`` stands for."""
 E = TypeVar("E", bound=type[Edit])
 _EDITS: dict[str, type[Edit]] = {}

@@ -12,7 +12,7 @@ from pathlib import Path
 from ...errors import UserError, unknown
 from ...model_edits import grid
 from ...results.records import record
-from ...results.records.axes import FLUENCY, KEPT, LOGIC, RECITATION, TWINS
+from ...results.records.axes import FLUENCY, KEPT, REASONING, RECITATION, TWINS
 from ..common.runtime import device, quiet
 from ..evaluation.request import fill_in
 from ..evaluation.task_selection import choose_parts
@@ -21,7 +21,7 @@ from . import lazy
 from .arguments import add_attacks, add_items, add_model, check_model, make_request, path, positive, share, task_names
 
 LAUNCHERS = ("none", "ray")
-NEEDED = (RECITATION, TWINS, LOGIC, FLUENCY)
+NEEDED = (RECITATION, TWINS, *REASONING, FLUENCY)
 """Axes whose tasks must be scored, because an edit is chosen by them."""
 SHOWN = 12
 """How many edits the table shows."""

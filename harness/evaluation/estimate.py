@@ -47,6 +47,7 @@ def describe(request: Request) -> list[str]:
         lines.append(f"edit: {registry.chain_text(chain)}: {state}, about {chain_s:.0f} s")
     passages = {part.task: scorer.tasks[part.task] for part in PassageScorer(scorer).parts}
     passages_s = per_token * _tokens(session, passages) if session.attacks else 0.0
+    total_s += passages_s if session.unseen_name is not None else 0.0
     attacked = len(session.chains) + (session.unseen_name is not None)
     for name, chain in session.attacks.items():
         preparing_s, state = _preparing(session, chain, counted, per_token)

@@ -45,7 +45,10 @@ class PassageScorer:
             enter: makes the model with these weights; called only where no scores of them are kept.
         """
         scorer = self._scorer
-        tasks = {part.task: scorer.fingerprints[part.task] for part in self.parts}
+        tasks = {
+            part.task: [part.axis, scorer.fingerprints[part.task], [self._tokens(doc) for doc in self._docs(part)]]
+            for part in self.parts
+        }
         about = {"passages": VERSION, "weights": weights, "tasks": tasks, **scorer.settings}
         kept = None if scorer.rescore or weights is None else scorer.store.load(about)
         if kept is not None:
@@ -58,7 +61,7 @@ class PassageScorer:
         return items
 
     def _rows(self, part: TaskSpec, lm: MemsplitLM) -> list[tuple[Any, ...]]:
-        docs = list(self._scorer.tasks[part.task].eval_docs)[: self._scorer.limit]
+        docs = self._docs(part)
         passages = [lm.passage(doc) for doc in docs]
         found = teacher_forced(lm.model, passages, batch=lm.batch)
         rows: list[tuple[Any, ...]] = []
@@ -73,6 +76,9 @@ class PassageScorer:
             about = (cluster_of(doc) or str(item), group_of(doc))
             rows += [(part.task, part.axis, metric, item, value, 1, *about) for metric, value in figures.items()]
         return rows
+
+    def _docs(self, part: TaskSpec) -> list[dict[str, Any]]:
+        return list(self._scorer.tasks[part.task].eval_docs)[: self._scorer.limit]
 
     def _tokens(self, doc: dict[str, Any]) -> int:
         """How many tokens of the evaluated model the suffix has."""

@@ -44,7 +44,6 @@ class Request:
         resume: keep the records in ``out`` that a killed evaluation wrote.
         reference: the unseen counterpart, a model that never saw the passages: what it needs for them is the floor of
             memory. By default the model table's; ``none`` for no counterpart.
-        attacks: specs of the attacks that each edit is scored after, too.
         include_path: folders with further tasks and suites, as lm-eval's YAML.
         attacks: specs of attacks, after each of which an edit is scored too.
 
@@ -170,6 +169,10 @@ def resolve(request: Request) -> tuple[model_table.ModelEntry, list[TaskSpec], l
     entry = check_model(
         request.model, [*request.edits, *request.attacks], request.pack, request.corpus, request.factor_tokens
     )
+    for text in request.attacks:
+        if not any(step.attack for step in fill_in(text, entry, None)):
+            attacks = [name for name, edit in registry.edits().items() if edit.attack]
+            raise UserError(f"bad attack {text!r}: it has no attack in it, expected one of {', '.join(attacks)}")
     if request.reference not in (None, NO_REFERENCE):
         model_table.resolve(request.reference)
     return entry, *choose_parts(request.suite, request.tasks, entry, request.include_path)

@@ -229,7 +229,7 @@ def _context(session: EvalSession, prepared: Prepared, items: Mapping[str, int])
         "pretrained": "memsplit" if loaded.entry.pretrained == str(model_table.ORGANISM) else loaded.entry.pretrained,
         "revision": loaded.revision,
         "parameters": loaded.model.num_parameters(),
-        "recipe_hash": session.editor.recipe_hash(prepared.steps),
+        "recipe_hash": session.recipe_hash(prepared.steps),
         "edited_weights": prepared.weights_hash,
         "steps": tuple({"name": step.name, **dataclasses.asdict(step)} for step in prepared.steps),
         "factors": tuple(prepared.factors),

@@ -80,11 +80,6 @@ class Scorer:
             "code": str(VERSION),
         }
 
-    def of(self, lm: MemsplitLM, parts: Sequence[suite.TaskSpec]) -> Scorer:
-        """A scorer of another model on some of the same tasks."""
-        tasks = {part.task: self.tasks[part.task] for part in parts}
-        return Scorer(lm, parts, tasks, limit=self.limit, store=self.store, rescore=self.rescore)
-
     @property
     def fingerprint(self) -> str:
         """A hash of the tasks' fingerprints, equal only for suites of the same items and prompts."""

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 import torch
 
+from ...files import digest
 from ...model_edits import registry
 from ...results.records.schema import Reference, Risk
 from ...results.records.score_cache import Scores, ScoreStore
@@ -88,8 +89,18 @@ class EvalSession:
         return scores, extraction.risk(scores.items, self.request.seed)
 
     def recipe_hashes(self) -> dict[str, str | None]:
-        """By spec, a hash of all that an edit's weights are computed from (see ``ModelEditor.recipe_hash``)."""
-        return {registry.chain_text(chain): self.editor.recipe_hash(chain) for chain in self.chains}
+        """By spec, the recipe hash of each of the request's edits."""
+        return {registry.chain_text(chain): self.recipe_hash(chain) for chain in self.chains}
+
+    def recipe_hash(self, chain: Sequence[registry.Edit]) -> str | None:
+        """A hash of all that an edit's weights, and those after each attack, are computed from.
+
+        ``None`` where one of them cannot be known (see ``ModelEditor.recipe_hash``).
+        """
+        own, *others = [self.editor.recipe_hash(steps) for steps in (chain, *self.attacks.values())]
+        if own is None or None in others:
+            return None
+        return digest([own, *others]) if others else own
 
     def prepare(self, chains: Sequence[Sequence[registry.Edit]]) -> None:
         """Compute what edits have in common: the reference's scores, missing factors, the base's scores.
@@ -99,7 +110,8 @@ class EvalSession:
         """
         if chains:
             _ = self.unseen
-            self.editor.collect_missing([edit for chain in chains for edit in chain])
+            attacks = self.attacks.values()  # whose factors are of the base too, not of what they attack
+            self.editor.collect_missing([edit for chain in (*chains, *attacks) for edit in chain])
             _ = self.base
 
     def score(self, weights: str, label: str, base: Mapping[str, torch.Tensor] | None = None) -> Scores:

@@ -72,6 +72,7 @@ def sample_labels(p_tv: torch.Tensor, seed: int, index: int, draws: int = 1) -> 
     raw_tn = np.random.PCG64([index, seed]).random_raw(len(p_tv) * (draws + 1)).reshape(len(p_tv), draws + 1)
     stratum_tk = raw_tn[:, 1:].argsort(1)
     u_tk = (stratum_tk + (raw_tn[:, :1] >> np.uint64(11)) * 2.0**-53) / draws
+    u_tk = u_tk.clip(max=1 - 2.0**-24)  # below 1 in float32 too
     cumulative_tv = p_tv.cumsum(-1)
     goal_tk = torch.from_numpy(u_tk).to(p_tv.device, p_tv.dtype) * cumulative_tv[:, -1:]
     return torch.searchsorted(cumulative_tv, goal_tk, right=True).clamp(max=p_tv.shape[-1] - 1).T

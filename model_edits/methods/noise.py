@@ -66,7 +66,7 @@ class Noise(Edit):
             N_oi = torch.randn(weight.shape, dtype=weight.dtype, generator=generator(self.seed, target.name))
             N_oi *= norm / float(N_oi.double().norm())
             new = weight + N_oi.to(weight.device)
-            yield target.name, EditedWeight(weight=new, kept=int((new == weight).sum()), total=weight.numel())
+            yield target.name, EditedWeight(weight=new, kept=0, total=0)
 
     def norm(self, weight: torch.Tensor, factors: Factors | None, name: str) -> float:
         """‖N‖ for a matrix [out, in]; 0 if an edit by curvature is matched and the curvature is not known."""

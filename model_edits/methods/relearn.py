@@ -33,8 +33,8 @@ class Relearn(Edit):
     the model's type in each step; the model itself is not changed.
 
     Attributes:
-        on: ``passages`` trains on memorized passages, of which none is scored; ``clean`` on other text, as anybody may
-            who finetunes the edited model (benign).
+        on: ``passages`` trains on memorized passages of the dev part, of which none is scored on test; ``clean`` on
+            other text, as anybody may who finetunes the edited model (benign).
         steps: number of steps.
         lr: learning rate.
         batch: sequences a step; the last of a pass over all of them may be fewer.
@@ -44,7 +44,7 @@ class Relearn(Edit):
         seed: seed of the batches, and of the LoRA's first weights.
     """
 
-    summary = "train on memorized passages that are not scored, or on clean text, to bring memory back"
+    summary = "train on memorized passages of the dev part, or on its clean text, to bring memory back"
     source = "arXiv 2410.08827, arXiv 2406.13356"
     needs_forget_set = True
     targeted = False
@@ -64,13 +64,12 @@ class Relearn(Edit):
             raise UserError(f"'{self.spec}' needs the package peft: pip install 'memsplit[peft]'")
 
     def new_weights(self, model: torch.nn.Module, inputs: EditInputs) -> Iterator[tuple[str, EditedWeight]]:
-        """Every parameter that is trained; the weights that training did not change count as kept."""
+        """Every parameter that is trained."""
         train = self.train_lora if self.lora else self.train_all
         for name, weight in train(model, inputs):
             if not bool(weight.isfinite().all()):
                 raise self._diverged()
-            kept = int((weight == model.get_parameter(name)).sum())
-            yield name, EditedWeight(weight=weight, kept=kept, total=weight.numel())
+            yield name, EditedWeight(weight=weight, kept=0, total=0)
 
     def training_cost(self, inputs: EditInputs) -> TrainingCost:
         """The tokens of all batches."""

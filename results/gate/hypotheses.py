@@ -12,6 +12,7 @@ import pandas as pd
 from ...errors import UserError, unknown
 from ..records.axes import LOG_PROB, PERPLEXITY, REASONING, RECITATION, STRICT, TWINS
 from ..records.schema import Key
+from ..statistics.aggregate import standard_error
 from .policy import WORST, Policy
 from .rows import by_metric, kept, matched, scored
 
@@ -217,8 +218,14 @@ def _above_guessing(rows: pd.DataFrame, axis: str, chance: Mapping[Key, float]) 
 def _of_base(parts: Sequence[Part]) -> tuple[float, float]:
     """The base's mean over tasks, and its standard error."""
     means = [np.average(part.values["base"], weights=part.values["weight"]) for part in parts]
-    errors = [float(part.values["base"].std(ddof=0)) / math.sqrt(len(part.values)) for part in parts]
+    errors = [_error(part.values, mean) for part, mean in zip(parts, means, strict=True)]
     return float(np.mean(means)), math.hypot(*errors) / len(parts)
+
+
+def _error(rows: pd.DataFrame, mean: float) -> float:
+    """The standard error of the base's mean, by the spread of the clusters."""
+    error_c = (rows["weight"] * (rows["base"] - mean)).groupby(rows["cluster"]).sum() / rows["weight"].sum()
+    return standard_error(error_c.to_numpy())
 
 
 def _fluent(by_key: Mapping[Key, pd.DataFrame], policy: Policy) -> Iterator[Hypothesis]:

@@ -14,7 +14,7 @@ import pandas as pd
 from ..records.axes import PASSAGES, RECITATION, SIGNALS, TWINS
 from ..records.schema import Discoverable, Interval, Risk
 from .paired import interval
-from .resampling import LEVEL, RESAMPLES
+from .resampling import LEVEL, resampled
 
 SAMPLES = (1, 10, 100, 1_000, 10_000, 1_000_000)
 CERTAINTY = (0.1, 0.5, 0.9)
@@ -104,7 +104,7 @@ def membership(items: pd.DataFrame, seed: int = 0) -> dict[str, dict[str, Interv
             continue
         rng = np.random.default_rng([seed, *signal.encode()])
         members, others = (np.asarray(rows["value"]) for rows in sides)
-        times_m, times_n = (_times(rows["cluster"], rng) for rows in sides)
+        times_m, times_n = (resampled(rows["cluster"], rng) for rows in sides)
         area = auroc(members, others, times_m, times_n)
         rates = [tpr_at_fpr(sign * members, sign * others, times_m, times_n) for sign in (1, -1)]
         by_signal[signal] = {
@@ -155,10 +155,3 @@ def with_reference(items: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame
 
 def _rows(items: pd.DataFrame, axis: str, metric: str) -> pd.DataFrame:
     return items[(items["axis"] == axis) & (items["metric"] == metric)].sort_values("item")
-
-
-def _times(cluster: pd.Series, rng: np.random.Generator) -> np.ndarray:
-    """How often each item counts, [1 + RESAMPLES, items]: once, and then as often as its cluster is drawn."""
-    codes, names = pd.factorize(cluster)
-    drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=RESAMPLES)
-    return np.concatenate([np.ones((1, len(names))), drawn])[:, codes]

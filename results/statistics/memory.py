@@ -42,7 +42,6 @@ class Memory:
     """
 
     def __init__(self, sides: Mapping[str, pd.DataFrame], seed: int, group: str | None = None) -> None:
-        self._memorized: dict[str, np.ndarray] = {}
         self._gap: dict[str, np.ndarray] = {}
         self._times = np.empty((0, 0))
         self._lengths: dict[str, np.ndarray] = {}
@@ -87,8 +86,9 @@ class Memory:
 
     @property
     def attacks(self) -> list[str]:
-        """The attacks whose sides there are."""
-        return [side.partition("+")[2] for side in self._gap if side.startswith(f"{EDIT}+")]
+        """The attacks whose sides there are; where there is U, only those that U was attacked by too."""
+        found = [side.partition("+")[2] for side in self._gap if side.startswith(f"{EDIT}+")]
+        return [name for name in found if UNSEEN not in self._gap or attacked(UNSEEN, name) in self._gap]
 
     def stays_erased(self) -> np.ndarray | None:
         """The least of erased over all attacks, resample by resample; ``None`` without attacks."""

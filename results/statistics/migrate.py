@@ -6,6 +6,7 @@ import msgspec
 
 from ..records import record, tables
 from ..records.axes import LOG_PROB, RECITATION, TWINS
+from ..records.encoding import plain
 from ..records.record import Record
 from ..records.schema import Results
 from ..records.store import Store
@@ -31,12 +32,13 @@ def migrate(store: Store, old: Record) -> tuple[Record, str]:
     both = Paired.of(old)
     fields = {name: getattr(old.content, name) for name in Results.__struct_fields__}
     new = Results(**{**fields, "summary": both.summary(), "by_group": both.by_group() or msgspec.UNSET})
-    if new.summary == old.summary and new.by_group == old.content.by_group:
+    if plain([new.summary, new.by_group or {}]) == plain([old.summary, old.by_group]):  # where nan is equal to nan
         return old, _unknown(old)
     parts = [tables.whole(old, name) for name in old.files()]
     name = old.id.rpartition("-")[0]
     written = record.write(old.path.parent, name, new, *parts)
-    store.remove(old.path)
+    if written.path != old.path:
+        store.remove(old.path)
     return written, _unknown(written)
 
 

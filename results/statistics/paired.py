@@ -159,12 +159,12 @@ class Paired:
         """The summary metrics that the axes and sides at hand allow.
 
         Those of memory are in ``statistics.memory``. ``AXIS_kept``, for logic, arithmetic and facts, is the normalized
-        score of the axis's ``acc`` (see ``Change``). ``reasoning_kept`` is the mean of that over ``axes.REASONING``,
-        without axes where the base is not better than guessing by more than its interval; ``knowledge_kept`` is that of
-        closed-book facts. ``perplexity_ratio`` = perplexity(edit) / perplexity(base), and ``fluency_kept`` = 1 over it,
-        at most 1. ``split_score`` = the harmonic mean of :data:`SPLIT_SCORE`, each clipped to 0..1; only where attacks
-        were made. ``recitation_removed`` = 1 - strict(edit) / strict(base). A ratio to a base that holds no memory,
-        recites nothing, or is no better than guessing, is nan, and what is made of it.
+        score of the axis's ``acc`` (see ``Change``). ``reasoning_kept`` is the mean of that over ``axes.REASONING``, if
+        all of them were scored, without axes where the base is not better than guessing by more than its interval;
+        ``knowledge_kept`` is that of closed-book facts. ``perplexity_ratio`` = perplexity(edit) / perplexity(base), and
+        ``fluency_kept`` = 1 over it, at most 1. ``split_score`` = the harmonic mean of :data:`SPLIT_SCORE`, each
+        clipped to 0..1; only where attacks were made. ``recitation_removed`` = 1 - strict(edit) / strict(base). A ratio
+        to a base that holds no memory, recites nothing, or is no better than guessing, is nan, and what is made of it.
         """
         return {name: interval(replicates) for name, replicates in self.summary_replicates().items()}
 
@@ -182,7 +182,8 @@ class Paired:
                 acc = self.metrics.get((axis, "acc"))
                 if acc and acc.above:
                     summary[f"{axis}_kept"] = _ratio(acc.above[1], acc.above[0])
-            if reasoning := [summary[f"{axis}_kept"] for axis in REASONING if self._above_guessing(axis)]:
+            reasoning = [summary[f"{axis}_kept"] for axis in REASONING if self._above_guessing(axis)]
+            if reasoning and summary.keys() >= {f"{axis}_kept" for axis in REASONING}:
                 summary["reasoning_kept"] = np.mean(reasoning, axis=0)
             if f"{KNOWLEDGE}_kept" in summary:
                 summary["knowledge_kept"] = summary[f"{KNOWLEDGE}_kept"]

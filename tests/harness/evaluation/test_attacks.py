@@ -19,7 +19,7 @@ from memsplit.results.records.record import Record
 from memsplit.results.statistics.paired import Paired
 from memsplit.tests.support.running import in_process, refused
 
-ATTACK = "svd-90:layers=3,proj=gate"
+ATTACK = "quantize:bits=3"
 EDITS = ("none", "svd-50:layers=2-3,proj=up")
 SIDES = ["base", "edit", "unseen", f"unseen+{ATTACK}", f"edit+{ATTACK}"]
 TASKS = ("memsplit_recitation", "memsplit_twins")
@@ -170,7 +170,8 @@ def test_on_the_command_line(request_: Request, cache: Path, records: dict[str, 
     ("option", "words"),
     [
         (["--attack", "relearm"], ["'relearm'", "relearn"]),
-        (["--attack", "svd-50:layers=7"], ["svd-50:layers=7", "layer 7 is out of range"]),
+        (["--attack", "noise:layers=7"], ["noise:layers=7", "layer 7 is out of range"]),
+        (["--attack", "svd-50"], ["bad attack 'svd-50'", "relearn"]),
         (["--reference", "nowhere"], ["'nowhere'"]),
     ],
 )

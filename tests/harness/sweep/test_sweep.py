@@ -25,7 +25,7 @@ from memsplit.tests.results.statistics.test_selection import row
 from memsplit.tests.support.browsing import Opened, check_page
 from memsplit.tests.support.running import memsplit
 
-TASKS = "memsplit_recitation,memsplit_twins,memsplit_logic_boolean,memsplit_fluency"
+TASKS = "memsplit_recitation,memsplit_twins,memsplit_facts_open,memsplit_arithmetic_addition,memsplit_logic_boolean,memsplit_fluency"
 ASKED: list[str | int | Path] = ["--tasks", TASKS, "--limit", 4, "--factor-tokens", 1024, "--attack", "quantize"]
 SMALL = [*ASKED, "--test-limit", 4, "--max-perplexity-ratio", "1.5"]
 GRID = ["--grid", "kfac-{80,95}:layers=3@{0,0.5}", "--grid", "random:match=kfac-80"]

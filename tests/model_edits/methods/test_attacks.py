@@ -65,7 +65,6 @@ def relearn(spec: str) -> Relearn:
 def test_every_weight_goes_to_the_nearest_level_of_its_row(rows: list[list[float]], bits: int) -> None:
     weight = torch.tensor(rows, dtype=torch.float64)
     found = Quantize(bits=bits).new_weight(weight, "w")
-    kept = 0
     for row, new in zip(rows, found.weight.tolist(), strict=True):
         most, largest = 2 ** (bits - 1) - 1, max(map(abs, row))
         levels = [largest * n / most for n in range(-most, most + 1)]
@@ -73,8 +72,6 @@ def test_every_weight_goes_to_the_nearest_level_of_its_row(rows: list[list[float
             assert min(abs(rounded - level) for level in levels) <= 1e-12
             assert abs(rounded - value) <= min(abs(value - level) for level in levels) + 1e-12
             assert abs(rounded - value) <= largest / most / 2 + 1e-12
-            kept += rounded == value
-    assert (found.kept, found.total) == (kept, weight.numel())
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])

@@ -130,3 +130,9 @@ def test_other_passages_are_refused() -> None:
     items = passages(np.ones(2 * N))
     with pytest.raises(ValueError, match="unseen and base were not scored on the same passages"):
         Memory({"base": items, "edit": items, "unseen": items[items["item"] > 0]}, seed=0)
+
+
+def test_an_attack_without_its_floor_does_not_count() -> None:
+    sides = {name: passages(np.ones(2 * N)) for name in ("base", "edit", "unseen", "edit+relearn")}
+    assert Memory(sides, seed=0).attacks == []
+    assert Memory({name: items for name, items in sides.items() if name != "unseen"}, seed=0).attacks == ["relearn"]

@@ -1,5 +1,6 @@
 """Records of earlier versions are written anew with what their items allow, and nothing else."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,15 @@ def test_what_no_item_says_stays_unknown(tmp_path: Path) -> None:
     after, unknown = migrate(Store(tmp_path), old(tmp_path, (strict[0], strict[1])))
     assert after.summary.keys() == {"recitation_removed"}
     assert unknown.startswith("no memory, for it has no code lengths")
+
+
+def test_a_figure_that_is_not_known_is_no_change(tmp_path: Path) -> None:
+    """A record whose base holds no memory is left as it is, and not removed in favour of itself."""
+    once, _ = migrate(Store(tmp_path), old(tmp_path, (passages(np.ones(2 * N)), passages(EDIT))))
+    assert math.isnan(once.summary["erased"].value)
+    again, _ = migrate(Store(tmp_path), once)
+    assert Store(tmp_path).paths() == [again.path]
+    assert again.verify().startswith("whole")
 
 
 def test_on_the_command_line_damaged_records_are_named_and_left(

@@ -136,11 +136,14 @@ def test_reasoning_leaves_out_what_the_base_only_guesses() -> None:
     rng = np.random.default_rng(0)
     guessed, known = rng.integers(0, 2, 40), (np.arange(40) > 3).astype(int)
     base = pd.concat([items("b", "logic", "boolean", guessed), items("s", "arithmetic", "sums", known)])
+    facts = items("o", "facts_open", "acc", known)
     edited = pd.concat(
         [items("b", "logic", "boolean", 1 - guessed), items("s", "arithmetic", "sums", known * (np.arange(40) % 2))]
     )
-    summary = Paired(base, edited, CHANCE).summary()
-    assert summary["reasoning_kept"].value == summary["arithmetic_kept"].value == pytest.approx(0.5)
+    assert "reasoning_kept" not in Paired(base, edited, CHANCE).summary()  # open-book facts were not asked
+    summary = Paired(*(pd.concat([side, facts]) for side in (base, edited)), chance=CHANCE).summary()
+    assert summary["arithmetic_kept"].value == pytest.approx(0.5)
+    assert summary["reasoning_kept"].value == pytest.approx(0.75)
 
 
 @pytest.mark.parametrize("parts", [[0.0, 1.0, 1.0], [-0.5, 1.0, 1.0], [math.nan, 1.0, 1.0]])
