@@ -141,7 +141,7 @@ def test_reasoning_leaves_out_what_the_base_only_guesses() -> None:
         [items("b", "logic", "boolean", 1 - guessed), items("s", "arithmetic", "sums", known * (np.arange(40) % 2))]
     )
     assert "reasoning_kept" not in Paired(base, edited, CHANCE).summary()  # open-book facts were not asked
-    summary = Paired(*(pd.concat([side, facts]) for side in (base, edited)), chance=CHANCE).summary()
+    summary = Paired(pd.concat([base, facts]), pd.concat([edited, facts]), CHANCE).summary()
     assert summary["arithmetic_kept"].value == pytest.approx(0.5)
     assert summary["reasoning_kept"].value == pytest.approx(0.75)
 
