@@ -19,7 +19,10 @@ from memsplit.results.statistics.paired import Paired
 
 N = 30
 """Items of each task."""
+ALIKE = ("arithmetic", "facts_open")
+"""Axes whose items are answered as those of logic are, so that reasoning kept is logic kept."""
 CHANCE = {("logic", "boolean"): 0.5, ("logic", "acc"): 0.5, ("facts_closed", "acc"): 0.0}
+CHANCE |= {(axis, "acc"): 0.5 for axis in ALIKE}
 MATRICES = [
     {"name": "layers.1.up.weight", "kept": 10, "total": 100, "removed_norm": 0.5},
     {"name": "layers.2.up.weight", "kept": 50, "total": 300, "removed_norm": 0.7},
@@ -47,6 +50,7 @@ def _passages(memorized_bits: np.ndarray, strict: np.ndarray, twins_bits: np.nda
 
 def _rest(logic: np.ndarray, facts: np.ndarray, nats: np.ndarray) -> pd.DataFrame:
     parts = [("logic", "boolean", logic), ("facts_closed", "acc", facts), ("fluency", "perplexity", nats)]
+    parts += [(axis, "acc", logic) for axis in ALIKE]
     return pd.concat([_task(*part) for part in parts], ignore_index=True)
 
 

@@ -207,7 +207,7 @@ def test_a_policy_that_asks_what_stays_needs_attacks(
     assert [request.attacks for request in asked] == [
         DEFAULT_ATTACKS,
         (),
-        DEFAULT_ATTACKS,
+        (*DEFAULT_ATTACKS, "noise"),
         DEFAULT_ATTACKS,
         ("noise",),
         (),

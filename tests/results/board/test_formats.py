@@ -157,7 +157,7 @@ def test_a_terminal_shows_every_method_and_score(tables: list[Board], width: int
     for word in (significant(score.value), f"[{significant(score.low)},", "ekfac", "random", "base", "first 3 items"):
         assert word in words, word
     assert "1 older record" in words
-    assert ("arithmetic" in text, "twins" in text) == (False, width == 480)
+    assert ("commonsense" in text, "twins" in text) == (False, width == 480)
 
 
 def test_a_curve_that_ends_before_says_where(tables: list[Board]) -> None:

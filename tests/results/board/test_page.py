@@ -24,7 +24,7 @@ UNKNOWN = {
     "perplexity_ratio": {"value": math.inf, "low": math.nan, "high": math.nan},
 }
 NAMES = ["kfac:layers=1-2", "svd", HOSTILE.replace("-80", ""), "finetune"]
-CHARTS = 10
+CHARTS = 14
 """The picture and the bars of either table."""
 CONTROLS = ["quantize", "random:layers=1-2"]
 
@@ -137,6 +137,8 @@ def test_charts_have_a_mark_a_strength(opened: Board) -> None:
         "recitation left": 4,
         "facts closed kept": 5,
         "logic kept": 5,
+        "arithmetic kept": 5,
+        "facts open kept": 5,
         "fluency kept": 4,
         "perplexity ratio": 4,
     }
