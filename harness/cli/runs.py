@@ -210,6 +210,8 @@ def migrate(arguments: argparse.Namespace) -> int:
     readable, problems = store.readable()
     for problem in problems.values():
         print(f"memsplit: {problem}", file=sys.stderr)
+    if not readable:
+        print(f"no records in {arguments.store}")
     for old in readable:
         new, unknown = lazy.migrate.migrate(store, old)
         done = "as it was" if new.id == old.id else f"now {new.id}"

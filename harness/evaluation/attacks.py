@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import pandas as pd
 import torch
@@ -41,19 +42,21 @@ def score(
         weights: what is attacked, by parameter name, where it differs from the editor's model.
         weights_hash: sha256 that names the weights that are attacked.
     """
-    label = f"attacking {side if side != 'edit' else 'the edit'}"
     sides = {}
-    for name, chain in track(list(attacks.items()), label, len(attacks)):
-
-        @contextmanager
-        def after(chain: Chain = chain) -> Iterator[MemsplitLM]:
-            with applied(editor.loaded.model, weights), applied(editor.loaded.model, editor.prepare(*chain).weights):
-                yield lm
-
+    for name, chain in track(list(attacks.items()), f"attacks on {side}", len(attacks)):
         recipe = editor.recipe_hash(chain)
         key = None if recipe is None else digest([weights_hash, recipe])
-        sides[attacked(side, name)] = scorer.score(key, after)
+        sides[attacked(side, name)] = scorer.score(key, partial(_after, chain, editor, lm, weights))
     return sides
+
+
+@contextmanager
+def _after(
+    chain: Chain, editor: ModelEditor, lm: MemsplitLM, weights: Mapping[str, torch.Tensor]
+) -> Iterator[MemsplitLM]:
+    """The model with these weights after an attack, inside the block."""
+    with applied(editor.loaded.model, weights), applied(editor.loaded.model, editor.prepare(*chain).weights):
+        yield lm
 
 
 def chains(attacks: Sequence[str], editor: ModelEditor) -> dict[str, Chain]:

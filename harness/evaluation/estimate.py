@@ -10,7 +10,6 @@ from typing import Any
 import torch
 
 from ...model_edits import registry
-from .passages import PassageScorer
 from .request import Request
 from .scoring import build_requests
 from .session import EvalSession
@@ -45,7 +44,7 @@ def describe(request: Request) -> list[str]:
         chain_s = preparing_s + (suite_s if any(edit.name != "none" for edit in chain) else 0.0)
         total_s += chain_s
         lines.append(f"edit: {registry.chain_text(chain)}: {state}, about {chain_s:.0f} s")
-    passages = {part.task: scorer.tasks[part.task] for part in PassageScorer(scorer).parts}
+    passages = {part.task: scorer.tasks[part.task] for part in session.passages.parts}
     passages_s = per_token * _tokens(session, passages) if session.attacks else 0.0
     total_s += passages_s if session.unseen_name is not None else 0.0
     attacked = len(session.chains) + (session.unseen_name is not None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import cached_property
 from typing import Any
 
 import pandas as pd
@@ -14,6 +15,7 @@ from ...results.records.tables import ANSWERS, ITEMS
 from ...tasks.suite import TaskSpec
 from ..lm.adapter import MemsplitLM
 from ..lm.forward import teacher_forced
+from .request import passage_tasks
 from .scoring import Scorer, cluster_of, group_of
 
 VERSION = 1
@@ -31,8 +33,16 @@ class PassageScorer:
     """
 
     def __init__(self, scorer: Scorer) -> None:
-        self.parts = [part for part in scorer.parts if "mia_loss" in part.metrics]
+        self.parts = passage_tasks(scorer.parts)
         self._scorer = scorer
+
+    @cached_property
+    def _passages(self) -> dict[str, list[tuple[dict[str, Any], int]]]:
+        """By task, each passage's document, and how many tokens of the evaluated model its suffix has."""
+        docs = {part.task: list(self._scorer.tasks[part.task].eval_docs)[: self._scorer.limit] for part in self.parts}
+        return {
+            task: [(doc, len(self._scorer.lm.passage(doc)[1])) for doc in of_task] for task, of_task in docs.items()
+        }
 
     def score(self, weights: str | None, enter: Callable[[], AbstractContextManager[MemsplitLM]]) -> pd.DataFrame:
         """The items (see ``statistics.aggregate``) of ``strict``, ``token_accuracy``, ``log_prob`` and ``mia_loss``.
@@ -46,7 +56,7 @@ class PassageScorer:
         """
         scorer = self._scorer
         tasks = {
-            part.task: [part.axis, scorer.fingerprints[part.task], [self._tokens(doc) for doc in self._docs(part)]]
+            part.task: [part.axis, scorer.fingerprints[part.task], [n for _, n in self._passages[part.task]]]
             for part in self.parts
         }
         about = {"passages": VERSION, "weights": weights, "tasks": tasks, **scorer.settings}
@@ -61,25 +71,18 @@ class PassageScorer:
         return items
 
     def _rows(self, part: TaskSpec, lm: MemsplitLM) -> list[tuple[Any, ...]]:
-        docs = self._docs(part)
-        passages = [lm.passage(doc) for doc in docs]
+        asked = self._passages[part.task]
+        passages = [lm.passage(doc) for doc, _ in asked]
         found = teacher_forced(lm.model, passages, batch=lm.batch)
         rows: list[tuple[Any, ...]] = []
-        for item, (doc, (_, suffix), stats) in enumerate(zip(docs, passages, found, strict=True)):
+        for item, ((doc, tokens), (_, suffix), stats) in enumerate(zip(asked, passages, found, strict=True)):
             first = stats.suffix(stats.rank) == 0
             figures = {
                 "strict": float(first.all() and not lm.ends().intersection(suffix)),
                 "token_accuracy": float(first.mean()),
-                LOG_PROB: float(stats.suffix(stats.log_p).sum()) / self._tokens(doc),
+                LOG_PROB: float(stats.suffix(stats.log_p).sum()) / tokens,
                 "mia_loss": float(stats.log_p.mean()),
             }
             about = (cluster_of(doc) or str(item), group_of(doc))
             rows += [(part.task, part.axis, metric, item, value, 1, *about) for metric, value in figures.items()]
         return rows
-
-    def _docs(self, part: TaskSpec) -> list[dict[str, Any]]:
-        return list(self._scorer.tasks[part.task].eval_docs)[: self._scorer.limit]
-
-    def _tokens(self, doc: dict[str, Any]) -> int:
-        """How many tokens of the evaluated model the suffix has."""
-        return len(self._scorer.lm.passage(doc)[1])

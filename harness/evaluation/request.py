@@ -12,6 +12,7 @@ from typing import Any
 
 from ...errors import UserError
 from ...model_edits import registry, spec, targets
+from ...results.records.axes import RECITATION, TWINS
 from ...results.records.store import DEFAULT
 from ...tasks import packs
 from ...tasks.suite import TaskSpec
@@ -175,7 +176,18 @@ def resolve(request: Request) -> tuple[model_table.ModelEntry, list[TaskSpec], l
             raise UserError(f"bad attack {text!r}: it has no attack in it, expected one of {', '.join(attacks)}")
     if request.reference not in (None, NO_REFERENCE):
         model_table.resolve(request.reference)
-    return entry, *choose_parts(request.suite, request.tasks, entry, request.include_path)
+    parts, left_out = choose_parts(request.suite, request.tasks, entry, request.include_path)
+    axes = {part.axis for part in passage_tasks(parts)}
+    if request.reference not in (None, NO_REFERENCE) and not axes:
+        raise UserError(f"--reference {request.reference!r} is asked passages, and no task that is asked has any")
+    if request.attacks and not axes >= {RECITATION, TWINS}:
+        raise UserError(f"attack {request.attacks[0]!r} is scored on passages: expected tasks of recitation and twins")
+    return entry, parts, left_out
+
+
+def passage_tasks(parts: Iterable[TaskSpec]) -> list[TaskSpec]:
+    """The tasks whose items are passages."""
+    return [part for part in parts if "mia_loss" in part.metrics]
 
 
 def check_model(

@@ -45,6 +45,7 @@ class EvalSession:
         parts: the tasks that are scored.
         skipped: the tasks that are left out, each with its reason.
         scorer: scores the tasks.
+        passages: scores their passages alone.
 
     Raises:
         UserError: the request cannot be met.
@@ -66,21 +67,21 @@ class EvalSession:
         self.skipped = [*skipped, *left_out]
         store = ScoreStore(cache.folder() / "scores")
         self.scorer = Scorer(lm, self.parts, tasks, limit=request.limit, store=store, rescore=request.rescore)
+        self.passages = PassageScorer(self.scorer)
 
     @functools.cached_property
     def unseen(self) -> tuple[Reference | None, dict[str, pd.DataFrame]]:
         """The unseen counterpart, if there is one, and its scores of the passages by side (see ``unseen.score``)."""
         if self.unseen_name is None:
             return None, {}
-        passages = PassageScorer(self.scorer)
-        return unseen.score(self.unseen_name, self.request, self.loaded.entry.pack, list(self.attacks), passages)
+        return unseen.score(self.unseen_name, self.request, self.loaded.entry.pack, list(self.attacks), self.passages)
 
     @property
     def unseen_name(self) -> str | None:
         """The unseen counterpart's name; the model table's is of no use where no passage is asked."""
         if self.request.reference is not None:
             return None if self.request.reference == NO_REFERENCE else self.request.reference
-        return self.loaded.entry.unseen if PassageScorer(self.scorer).parts else None
+        return self.loaded.entry.unseen if self.passages.parts else None
 
     @functools.cached_property
     def base(self) -> tuple[Scores, Risk]:
@@ -131,7 +132,7 @@ class EvalSession:
             self.attacks,
             self.editor,
             self.scorer.lm,
-            PassageScorer(self.scorer),
+            self.passages,
             side=EDIT,
             weights=prepared.weights,
             weights_hash=prepared.weights_hash,

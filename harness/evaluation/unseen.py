@@ -34,10 +34,8 @@ def score(
         The items by side of a record: ``unseen``, and ``unseen+ATTACK`` of each attack.
 
     Raises:
-        UserError: no task asks for passages, or the model cannot be loaded, attacked, or does not fit the pack.
+        UserError: the model cannot be loaded or attacked, or does not fit the pack.
     """
-    if not scorer.parts:
-        raise UserError(f"--reference {name!r} is compared on passages, and no task that is asked has any")
     entry = model_table.resolve(name, pack)
     loaded = loading.load(entry, device=request.device, dtype=request.dtype, parallelize=request.parallelize)
     for reason in loading.check_pack(loaded, pack_kinds(scorer.parts)).values():

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from scipy.stats import hmean
 
 from ..records import tables
 from ..records.axes import DISTANCES, KEPT, KNOWLEDGE, PERPLEXITY, REASONING, STRICT, is_share
@@ -191,7 +192,8 @@ class Paired:
                 summary["perplexity_ratio"] = perplexity.replicates[1] / perplexity.replicates[0]
                 summary["fluency_kept"] = np.minimum(1.0, 1 / summary["perplexity_ratio"])
             if summary.keys() >= set(SPLIT_SCORE):
-                summary["split_score"] = harmonic_mean([summary[name] for name in SPLIT_SCORE])
+                parts = np.clip([summary[name] for name in SPLIT_SCORE], 0, 1)
+                summary["split_score"] = hmean(parts, axis=0)
         return summary
 
     def by_group(self) -> dict[str, dict[str, Interval]]:
@@ -211,13 +213,6 @@ class Paired:
         """Whether the base's accuracy on an axis is above guessing by more than its interval."""
         acc = self.metrics.get((axis, "acc"))
         return bool(acc and acc.above and interval(acc.above[0]).low > 0)
-
-
-def harmonic_mean(parts: Sequence[np.ndarray]) -> np.ndarray:
-    """The harmonic mean of shares, each clipped to 0..1; 0 where one is 0, nan where one is nan."""
-    clipped = np.clip(parts, 0, 1)
-    with np.errstate(divide="ignore"):
-        return np.asarray(len(clipped) / (1 / clipped).sum(axis=0))
 
 
 def _metrics(

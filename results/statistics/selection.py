@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from scipy.stats import hmean
 
 from ..records import record
 from ..records.axes import KEPT
 from ..records.record import Record
 from ..records.schema import Interval
-from .paired import Paired, differences, harmonic_mean
+from .paired import Paired, differences
 
 SIGNS = {"stays_erased": 1, "reasoning_kept": 1, "fluency_kept": 1}
 """The Pareto front's metrics: 1 where more is better, -1 where less is."""
@@ -173,7 +174,7 @@ def silence_score(row: Row) -> float:
 
     It was the split score until memory was measured: an edit that changes one token of each passage reaches 1.
     """
-    score = float(harmonic_mean([np.asarray(row.metric(name)) for name in ("recitation_removed", "logic_kept")]))
+    score = float(hmean(np.clip([row.metric(name) for name in ("recitation_removed", "logic_kept")], 0, 1)))
     return -1.0 if math.isnan(score) else score
 
 

@@ -192,3 +192,5 @@ def test_without_passages_there_is_nothing_to_compare(request_: Request, cache: 
         str(request_.reference),
     ]
     refused(in_process(*words, cache=cache), ["--reference", "no task that is asked has any"])
+    words = ["eval", "--edit", "none", "--tasks", "memsplit_recitation", "--attack", "relearn"]
+    refused(in_process(*words, cache=cache), ["attack 'relearn'", "recitation and twins"])

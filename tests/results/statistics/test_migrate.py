@@ -78,3 +78,5 @@ def test_on_the_command_line_damaged_records_are_named_and_left(
     (tmp_path / "broken.json").unlink()
     assert main.main(["runs", "migrate", "--store", str(tmp_path)]) == 0
     assert "as it was" in capsys.readouterr().out
+    assert main.main(["runs", "migrate", "--store", str(tmp_path / "nowhere")]) == 0
+    assert "no records in" in capsys.readouterr().out
