@@ -14,7 +14,7 @@ import pandas as pd
 from ..records.axes import PASSAGES, RECITATION, SIGNALS, TWINS
 from ..records.schema import Discoverable, Interval, Risk
 from .paired import interval
-from .resampling import LEVEL, resampled
+from .resampling import LEVEL, RESAMPLES, one_more, resampled
 
 SAMPLES = (1, 10, 100, 1_000, 10_000, 1_000_000)
 CERTAINTY = (0.1, 0.5, 0.9)
@@ -93,7 +93,8 @@ def membership(items: pd.DataFrame, seed: int = 0) -> dict[str, dict[str, Interv
     ``auroc`` and ``tpr_at_fpr`` take a higher signal for a member. ``auroc_two_sided`` and ``tpr_two_sided`` are those
     of the better direction, since a signal that is lower for members tells them as well. Under ``BEST`` are the largest
     of these over all signals, what an attacker has who knows which signal and direction to take. Members and others
-    are resampled independently, ``RESAMPLES`` times, by clusters.
+    are resampled independently, ``RESAMPLES`` times, by clusters; where no resample differs from a figure of 0 or 1,
+    one more cluster of the smaller side does.
     """
     by_signal: dict[str, dict[str, Interval]] = {}
     aurocs: list[np.ndarray] = []
@@ -105,8 +106,10 @@ def membership(items: pd.DataFrame, seed: int = 0) -> dict[str, dict[str, Interv
         rng = np.random.default_rng([seed, *signal.encode()])
         members, others = (np.asarray(rows["value"]) for rows in sides)
         times_m, times_n = (resampled(rows["cluster"], rng) for rows in sides)
-        area = auroc(members, others, times_m, times_n)
-        rates = [tpr_at_fpr(sign * members, sign * others, times_m, times_n) for sign in (1, -1)]
+        levels = (rng.permutation(RESAMPLES) + 0.5) / RESAMPLES
+        part = one_more(levels, min(rows["cluster"].nunique() for rows in sides))
+        area = _with_one_more(auroc(members, others, times_m, times_n), part)
+        rates = [_with_one_more(tpr_at_fpr(sign * members, sign * others, times_m, times_n), part) for sign in (1, -1)]
         by_signal[signal] = {
             "auroc": interval(area),
             "tpr_at_fpr": interval(rates[0]),
@@ -115,6 +118,14 @@ def membership(items: pd.DataFrame, seed: int = 0) -> dict[str, dict[str, Interv
         aurocs += [area, 1 - area]
         tprs += rates
     return by_signal | ({BEST: _best(aurocs, tprs)} if by_signal else {})
+
+
+def _with_one_more(replicates: np.ndarray, part: np.ndarray) -> np.ndarray:
+    """The replicates, or where all are 0, or all 1, those of one more cluster that has this part of the weight."""
+    first = replicates[0]
+    if first not in (0, 1) or (replicates != first).any():
+        return replicates
+    return np.append(first, np.abs(first - part))
 
 
 def _best(aurocs: Sequence[np.ndarray], tprs: Sequence[np.ndarray]) -> dict[str, Interval]:

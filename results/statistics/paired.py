@@ -15,7 +15,7 @@ from ..records.record import Record
 from ..records.schema import Change, Interval, Key
 from . import aggregate, power, significance
 from .memory import Memory, groups
-from .resampling import LEVEL, RESAMPLES, cluster_times, task_rng
+from .resampling import LEVEL, RESAMPLES, cluster_times, one_more, task_rng
 
 SPLIT_SCORE = ("stays_erased", "reasoning_kept", "fluency_kept")
 """The summary metrics whose harmonic mean is the split score."""
@@ -249,8 +249,7 @@ def _metric(
         gain_c = by_cluster(weight * (edited - base)) / weight.sum()
         error = aggregate.standard_error((gain_c - gain_c.sum() * weight_c / weight.sum())[has_items])
     if is_share(key, chance_of):
-        part = np.where(levels < 0.5, 0.0, 1 - (1 - levels) ** (1 / has_items.sum()))
-        after = _with_one_more(before, after, base, edited, part)
+        after = _with_one_more(before, after, base, edited, one_more(levels, has_items.sum()))
     return _Metric(
         replicates=(before, after),
         above=None if chance is None else ((before - chance) / (1 - chance), (after - chance) / (1 - chance)),
@@ -266,18 +265,16 @@ def _with_one_more(
 ) -> np.ndarray:
     """The edited side's replicates of a share, with one more cluster where the bootstrap sees no spread.
 
-    A resample of values that are all 0, or all 1, is all 0 or all 1 again, though the next cluster may differ. As in
-    Gaffke's bounds (see ``statistics.noninferiority``), that cluster has the other value and a part of the weight that
-    is Beta(1, C). Half of the replicates are without it, for the bound on the near side; the others have the upper half
-    of that distribution, so that the quantile at 97.5 % is Clopper and Pearson's limit. Where no item changed, but
-    others of the model's did, the cluster rises in every second replicate and falls in the others.
+    A resample of values that are all 0, or all 1, is all 0 or all 1 again, though the next cluster may differ: here it
+    has the other value. Where no item changed, but others of the model's did, the cluster rises in every second
+    replicate and falls in the others.
 
     Args:
         before: [1 + RESAMPLES] replicates of the base.
         after: the edited side's.
         base: values of the items, one each.
         edited: the edited side's.
-        part: [RESAMPLES] the one more cluster's part of the weight.
+        part: [RESAMPLES] that cluster's part of the weight (see ``resampling.one_more``).
     """
     if not ((base >= 0) & (base <= 1) & (edited >= 0) & (edited <= 1)).all():
         return after

@@ -25,6 +25,20 @@ def resampled(cluster: pd.Series, rng: np.random.Generator) -> np.ndarray:
     return cluster_times(len(names), rng)[:, codes]
 
 
+def one_more(levels: np.ndarray, clusters: int) -> np.ndarray:
+    """The part of the weight of one more cluster, where all that were seen agree: [RESAMPLES].
+
+    As in Gaffke's bounds (see ``statistics.noninferiority``), the part is Beta(1, C) for C clusters. Half of the
+    replicates are without it, for the bound on the near side; the others have the upper half of that distribution, so
+    that the quantile at 97.5 % is Clopper and Pearson's limit.
+
+    Args:
+        levels: [RESAMPLES] quantiles, 0 to 1, evenly spread, in any order.
+        clusters: C.
+    """
+    return np.where(levels < 0.5, 0.0, 1 - (1 - levels) ** (1 / clusters))
+
+
 def replicates_of_mean(values: np.ndarray, times: np.ndarray) -> np.ndarray:
     """The weighted mean of values [items] in each resample, [1 + RESAMPLES]; nan in one that has none of them."""
     with np.errstate(invalid="ignore"):

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import binomtest
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from memsplit.results.records.tables import ITEMS
@@ -101,6 +102,23 @@ def test_the_better_direction_is_sklearns(members: list[float], others: list[flo
         assert turned[name].low == pytest.approx(found[name].low)
         assert found[name].low <= found[name].value + 1e-12
         assert found[name].value <= found[name].high + 1e-12
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_members_that_are_told_without_a_mistake_are_not_told_for_certain(sign: int) -> None:
+    """120 passages whose signal is beyond that of all 60 twins: Clopper and Pearson's limit of none in 60."""
+    members, others = (sign * (np.arange(n) / 200 + at) for n, at in ((120, 1), (60, 0)))
+    items = pd.concat([table("recitation", "mia_loss", [*members]), table("twins", "mia_loss", [*others])])
+    limit = binomtest(0, 60).proportion_ci(0.95, "exact").high
+    found = extraction.membership(items)
+    wrong = [(1 - sign) / 2 + sign * part for part in (0, limit)]
+    for name in ("auroc", "tpr_at_fpr"):
+        told = found["mia_loss"][name]
+        assert 1 - told.value == wrong[0]
+        assert sorted([1 - told.low, 1 - told.high]) == pytest.approx(sorted(wrong), abs=3e-4)
+    for name in ("auroc_two_sided", "tpr_two_sided"):
+        assert (found["best"][name].value, found["best"][name].high) == (1, 1)
+        assert 0.9 < found["best"][name].low <= 1 - limit + 3e-4
 
 
 def test_the_best_of_all_signals_is_the_attackers() -> None:
