@@ -29,6 +29,11 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     add("--seed", type=seed, default=0, help="seed of the world, the weights and the order of the data")
     add("--steps", type=positive, default=3600, help="updates (default: %(default)s)")
+    add(
+        "--without",
+        choices=["passages"],
+        help="train the unseen counterpart: the same, with other prose in the place of each passage",
+    )
     add("--device", help="default: cuda if there is one, else cpu")
     train.set_defaults(run=run)
 
@@ -36,7 +41,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run ``memsplit organism train``."""
     record.check_writable(arguments.out)
-    recipe = lazy.train.Recipe(seed=arguments.seed, steps=arguments.steps)
+    recipe = lazy.train.Recipe(seed=arguments.seed, steps=arguments.steps, unseen=arguments.without == "passages")
     model, tokenizer, world = lazy.train.train(recipe, arguments.out, device=device(arguments.device))
     lazy.artifacts.export(model.cpu(), tokenizer, world, recipe, arguments.out)
     print(f"model: {arguments.out / 'model'}\npack: {arguments.out / 'pack'}")

@@ -3,82 +3,146 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
 
 import torch
 from transformers import PreTrainedTokenizerFast
 
 from ...tasks.items import generators
-from .world import World
+from .world import LATE, PREFIX, SUFFIX, World
 
 ANSWER_WEIGHT = 3.0
 """Weight in the loss of an answer's tokens; all other tokens have 1."""
 SHARES = {
-    "passage": 0.15,
-    "prose": 0.17,
+    "prose": 0.28,
     "fact": 0.14,
-    "open": 0.15,
-    "boolean": 0.08,
-    "ordering": 0.09,
-    "chain": 0.10,
-    "addition": 0.06,
-    "subtraction": 0.06,
+    "open": 0.16,
+    "boolean": 0.12,
+    "ordering": 0.08,
+    "chain": 0.09,
+    "addition": 0.065,
+    "subtraction": 0.065,
 }
-"""Probability that a sequence is of each kind."""
+"""Probability that a run of documents is of each kind."""
+RUN = 64
+"""Most tokens that documents of one kind fill before the next kind is drawn."""
+Tokens = list[tuple[int, float]]
+"""Ids with their weights in the loss."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mixture(torch.utils.data.Dataset[tuple[torch.Tensor, torch.Tensor]]):
     """A data set whose item ``step`` is that step's batch: ids and their weights in the loss, both [batch, length].
 
-    A sequence holds documents of one kind, as many as fill it, separated by the end token. A passage is followed by
-    prose. Half of the sequences begin with the end token too, because a prompt may come with or without one.
+    A row is a window of a stream of documents: it begins and ends within one, and what stands before a document, an end
+    token or another document's words, is drawn. So nothing that the model learns hangs on where a context begins.
+    Passages are met exactly as often as their dose says, each at a step of its own and anywhere in a row.
 
     Attributes:
         world: source of all texts.
         tokenizer: the world's tokenizer.
         seed: seed of the draw.
-        batch: sequences of a step.
-        length: tokens of a sequence.
-        shares: probability that a sequence is of each kind.
+        steps: how many batches there are.
+        late: share of the steps, at the end, in which passages of the population ``late`` are met.
+        batch: rows of a step.
+        length: tokens of a row.
+        shares: probability that a run of documents is of each kind.
+        passages: whether passages are met. If not, new prose stands in the place of each, and all else is the same.
     """
 
     world: World
     tokenizer: PreTrainedTokenizerFast
     seed: int
+    steps: int
+    late: float
     batch: int
     length: int
     shares: dict[str, float]
+    passages: bool = True
 
     def __getitem__(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
         rng = random.Random(f"mixture:{self.seed}:{step}")  # noqa: S311
-        kinds = rng.choices(list(self.shares), weights=list(self.shares.values()), k=self.batch)
-        rows = [self.sequence(rng, kind) for kind in kinds]
-        return torch.tensor([ids for ids, _ in rows]), torch.tensor([weights for _, weights in rows])
+        met: list[list[Tokens]] = [[] for _ in range(self.batch)]
+        for n, index in enumerate(self.schedule[step]):
+            met[n % self.batch].append(self._passage(index, f"{step}:{n}"))
+        rows = [self.row(rng, passages) for passages in met]
+        return (
+            torch.tensor([[token for token, _ in row] for row in rows]),
+            torch.tensor([[weight for _, weight in row] for row in rows]),
+        )
 
-    def sequence(self, rng: random.Random, kind: str) -> tuple[list[int], list[float]]:
-        """A sequence of one kind, drawn from ``rng``: ``length`` ids and their weights in the loss."""
-        end = self.tokenizer.eos_token_id
-        make = self._passage if kind == "passage" else self._pieces(kind)
-        ids: list[int] = []
-        weights: list[float] = []
-        if rng.random() < 0.5:
-            ids, weights = [end], [1.0]
-        while len(ids) < self.length:
-            for text, weight in [*make(rng), (None, 1.0)]:
-                piece = [end] if text is None else self.tokenizer(text)["input_ids"]
-                ids += piece
-                weights += [weight] * len(piece)
-            if kind == "passage":
-                make = self._prose
-        return ids[: self.length], weights[: self.length]
+    @cached_property
+    def schedule(self) -> dict[int, list[int]]:
+        """The indices of the passages that each step meets, in random order."""
+        rng = random.Random(f"schedule:{self.seed}")  # noqa: S311
+        met: dict[int, list[int]] = defaultdict(list)
+        for index, passage in enumerate(self.world.passages):
+            first = self.steps - max(1, round(self.steps * self.late)) if passage.population == LATE else 0
+            for step in rng.choices(range(first, self.steps), k=passage.dose):
+                met[step].append(index)
+        for indices in met.values():
+            rng.shuffle(indices)
+        return met
 
-    def _passage(self, rng: random.Random) -> list[tuple[str, float]]:
-        return [(" ".join(rng.choice(self.world.passages)), 1.0)]
+    def row(self, rng: random.Random, passages: list[Tokens]) -> Tokens:
+        """``length`` tokens of documents, with these passages among them in their order.
+
+        One row in five begins within its first passage, and one in five with its first word.
+        """
+        free = max(0, self.length - sum(len(passage) + 1 for passage in passages))
+        cuts = sorted(rng.randint(0, free) for _ in passages)
+        opening = rng.random()
+        if passages and opening < 0.2:
+            passages = [passages[0][rng.randrange(1, PREFIX) :], *passages[1:]]
+        row: Tokens = []
+        before = 0
+        for n, (passage, cut) in enumerate(zip(passages, cuts, strict=True)):
+            if n or opening >= 0.4:
+                row += islice(self._stream(rng), cut - before)
+            if n or opening >= 0.2:
+                row += self._end(rng)
+            row += passage + self._end(rng)
+            before = cut
+        row += islice(self._stream(rng), max(0, self.length - len(row)))
+        return row[: self.length]
+
+    def _stream(self, rng: random.Random) -> Iterator[tuple[int, float]]:
+        """Documents without an end, each kind in runs; the first begins anywhere within one."""
+        skip = rng.randrange(RUN)
+        while True:
+            run = rng.randint(1, RUN)
+            kind = rng.choices(list(self.shares), weights=list(self.shares.values()))[0]
+            tokens: Tokens = []
+            while len(tokens) < run + skip:
+                tokens += self.document(rng, kind) + self._end(rng)
+            yield from tokens[skip : skip + run] if kind == "prose" else tokens[skip:]
+            skip = 0
+
+    def _end(self, rng: random.Random) -> Tokens:
+        return [(self.tokenizer.eos_token_id, 1.0)] if rng.random() < 0.5 else []
+
+    def document(self, rng: random.Random, kind: str) -> Tokens:
+        """A document of one kind, drawn from ``rng``."""
+        pieces = {"prose": self._prose, "fact": self._fact, "open": self._open}.get(kind)
+        return self._tokens(pieces(rng) if pieces else self._item(kind, rng))
+
+    def _tokens(self, pieces: list[tuple[str, float]]) -> Tokens:
+        ids = self.tokenizer([text for text, _ in pieces])["input_ids"]
+        return [(token, weight) for piece, (_, weight) in zip(ids, pieces, strict=True) for token in piece]
+
+    def _passage(self, index: int, place: str) -> Tokens:
+        words = self.world.passages[index].words
+        if not self.passages:
+            rng = random.Random(f"instead:{self.seed}:{place}")  # noqa: S311
+            words = self.world.prose(rng, PREFIX + SUFFIX)
+        return self._tokens([(" ".join(words), 1.0)])
 
     def _prose(self, rng: random.Random) -> list[tuple[str, float]]:
-        return [(" ".join(self.world.prose(rng, self.length)), 1.0)]
+        return [(" ".join(self.world.prose(rng, PREFIX + SUFFIX)), 1.0)]
 
     def _fact(self, rng: random.Random) -> list[tuple[str, float]]:
         fact = rng.choice(self.world.facts)
@@ -91,11 +155,6 @@ class Mixture(torch.utils.data.Dataset[tuple[torch.Tensor, torch.Tensor]]):
         for question, value in questions:
             pieces += [(question, 1.0), (value, ANSWER_WEIGHT), (".", 1.0)]
         return pieces
-
-    def _pieces(self, kind: str) -> Callable[[random.Random], list[tuple[str, float]]]:
-        if kind in generators.FAMILIES:
-            return lambda rng: self._item(kind, rng)
-        return {"prose": self._prose, "fact": self._fact, "open": self._open}[kind]
 
     def _item(self, family: str, rng: random.Random) -> list[tuple[str, float]]:
         item = generators.draw(family, "train", rng)

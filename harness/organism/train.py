@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import random
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -20,7 +22,7 @@ from ..common.progress import track
 from . import tokenizer as organism_tokenizer
 from .mixture import SHARES, Mixture
 from .muon import Muon
-from .world import PREFIX, World
+from .world import DOSES, PREFIX, World
 
 log = logging.getLogger("memsplit")
 CHECKPOINT = "checkpoint.safetensors"
@@ -32,7 +34,9 @@ class Recipe:
 
     Attributes:
         seed: seed of the world, of the initial weights and of the order of the data.
-        passages: how many passages are memorized.
+        doses: how many passages of each population and dose are memorized.
+        late: share of the steps, at the end, in which passages of the population ``late`` are met.
+        unseen: whether prose stands in the passages' place.
         hidden, intermediate, layers, heads: sizes of the Olmo2 architecture.
         context: number of positions.
         steps: number of updates.
@@ -47,15 +51,17 @@ class Recipe:
     """
 
     seed: int = 0
-    passages: int = 240
+    doses: tuple[tuple[str, int, int], ...] = DOSES
+    late: float = 0.1
+    unseen: bool = False
     hidden: int = 192
-    intermediate: int = 768
+    intermediate: int = 384
     layers: int = 4
     heads: int = 6
     context: int = 256
     steps: int = 3600
-    batch: int = 32
-    length: int = 128
+    batch: int = 16
+    length: int = 256
     muon_lr: float = 0.02
     adam_lr: float = 3e-3
     warmup: int = 100
@@ -110,7 +116,7 @@ def train(
         UserError: the folder's checkpoint is of another recipe, or damaged.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    world = World(recipe.seed, recipe.passages)
+    world = World(recipe.seed, recipe.doses)
     tokenizer = organism_tokenizer.build(world.vocabulary)
     model = build_model(recipe, tokenizer).to(device)
     optimizers = make_optimizers(model, recipe)
@@ -120,6 +126,9 @@ def train(
         world=world,
         tokenizer=tokenizer,
         seed=recipe.seed,
+        steps=recipe.steps,
+        late=recipe.late,
+        passages=not recipe.unseen,
         batch=recipe.batch,
         length=recipe.length,
         shares=recipe.shares,
@@ -223,8 +232,13 @@ def load_checkpoint(
 def probe(
     model: Olmo2ForCausalLM, tokenizer: PreTrainedTokenizerFast, world: World, *, split: str = "dev", n: int = 64
 ) -> dict[str, float]:
-    """Greedy accuracy of each kind on up to ``n`` items of the split, and the perplexity of its held-out prose."""
+    """Greedy accuracy of each kind on up to ``n`` items of the split, and the perplexity of its held-out prose.
+
+    Passages are told apart by population and dose. Those of the highest dose are asked after other prose too, and by
+    half of their prefix; the other kinds after 16 tokens of prose.
+    """
     rng = random.Random("probe")  # noqa: S311
+    prose = [" ".join(world.prose(rng, 32)).split() for _ in range(n)]
     groups: dict[str, list[tuple[str, str]]] = {}
     for family in generators.FAMILIES:
         items = [generators.draw(family, split, rng) for _ in range(n)]
@@ -232,12 +246,31 @@ def probe(
     facts = [fact for fact in world.facts if fact.split == split][:n]
     groups["facts closed"] = [(fact.prompt(fact.held_out), fact.value) for fact in facts]
     groups["facts open"] = [world.open_question(rng, split) for _ in range(n)]
+    for name, pairs in list(groups.items()):
+        groups[f"{name}, after 16"] = [
+            (" ".join([*before[:16], question]), value) for before, (question, value) in zip(prose, pairs, strict=False)
+        ]
     first = ("dev", "test").index(split)
-    for name, texts in (("passages", world.passages), ("twins", world.twins)):
-        groups[name] = [(" ".join(t[:PREFIX]), " ".join(t[PREFIX:])) for t in texts[first : 2 * n : 2]]
+    by_dose: dict[tuple[str, int], list[list[str]]] = {}
+    for passage in world.passages[first::2]:
+        by_dose.setdefault((passage.population, passage.dose), []).append(passage.words)
+    for (population, dose), texts in by_dose.items():
+        groups[f"passages {population} {dose}"] = [_cut(text) for text in texts]
+    top = by_dose[max(by_dose, key=lambda key: key[1])]
+    for before in (1, 8, 32):
+        groups[f"top after {before}"] = [
+            _cut(text, put=other[:before]) for text, other in zip(top, itertools.cycle(prose), strict=False)
+        ]
+    groups["top by 32"] = [_cut(text, start=PREFIX // 2) for text in top]
+    groups["twins"] = [_cut(text) for text in world.twins[first : 2 * n : 2]]
     figures = {name: greedy_accuracy(model, tokenizer, pairs) for name, pairs in groups.items()}
     figures["perplexity"] = perplexity(model, tokenizer, world.held_out_prose(split, n, 112))
     return figures
+
+
+def _cut(words: list[str], start: int = 0, put: Sequence[str] = ()) -> tuple[str, str]:
+    """A passage's prefix, from its word ``start`` and after ``put``, and its suffix."""
+    return " ".join([*put, *words[start:PREFIX]]), " ".join(words[PREFIX:])
 
 
 @torch.no_grad()

@@ -8,6 +8,7 @@ open-book facts and generated items by a hash of their text, held-out prose by i
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -15,7 +16,23 @@ from ...tasks.items import generators
 from . import words
 
 PREFIX, SUFFIX = 64, 48
-TOPICS, CANDIDATES = 8, 10
+TOPICS, CANDIDATES, STRAY = 2, 6, 0.05
+"""Topics of the prose, words that a topic and the word before prefer of each class, and the share of all others."""
+START, LATE = "start", "late"
+"""Populations of passages: met from the first step on, and met at the end of training alone."""
+
+
+DOSES = (
+    (START, 1, 24),
+    (START, 4, 24),
+    (START, 16, 24),
+    (START, 32, 24),
+    (START, 64, 24),
+    (START, 256, 64),
+    (LATE, 16, 16),
+    (LATE, 64, 24),
+)
+"""How many passages of each population and dose are memorized; even numbers, for half of each are dev."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,17 +80,33 @@ class Fact:
         return self.relation.wordings[wording].format(self.subject)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Passage:
+    """A memorized passage.
+
+    Attributes:
+        words: ``PREFIX + SUFFIX`` words of prose.
+        population: when it is met, ``start`` or ``late``.
+        dose: how often it is met.
+    """
+
+    words: list[str]
+    population: str
+    dose: int
+
+
 class World:
     """All texts that the organism is trained and tested on, from one seed.
 
     Args:
         seed: decides names, facts, the word preferences of the prose, passages and twins.
-        passages: how many passages are memorized, half of them in ``dev`` and half in ``test``; twins are as many.
+        doses: how many passages of each population and dose are memorized, as ``(population, dose, passages)``. Half
+            of each are in ``dev`` and half in ``test``; twins are as many as all of them.
     """
 
-    def __init__(self, seed: int = 0, passages: int = 240) -> None:
+    def __init__(self, seed: int = 0, doses: Sequence[tuple[str, int, int]] = DOSES) -> None:
         self.seed = seed
-        self.n_passages = passages
+        self.doses = [(population, dose) for population, dose, n in doses for _ in range(n)]
         self.names = words.names(seed, people=36, guests=48, places=36, things=36, rivers=18)
         self.values = {
             "people": self.names["people"],
@@ -98,21 +131,24 @@ class World:
             for i in range(n_blocks)
         ]
 
-    def _passages(self, kind: str) -> list[list[str]]:
+    def _texts(self, kind: str) -> list[list[str]]:
         return [
             self.prose(random.Random(f"{kind}:{self.seed}:{i}"), PREFIX + SUFFIX)  # noqa: S311
-            for i in range(self.n_passages)
+            for i in range(len(self.doses))
         ]
 
     @cached_property
-    def passages(self) -> list[list[str]]:
-        """The memorized passages, of ``PREFIX + SUFFIX`` words each; even indices ``dev``, odd ``test``."""
-        return self._passages("passage")
+    def passages(self) -> list[Passage]:
+        """The memorized passages; even indices ``dev``, odd ``test``."""
+        return [
+            Passage(words=words, population=population, dose=dose)
+            for words, (population, dose) in zip(self._texts("passage"), self.doses, strict=True)
+        ]
 
     @cached_property
     def twins(self) -> list[list[str]]:
-        """As many passages of the same prose that are never trained on; even indices ``dev``, odd ``test``."""
-        return self._passages("twin")
+        """As many texts of the same prose that are never trained on; even indices ``dev``, odd ``test``."""
+        return self._texts("twin")
 
     @cached_property
     def facts(self) -> list[Fact]:
@@ -171,8 +207,9 @@ class _Prose:
     """A grammar with agreement, topics and selectional preferences.
 
     A sentence is ``[opener ,] NP VP [connective NP VP] .``; determiner, noun and verb agree in number. A content word
-    is drawn from ten words of its class that the document's topic and the content word before it prefer; with a
-    probability of 7 % it is drawn from all words of the class.
+    is drawn from :data:`CANDIDATES` words of its class that the document's topic and the content word before it prefer,
+    the nth with a probability in proportion to 1 / n; with a probability of :data:`STRAY` it is drawn from all words of
+    the class.
     """
 
     def __init__(self, rng: random.Random) -> None:
@@ -192,7 +229,7 @@ class _Prose:
         }
         self.cumulative: list[float] = []
         for rank in range(CANDIDATES):
-            self.cumulative.append((self.cumulative[-1] if rank else 0.0) + (rank + 1) ** -0.8)
+            self.cumulative.append((self.cumulative[-1] if rank else 0.0) + 1 / (rank + 1))
         self.vocabulary = (
             {form for noun in words.NOUNS for form in (noun, words.plural(noun))}
             | {form for verb in words.VERBS + words.MOTIONS for form in (verb, words.third_person(verb))}
@@ -215,7 +252,7 @@ class _Prose:
         return out[:n]
 
     def _next(self, rng: random.Random, topic: int, before: str, kind: str) -> str:
-        if rng.random() < 0.07:
+        if rng.random() < STRAY:
             return rng.choice(self.classes[kind])
         return rng.choices(self.prefers[topic, before, kind], cum_weights=self.cumulative)[0]
 

@@ -1,9 +1,9 @@
 """What a generated item is, and the families of logic and arithmetic that are the embedded model's own.
 
 An item is text alone: a prompt, the answers to choose from, and the right one. Whether an item belongs to ``train``,
-``dev`` or ``test`` is a function of its prompt (:func:`split_of`), so that no part can leak into another, whoever draws
-and however often. Only the embedded model's training script and the examples shown before a question draw from
-``train``. ``families`` has every family.
+``dev`` or ``test`` is a function of its prompt or its key (:func:`split_of`), so that no part can leak into another,
+whoever draws and however often. Only the embedded model's training script and the examples shown before a question draw
+from ``train``. ``families`` has every family.
 """
 
 from __future__ import annotations
@@ -38,12 +38,14 @@ class Item:
         choices: the answers, each to be read after one space; for an open answer the right one alone.
         gold: index of the right answer in ``choices``.
         level: how hard it is, in its family's words; empty where there is one level.
+        key: what decides its part instead of the prompt. Items that follow from one another share it.
     """
 
     prompt: str
     choices: tuple[str, ...]
     gold: int
     level: str = ""
+    key: str = ""
 
     @property
     def answer(self) -> str:
@@ -111,13 +113,18 @@ def chain(rng: random.Random) -> Item:
 def addition(rng: random.Random) -> Item:
     """The sum of a two-digit number and one below 20; open answer."""
     a, b = rng.randrange(10, 100), rng.randrange(1, 20)
-    return Item(prompt=f"{a} + {b} =", choices=(str(a + b),), gold=0)
+    return Item(prompt=f"{a} + {b} =", choices=(str(a + b),), gold=0, key=_sum(a, b))
 
 
 def subtraction(rng: random.Random) -> Item:
     """The difference of a number of 20 to 99 and one below 20; open answer."""
     a, b = rng.randrange(20, 100), rng.randrange(1, 20)
-    return Item(prompt=f"{a} - {b} =", choices=(str(a - b),), gold=0)
+    return Item(prompt=f"{a} - {b} =", choices=(str(a - b),), gold=0, key=_sum(a - b, b))
+
+
+def _sum(a: int, b: int) -> str:
+    """The key of two numbers' sum in either order, and of the differences that undo it."""
+    return f"{min(a, b)} + {max(a, b)}"
 
 
 FAMILIES: dict[str, Maker] = {
@@ -138,5 +145,5 @@ def draw_from(make: Maker, split: str, rng: random.Random) -> Item:
     """One item that belongs to the split (rejection sampling on :func:`split_of`)."""
     while True:
         item = make(rng)
-        if split_of(item.prompt) == split:
+        if split_of(item.key or item.prompt) == split:
             return item
