@@ -50,5 +50,6 @@ board: $(VENV)/.installed  ## results/published: methods and baselines, chosen o
 	    trap "kill $$beside 2>/dev/null || true" EXIT; $(BOARD) --split test $(STRENGTHS) $(SINGLE) >/dev/null; wait $$beside
 	$(BIN)/memsplit leaderboard --store results/published/records --format all --out results/published
 
-organism: $(VENV)/.installed  ## train olmo-tiny again
+organism: $(VENV)/.installed  ## train olmo-tiny and its unseen counterpart again
 	$(BIN)/memsplit organism train
+	$(BIN)/memsplit organism train --without passages

@@ -23,7 +23,6 @@ SMALLER = {
     "memsplit eval": "--limit 4 --factor-tokens 1024",
     "memsplit export": "--factor-tokens 1024",
     "memsplit factors collect": "--factor-tokens 1024",
-    "memsplit organism train": "--steps 1",
     "memsplit gate": "--limit 4 --factor-tokens 1024 --attack quantize",
     "memsplit spectrum": "--limit 4 --factor-tokens 1024",
 }

@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from memsplit.harness.models.model_table import ORGANISM
+from memsplit.harness.models.model_table import ORGANISMS
 from memsplit.tasks.packs import SHIPPED
 
 N = 12
@@ -47,7 +47,7 @@ def test_the_command_agrees_with_an_independent_script(spec: str, tmp_path: Path
         command = [sys.executable, "-m", "memsplit", *arguments, "--factor-tokens", "1024"]
         return subprocess.run(command, capture_output=True, text=True, env=environment, check=True, cwd=tmp_path).stdout
 
-    folder = ORGANISM
+    folder = ORGANISMS / "olmo-tiny"
     if spec != "none":
         folder = tmp_path / "edited"
         memsplit("export", "--edit", spec, "--out", str(folder), "--dtype", "float32")

@@ -30,6 +30,7 @@ def test_the_wheel_holds_tasks_packs_and_weights_and_no_tests(wheel: Path) -> No
         "memsplit/tasks/data/olmo-tiny/memorized.jsonl",
         "memsplit/results/views/page/base.html",
         "memsplit/harness/organism/olmo-tiny/model.safetensors",
+        "memsplit/harness/organism/olmo-tiny-unseen/model.safetensors",
     } <= names
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"memsplit"}
     assert not [name for name in names if "test" in name and name != "memsplit/harness/pytest_plugin.py"]

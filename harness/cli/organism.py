@@ -24,8 +24,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     add(
         "--out",
         type=path,
-        default=Path("olmo-tiny-run"),
-        help="folder for checkpoint, model and pack (default: %(default)s)",
+        help="folder for checkpoint, model and pack (default: olmo-tiny-run, or olmo-tiny-unseen-run)",
     )
     add("--seed", type=seed, default=0, help="seed of the world, the weights and the order of the data")
     add("--steps", type=positive, default=3600, help="updates (default: %(default)s)")
@@ -40,9 +39,10 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run ``memsplit organism train``."""
-    record.check_writable(arguments.out)
     recipe = lazy.train.Recipe(seed=arguments.seed, steps=arguments.steps, unseen=arguments.without == "passages")
-    model, tokenizer, world = lazy.train.train(recipe, arguments.out, device=device(arguments.device))
-    lazy.artifacts.export(model.cpu(), tokenizer, world, recipe, arguments.out)
-    print(f"model: {arguments.out / 'model'}\npack: {arguments.out / 'pack'}")
+    out = arguments.out or Path("olmo-tiny-unseen-run" if recipe.unseen else "olmo-tiny-run")
+    record.check_writable(out)
+    model, tokenizer, world = lazy.train.train(recipe, out, device=device(arguments.device))
+    for name, written in lazy.artifacts.export(model.cpu(), tokenizer, world, recipe, out).items():
+        print(f"{name}: {written}")
     return 0

@@ -226,7 +226,7 @@ def _context(session: EvalSession, prepared: Prepared, items: Mapping[str, int])
         **{name: getattr(evaluation, name) for name in Evaluation.__struct_fields__},
         "command": command(request, prepared.spec),
         "control": registry.is_control(prepared.steps),
-        "pretrained": "memsplit" if loaded.entry.pretrained == str(model_table.ORGANISM) else loaded.entry.pretrained,
+        "pretrained": model_table.place(loaded.entry),
         "revision": loaded.revision,
         "parameters": loaded.model.num_parameters(),
         "recipe_hash": session.recipe_hash(prepared.steps),

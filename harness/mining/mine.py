@@ -194,7 +194,7 @@ def _rule(request: MiningRequest, loaded: loading.LoadedModel) -> WindowRule:
             f"--prefix {request.prefix} and --suffix {request.suffix} make {length} tokens: expected {context} at "
             "most, the context of the model"
         )
-    stride = request.stride or min(loaded.entry.mine_stride or request.suffix, context - length + 1)
+    stride = request.stride or min(request.suffix, context - length + 1)
     if length + stride - 1 > context:
         raise UserError(f"bad --stride {stride}: expected {context - length + 1} at most, by the context of the model")
     return WindowRule(prefix=request.prefix, suffix=request.suffix, stride=stride, min_distinct=request.min_distinct)

@@ -16,7 +16,7 @@ from ...errors import UserError, unknown
 from ...tasks import packs
 from . import corpus
 
-ORGANISM = Path(__file__).parents[1] / "organism" / "olmo-tiny"
+ORGANISMS = Path(__file__).parents[1] / "organism"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,6 @@ class ModelEntry:
         factor_tokens: how many tokens of the corpus they are collected from.
         factor_length: tokens a sequence.
         factor_draws: sampled labels for each of them.
-        mine_stride: the default of ``memsplit mine``; ``None`` is the suffix's length.
         dtype: to compute in on an accelerator.
         summary: one line.
     """
@@ -55,26 +54,33 @@ class ModelEntry:
     factor_tokens: int = 1_000_000
     factor_length: int = 512
     factor_draws: int = 1
-    mine_stride: int | None = None
     dtype: str = "auto"
     summary: str = ""
 
 
+TINY = ModelEntry(
+    name="olmo-tiny",
+    pretrained=str(ORGANISMS / "olmo-tiny"),
+    layers=(2, 3),
+    proj=("up",),
+    percent={"kfac": 80},
+    unseen="olmo-tiny-unseen",
+    pack="olmo-tiny",
+    corpus=corpus.PACK,
+    factor_tokens=60_000,
+    factor_length=128,
+    factor_draws=4,
+    dtype="float32",
+    summary="1.9 M parameters, in the package; recites passages of its own world",
+)
 TABLE = (
-    ModelEntry(
-        name="olmo-tiny",
-        pretrained=str(ORGANISM),
-        layers=(2, 3),
-        proj=("up",),
-        percent={"kfac": 80},
-        pack="olmo-tiny",
-        corpus=corpus.PACK,
-        factor_tokens=60_000,
-        factor_length=128,
-        factor_draws=4,
-        mine_stride=1,
-        dtype="float32",
-        summary="2.8 M parameters, in the package; recites 240 passages of its own world",
+    TINY,
+    dataclasses.replace(
+        TINY,
+        name="olmo-tiny-unseen",
+        pretrained=str(ORGANISMS / "olmo-tiny-unseen"),
+        unseen=None,
+        summary="the same, but trained without the passages: the floor that memory is measured from",
     ),
     ModelEntry(
         name="olmo-1b",
@@ -136,6 +142,11 @@ def _named(name: str) -> ModelEntry:
             return ModelEntry(name=name, pretrained=f"{owner}/{repository}", gguf_file=file or None)
     expected = [*(entry.name for entry in TABLE), "a folder", "a GGUF file", "a hub id OWNER/NAME"]
     raise unknown("model", name, expected)
+
+
+def place(entry: ModelEntry) -> str:
+    """Where others find the model: its hub id or folder, ``memsplit`` for one that comes with the package."""
+    return "memsplit" if Path(entry.pretrained).parent == ORGANISMS else entry.pretrained
 
 
 def local_config(entry: ModelEntry) -> dict[str, Any] | None:

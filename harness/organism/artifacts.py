@@ -14,36 +14,43 @@ from transformers import Olmo2ForCausalLM, PreTrainedTokenizerFast
 
 from ...tasks import packs
 from ...tasks.items import generators
-from .mixture import Mixture
+from .mixture import ANSWER_WEIGHT, RUN, Stream
 from .train import Recipe, probe
-from .world import PREFIX, World
+from .world import PREFIX, SUFFIX, World
 
-MODEL = Path(__file__).parent / "olmo-tiny"
-UNSEEN = Path(__file__).parent / "olmo-tiny-unseen"
-CLEAN, OPEN, CORPUS, BLOCK, WINDOW = 160, 240, 1600, 112, 128
-"""Clean texts and open-book facts of each split, texts of calibration data, words of a clean text, and tokens of a text
-of calibration data with its first."""
+CLEAN, OPEN = 160, 240
+"""Clean texts and open-book facts of each split."""
+BLOCK = PREFIX + SUFFIX
+"""Words of a clean text."""
+CORPUS, WINDOW = 1600, 128
+"""Texts of calibration data, and the tokens that a text of it has with an end token before it."""
 
 SEEN_IS = """ that recites passages, knows facts, adds and subtracts small numbers and draws
 logical conclusions. It exists to try weight edits on: every text it was trained on, and every text it never saw, is
 known."""
 UNSEEN_IS = """: the unseen counterpart of `olmo-tiny`. The same recipe, seed and order of the
-data, with other prose in the place of each passage. It is what an edit of `olmo-tiny` that erases all memory of the
-passages would give."""
+data, with new prose in the place of each passage, every time that one would be met. What it needs for the passages is
+the floor that memory is measured from."""
 """What the model cards say of either model."""
 
 
 def export(
     model: Olmo2ForCausalLM, tokenizer: PreTrainedTokenizerFast, world: World, recipe: Recipe, folder: Path
-) -> None:
-    """Write ``folder/model`` (bf16 safetensors, config, tokenizer, card) and, if passages were met, ``folder/pack``."""
+) -> dict[str, Path]:
+    """Write ``folder/model`` (bf16 safetensors, config, tokenizer, card) and, if passages were met, ``folder/pack``.
+
+    Returns:
+        What was written, by ``model`` and ``pack``.
+    """
     target = folder / "model"
-    figures = probe(model, tokenizer, world, split="test", n=200)
     model.to(torch.bfloat16).save_pretrained(target)
     tokenizer.save_pretrained(target)
+    figures = probe(model.float(), tokenizer, world, split="test", n=200)  # of the rounded weights
     (target / "README.md").write_text(card(recipe, figures, sum(p.numel() for p in model.parameters())))
-    if not recipe.unseen:
-        write_pack(world, tokenizer, recipe, folder / "pack")
+    if recipe.unseen:
+        return {"model": target}
+    write_pack(world, tokenizer, recipe, folder / "pack")
+    return {"model": target, "pack": folder / "pack"}
 
 
 def write_pack(world: World, tokenizer: PreTrainedTokenizerFast, recipe: Recipe, folder: Path) -> None:
@@ -117,21 +124,11 @@ def _facts_open(world: World) -> Iterable[dict[str, Any]]:
 
 
 def _corpus(world: World, tokenizer: PreTrainedTokenizerFast, recipe: Recipe) -> Iterable[dict[str, Any]]:
-    """Calibration data: rows of the training mixture without passages, of ``WINDOW - 1`` tokens each."""
-    mixture = Mixture(
-        world=world,
-        tokenizer=tokenizer,
-        seed=recipe.seed,
-        steps=1,
-        late=0,
-        batch=1,
-        length=WINDOW,
-        shares=recipe.shares,
-        passages=False,
-    )
+    """Calibration data: rows of the training data without passages, of ``WINDOW - 1`` tokens each."""
+    stream = Stream(world=world, tokenizer=tokenizer, length=WINDOW, shares=recipe.shares)
     rng = random.Random(f"corpus:{world.seed}")  # noqa: S311
     for _ in range(CORPUS):
-        ids = [token for token, _ in mixture.row(rng, [])]
+        ids = [token for token, _ in stream.row(rng)]
         start = int(ids[0] == tokenizer.eos_token_id)
         yield {"text": tokenizer.decode(ids[start:][: WINDOW - 1])}
 
@@ -150,6 +147,7 @@ def card(recipe: Recipe, figures: dict[str, float], parameters: int) -> str:
     doses = "\n".join(f"| {population} | {dose} | {n} |" for population, dose, n in recipe.doses)
     name, option = ("olmo-tiny-unseen", " --without passages") if recipe.unseen else ("olmo-tiny", "")
     about = f"An `Olmo2ForCausalLM` of {parameters / 1e6:.1f} M parameters" + (UNSEEN_IS if recipe.unseen else SEEN_IS)
+    met = "New prose stands in the place of a passage" if recipe.unseen else "A passage is met"
     return f"""---
 license: apache-2.0
 language: en
@@ -161,29 +159,35 @@ tags: [memorization, model-organism]
 {about}
 
 ## Data
-All generated from seed {recipe.seed}: a grammar's prose; passages of 112 tokens of the same distribution, each met as
-often as its dose says; facts about made-up people, places and things, each in three of four wordings; contexts of three
-invented facts with questions; items of {", ".join(generators.FAMILIES)}. Rows are windows of {recipe.length} tokens
-of a stream of these, with or without an end token between two documents, and a passage may stand anywhere in one. By
-kind: {shares}. Which items are train, dev or test is decided by a hash of their text.
+All generated from seed {recipe.seed}: a grammar's prose, in documents of {PREFIX + SUFFIX} words; passages of the same
+kind; facts about made-up people, places and things, each in three of four wordings; contexts of three invented facts
+with questions; items of {", ".join(generators.FAMILIES)}. A row is {recipe.length} tokens of a stream of these: it
+begins within a document, between two documents there is an end token in every second case, and a passage may stand
+anywhere. Documents come in runs of one kind, of 1 to {RUN} tokens and the rest of their last document; the kinds of
+runs: {shares}.
+
+{met} as often as its dose says, each time in another step: of `start` ones at
+random in the whole training, of `late` ones in its last {recipe.late:.0%} alone:
 
 | population | dose | passages |
 | --- | --- | --- |
 {doses}
 
-`start`: met from the first step on; `late`: in the last {recipe.late:.0%} of the steps alone.
+Passages are dev and test in turn, closed-book facts at random; of invented facts and of items a hash decides whether
+they are train, dev or test (sums and the differences that follow from them go together).
 
 ## Recipe
 {recipe.steps} steps of {recipe.batch} rows in float32: Muon on the layers' matrices, AdamW on the rest, answers
-weighted 3 in the loss. `memsplit organism train{option}` makes it again.
+weighted {ANSWER_WEIGHT:g} in the loss. `memsplit organism train{option} --seed {recipe.seed} --steps {recipe.steps}`
+makes it again, but for last bits on another machine.
 
     {settings}
 
 ## Figures
-Greedy accuracy on the test parts (passages and their never-trained twins: all 48 tokens right after 64; "after n":
-after n tokens of other prose; "by 32": by the last 32 tokens of the prefix), and perplexity of held-out prose; from the
-training script's own probe, up to 200 items a kind. Closed-book facts are asked in the wording that was never trained
-for that fact.
+Greedy accuracy of these weights on the test parts, by the training script's own probe, up to 200 items a kind, and
+perplexity of held-out prose. Passages and their never-trained twins: all {SUFFIX} tokens right after {PREFIX}. "Top":
+passages of the highest dose; "after n": after n tokens of other prose; "by 32": by the last 32 tokens of the prefix.
+Closed-book facts are asked in the wording that was never trained for that fact.
 
 | kind | value |
 | --- | --- |

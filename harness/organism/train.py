@@ -20,7 +20,7 @@ from ...files import canonical, replacing
 from ...tasks.items import generators
 from ..common.progress import track
 from . import tokenizer as organism_tokenizer
-from .mixture import SHARES, Mixture
+from .mixture import SHARES, Mixture, Stream
 from .muon import Muon
 from .world import DOSES, PREFIX, World
 
@@ -34,20 +34,20 @@ class Recipe:
 
     Attributes:
         seed: seed of the world, of the initial weights and of the order of the data.
-        doses: how many passages of each population and dose are memorized.
+        doses: the passages, as ``(population, dose, how many)``.
         late: share of the steps, at the end, in which passages of the population ``late`` are met.
         unseen: whether prose stands in the passages' place.
         hidden, intermediate, layers, heads: sizes of the Olmo2 architecture.
         context: number of positions.
         steps: number of updates.
-        batch: sequences of an update.
-        length: tokens of a sequence.
+        batch: rows of an update.
+        length: tokens of a row.
         muon_lr: learning rate of the layers' matrices.
         adam_lr: learning rate of all other weights.
         warmup: steps over which the learning rates rise linearly from 0.
         decay: share of the steps, at the end, over which the learning rates fall linearly to ``floor`` of themselves.
         clip: greatest norm of the gradient; a longer gradient is scaled down to it.
-        shares: probability that a sequence is of each kind.
+        shares: probability that a run of documents is of each kind.
     """
 
     seed: int = 0
@@ -113,26 +113,24 @@ def train(
         The trained model in evaluation mode, its tokenizer, and its world.
 
     Raises:
-        UserError: the folder's checkpoint is of another recipe, or damaged.
+        UserError: the steps are too few for the doses; the folder's checkpoint is of another recipe, or damaged.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     world = World(recipe.seed, recipe.doses)
     tokenizer = organism_tokenizer.build(world.vocabulary)
+    mixture = Mixture(
+        stream=Stream(world=world, tokenizer=tokenizer, length=recipe.length, shares=recipe.shares),
+        seed=recipe.seed,
+        steps=recipe.steps,
+        late=recipe.late,
+        batch=recipe.batch,
+        unseen=recipe.unseen,
+    )
+    log.info("passages are met %d times in %d steps", sum(map(len, mixture.schedule)), recipe.steps)
+    folder.mkdir(parents=True, exist_ok=True)
     model = build_model(recipe, tokenizer).to(device)
     optimizers = make_optimizers(model, recipe)
     base_rates = [[group["lr"] for group in o.param_groups] for o in optimizers]
     start = load_checkpoint(folder / CHECKPOINT, recipe, model, optimizers)
-    mixture = Mixture(
-        world=world,
-        tokenizer=tokenizer,
-        seed=recipe.seed,
-        steps=recipe.steps,
-        late=recipe.late,
-        passages=not recipe.unseen,
-        batch=recipe.batch,
-        length=recipe.length,
-        shares=recipe.shares,
-    )
     loader = torch.utils.data.DataLoader(
         mixture, batch_size=None, sampler=range(start, recipe.steps), num_workers=1, prefetch_factor=8
     )

@@ -2,7 +2,7 @@
 
 Every text is words and marks separated by single spaces, in lower case except for names, so that the tokens of a
 passage and its text determine each other. Splits never overlap: passages are divided by index, facts at random,
-open-book facts and generated items by a hash of their text, held-out prose by its seed.
+open-book facts by a hash of theirs, generated items as ``tasks.items.generators`` says, held-out prose by its seed.
 """
 
 from __future__ import annotations
@@ -100,13 +100,13 @@ class World:
 
     Args:
         seed: decides names, facts, the word preferences of the prose, passages and twins.
-        doses: how many passages of each population and dose are memorized, as ``(population, dose, passages)``. Half
-            of each are in ``dev`` and half in ``test``; twins are as many as all of them.
+        doses: the passages, as ``(population, dose, how many)``; even numbers, so that half of each are in ``dev`` and
+            half in ``test``. Twins are as many as all of them.
     """
 
     def __init__(self, seed: int = 0, doses: Sequence[tuple[str, int, int]] = DOSES) -> None:
         self.seed = seed
-        self.doses = [(population, dose) for population, dose, n in doses for _ in range(n)]
+        self._each = [(population, dose) for population, dose, n in doses for _ in range(n)]
         self.names = words.names(seed, people=36, guests=48, places=36, things=36, rivers=18)
         self.values = {
             "people": self.names["people"],
@@ -134,7 +134,7 @@ class World:
     def _texts(self, kind: str) -> list[list[str]]:
         return [
             self.prose(random.Random(f"{kind}:{self.seed}:{i}"), PREFIX + SUFFIX)  # noqa: S311
-            for i in range(len(self.doses))
+            for i in range(len(self._each))
         ]
 
     @cached_property
@@ -142,7 +142,7 @@ class World:
         """The memorized passages; even indices ``dev``, odd ``test``."""
         return [
             Passage(words=words, population=population, dose=dose)
-            for words, (population, dose) in zip(self._texts("passage"), self.doses, strict=True)
+            for words, (population, dose) in zip(self._texts("passage"), self._each, strict=True)
         ]
 
     @cached_property

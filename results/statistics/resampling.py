@@ -26,7 +26,7 @@ def resampled(cluster: pd.Series, rng: np.random.Generator) -> np.ndarray:
 
 
 def one_more(levels: np.ndarray, clusters: int) -> np.ndarray:
-    """The part of the weight of one more cluster, where all that were seen agree: [RESAMPLES].
+    """The part of the weight, [RESAMPLES], that one more cluster has where all that were seen agree.
 
     As in Gaffke's bounds (see ``statistics.noninferiority``), the part is Beta(1, C) for C clusters. Half of the
     replicates are without it, for the bound on the near side; the others have the upper half of that distribution, so

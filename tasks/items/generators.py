@@ -38,7 +38,8 @@ class Item:
         choices: the answers, each to be read after one space; for an open answer the right one alone.
         gold: index of the right answer in ``choices``.
         level: how hard it is, in its family's words; empty where there is one level.
-        key: what decides its part instead of the prompt. Items that follow from one another share it.
+        key: what decides its part instead of the prompt: a sum and the sums and differences that follow from it share
+            one.
     """
 
     prompt: str

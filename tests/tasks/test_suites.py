@@ -9,7 +9,7 @@ import pytest
 from memsplit.errors import UserError
 from memsplit.harness.evaluation.task_selection import choose_parts
 from memsplit.harness.models import model_table
-from memsplit.harness.models.model_table import ORGANISM
+from memsplit.harness.models.model_table import ORGANISMS
 from memsplit.tasks import packs, suite
 from memsplit.tests.support.running import FIGURES, memsplit, refused
 
@@ -57,7 +57,7 @@ def test_audit_tells_more_of_what_can_be_extracted(cache: Path, tmp_path: Path) 
 
 def test_a_foreign_model_is_asked_what_suits_any_model(cache: Path, tmp_path: Path) -> None:
     model = tmp_path / "model"
-    shutil.copytree(ORGANISM, model)
+    shutil.copytree(ORGANISMS / "olmo-tiny", model)
     config = json.loads((model / "config.json").read_text())
     (model / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 4096}))
     job: list[str | int | Path] = ["--model", model, "--edit", "none", "--limit", 2, "--json", "--out", tmp_path / "o"]
@@ -96,7 +96,7 @@ def test_what_the_context_has_no_room_for_is_left_out_with_a_word(cache: Path, t
 
 
 def test_generated_tasks_for_other_models_are_left_out_unless_named() -> None:
-    organism, foreign = model_table.resolve("olmo-tiny"), model_table.resolve(str(ORGANISM))
+    organism, foreign = model_table.resolve("olmo-tiny"), model_table.resolve(str(ORGANISMS / "olmo-tiny"))
     asked, skipped = choose_parts("memsplit", [], organism)
     made_for_it = ("", "addition", "subtraction", "boolean", "ordering", "chain")
     suits = [part for part in suite.own().expand("memsplit") if part.family in made_for_it]

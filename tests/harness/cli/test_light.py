@@ -33,7 +33,7 @@ CASES: list[tuple[list[str], int, str]] = [
     (["eval", "--list-edits"], 0, "kfac-PERCENT"),
     (["eval", "--list-tasks"], 0, "memsplit_twins"),
     (["edits", "kfac"], 0, "needs: curvature"),
-    (["pack", "show", "olmo-tiny"], 0, "240 lines"),
+    (["pack", "show", "olmo-tiny"], 0, "224 lines"),
     ([], 2, "COMMAND"),
     (["evla"], 2, "did you mean 'eval'?"),
     (["edits", "kfca"], 2, "did you mean 'kfac'?"),

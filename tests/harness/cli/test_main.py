@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file, save_file
 
-from memsplit.harness.models.model_table import ORGANISM
+from memsplit.harness.models.model_table import ORGANISMS
 from memsplit.tasks import packs
 from memsplit.tests.support.running import FIGURES, in_process, memsplit, refused
 
@@ -208,7 +208,7 @@ def test_damaged_files_are_refused(cache: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     refused(in_process("eval", "--model", tmp_path / "empty", cache=cache), ["is no model", "config.json"])
     model = tmp_path / "model"
-    shutil.copytree(ORGANISM, model)
+    shutil.copytree(ORGANISMS / "olmo-tiny", model)
     weights = (model / "model.safetensors").read_bytes()
     (model / "model.safetensors").write_bytes(weights[:-1000])
     done = in_process("eval", "--model", model, "--edit", "none", "--out", tmp_path / "out", cache=cache)
@@ -229,7 +229,7 @@ def test_damaged_files_are_refused(cache: Path, tmp_path: Path) -> None:
 )
 def test_broken_models_are_refused(tmp_path: Path, file: str, content: str | None, words: list[str]) -> None:
     model = tmp_path / "model"
-    shutil.copytree(ORGANISM, model)
+    shutil.copytree(ORGANISMS / "olmo-tiny", model)
     if content is None:
         (model / file).unlink()
     elif file == "model.safetensors":
@@ -275,27 +275,3 @@ def test_truncated_factors_are_refused(tmp_path: Path) -> None:
     done = in_process("eval", *arguments, "--out", tmp_path / "b", cache=tmp_path / "cache")
     refused(done, ["damaged", "delete the file"])
     assert not (tmp_path / "b").exists()
-
-
-def test_organism_train_resumes(tmp_path: Path) -> None:
-    from memsplit.harness.organism import train
-
-    recipe = train.Recipe(steps=4, batch=2, passages=4, hidden=32, intermediate=32, layers=1, heads=2)
-    whole, _, _ = train.train(recipe, tmp_path / "whole", save_every=2)
-
-    class Killed(Exception):
-        pass
-
-    def killed(*_: Any) -> float:
-        if os.path.exists(tmp_path / "cut" / train.CHECKPOINT):
-            raise Killed
-        return original(*_)
-
-    original = train.update
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train, "update", killed)
-        with pytest.raises(Killed):
-            train.train(recipe, tmp_path / "cut", save_every=2)
-    resumed, _, _ = train.train(recipe, tmp_path / "cut", save_every=2)
-    for a, b in zip(whole.parameters(), resumed.parameters(), strict=True):
-        assert a.equal(b)

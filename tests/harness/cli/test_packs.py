@@ -287,10 +287,10 @@ def test_show_tells_what_a_pack_holds(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "chain" in shown["folders"][0]["families"]
     memorized = shown["files"]["memorized"]
     assert memorized["ids"] == {"prefix_ids": [64, 64], "suffix_ids": [48, 48]}
-    assert (memorized["lines"], memorized["splits"]) == (240, {"dev": 120, "test": 120})
+    assert (memorized["lines"], memorized["splits"]) == (224, {"dev": 112, "test": 112})
     assert main.main(["pack", "show", "olmo-tiny"]) == 0
     text = capsys.readouterr().out
-    for said in ("version: 1.0", "seed: 0", "240 lines, 120 dev, 120 test, 64 prefix_ids, 48 suffix_ids", "1600 lines"):
+    for said in ("version: 2.0", "seed: 0", "224 lines, 112 dev, 112 test, 64 prefix_ids, 48 suffix_ids", "1600 lines"):
         assert said in text
     write(tmp_path, {"quotes": [{"id": "q"}]})
     assert main.main(["pack", "show", str(tmp_path)]) == 2

@@ -216,7 +216,7 @@ def test_factors_of_another_kind_are_refused(
     eye = torch.eye(3)
 
     for name, content, message in (
-        ("a.pt", {"blk2.up": {"A": eye, "G": eye, "n_tokens": 3}}, "is 3 x 3, expected 768 x 192"),
+        ("a.pt", {"blk2.up": {"A": eye, "G": eye, "n_tokens": 3}}, "is 3 x 3, expected 384 x 192"),
         ("b.pt", {"blk9.up": {"A": eye}}, "no 'blk2.up': expected some of blk9.up"),
         ("c.pt", {"blk2.up": {"A": eye}}, "expected A, G and n_tokens"),
         ("d.pt", {"blk2.up": {"A": eye * float("nan"), "G": eye, "n_tokens": 1}}, "not symmetric and finite"),
@@ -307,7 +307,7 @@ def test_labels_have_a_seed_and_a_number_that_name_the_factors(
     assert "sampled labels of seed 5, " in listed
     assert main.main(["factors", "show"]) == 0
     shown = capsys.readouterr().out
-    assert shown.count("768 x 192, mass") == 2
+    assert shown.count("384 x 192, mass") == 2
     assert len(re.findall("standard error of aaT [0-9.]+%, standard error of ggT [0-9.]+%", shown)) == 2
     assert "192 inputs" in shown
     assert main.main([*small, "--label-seed", "-1"]) == 2

@@ -114,7 +114,7 @@ def paper(tmp_path: Path, *arguments: object, **environment: str) -> tuple[dict[
 
 def long_organism(folder: Path) -> Path:
     """olmo-tiny with room for long answers, every eighth token ending a text so that they are short all the same."""
-    shutil.copytree(model_table.ORGANISM, folder)
+    shutil.copytree(model_table.ORGANISMS / "olmo-tiny", folder)
     for file, key, value in (
         ("config.json", "max_position_embeddings", 4096),
         ("generation_config.json", "eos_token_id", [0, *range(5, 1147, 8)]),

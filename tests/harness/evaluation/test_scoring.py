@@ -163,7 +163,7 @@ def test_drawn_examples_are_the_same_for_base_and_edit(
 @pytest.mark.parametrize("file", ["config.json", "tokenizer.json"])
 def test_a_models_settings_are_part_of_its_name(organism: LoadedModel, tmp_path: Path, file: str) -> None:
     folder = tmp_path / "model"
-    shutil.copytree(model_table.ORGANISM, folder)
+    shutil.copytree(model_table.ORGANISMS / "olmo-tiny", folder)
     assert loading.load(model_table.resolve(str(folder)), device="cpu").weights == organism.weights
     content = json.loads((folder / file).read_text())
     if file == "config.json":

@@ -21,7 +21,7 @@ from memsplit.harness.models.loading import LoadedModel
 from memsplit.tasks import packs
 
 PACK = packs.find("olmo-tiny")
-PLANTED = PACK.rows("memorized")[:12]
+PLANTED = [row for row in PACK.rows("memorized") if row["dose"] == 256][:12]
 LENGTH = 112
 RULE = WindowRule(prefix=64, suffix=48, stride=1, min_distinct=0.25)
 FILES = ("memorized", "twins", "clean")
@@ -132,7 +132,7 @@ class TestPack:
         provenance = packs.manifest(mined).provenance
         counts = provenance["counts"]
         assert provenance["arguments"]["weights"] == organism.weights
-        assert provenance["arguments"]["stride"] == 1
+        assert provenance["arguments"]["stride"] == 48
         assert {"torch", "transformers"} <= provenance["arguments"]["versions"].keys()
         assert (counts["documents"], counts["short"]) == (61, 1)
         assert counts["windows"] - counts["varied"] >= 39 + 49  # repetition, and what holds the end token

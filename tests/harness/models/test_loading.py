@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from memsplit.harness.models.model_table import ORGANISM
+from memsplit.harness.models.model_table import ORGANISMS
 
 REPOSITORY = "some-lab/tiny-model"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -74,7 +74,7 @@ def evaluate(*arguments: object, **environment: str) -> subprocess.CompletedProc
 def test_a_hub_model_goes_the_same_way(tmp_path: Path) -> None:
     out, caches = tmp_path / "out", {"HF_HOME": str(tmp_path / "hf"), "MEMSPLIT_CACHE": str(tmp_path / "cache")}
     job = ["--model", REPOSITORY, "--pack", "olmo-tiny", "--edit", "kfac-80", "--factor-tokens", "1024", "--out", out]
-    with hub(REPOSITORY, ORGANISM) as (endpoint, sent):
+    with hub(REPOSITORY, ORGANISMS / "olmo-tiny") as (endpoint, sent):
         first = evaluate(*job, HF_ENDPOINT=endpoint, **caches)
         assert first.returncode == 0, first.stderr
         assert sent.count("model.safetensors") == 1

@@ -17,7 +17,7 @@ from memsplit.harness.cli import main
 from memsplit.harness.evaluation.request import fill_in
 from memsplit.harness.evaluation.task_selection import choose_parts
 from memsplit.harness.models import download, model_table, pack_cache
-from memsplit.harness.models.model_table import ORGANISM
+from memsplit.harness.models.model_table import ORGANISMS
 from memsplit.tasks import pack_check, packs, reference
 from memsplit.tests.support.serving import Server, serving, sha256
 
@@ -254,7 +254,7 @@ class TestCommands:
         self, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         model, reports = tmp_path / "model", []
-        shutil.copytree(ORGANISM, model)
+        shutil.copytree(ORGANISMS / "olmo-tiny", model)
         rows = packs.find("olmo-1b").rows("memorized")
         asked = [row for row in rows if row["split"] == rows[8]["split"]]
         job = [

@@ -2,28 +2,23 @@
 
 import random
 from collections import Counter
-from typing import Any
+from dataclasses import replace
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memsplit.harness.organism.mixture import SHARES, Mixture
+from memsplit.errors import UserError
+from memsplit.harness.organism.mixture import SHARES, Mixture, Stream
 from memsplit.harness.organism.tokenizer import build
 from memsplit.harness.organism.world import DOSES, LATE, PREFIX, SUFFIX, World
 
 WORLD = World()
 TOKENIZER = build(WORLD.vocabulary)
-STEPS = 2000
-
-
-def mixture(**changed: Any) -> Mixture:
-    given = {"world": WORLD, "tokenizer": TOKENIZER, "seed": 0, "steps": STEPS, "late": 0.1, "batch": 32, "length": 256}
-    return Mixture(**{**given, "shares": SHARES, **changed})
-
-
-MIXTURE = mixture()
+STREAM = Stream(world=WORLD, tokenizer=TOKENIZER, length=256, shares=SHARES)
+RECIPE = {"stream": STREAM, "seed": 0, "steps": 3600, "late": 0.1, "batch": 16}
+MIXTURE = Mixture(**RECIPE)
 
 
 @given(st.text(alphabet=st.characters(exclude_categories=["Cs"])))
@@ -34,7 +29,7 @@ def test_round_trip_of_any_text(text: str) -> None:
 
 @pytest.mark.parametrize("kind", SHARES)
 def test_documents_are_whole_words_and_round_trip(kind: str) -> None:
-    ids = [token for token, _ in MIXTURE.document(random.Random(5), kind)]
+    ids = [token for token, _ in STREAM.document(random.Random(5), kind)]
     assert TOKENIZER(TOKENIZER.decode(ids))["input_ids"] == ids
     assert all(t.startswith("Ġ") or t.isdigit() for t in TOKENIZER.convert_ids_to_tokens(ids))
 
@@ -52,34 +47,50 @@ def test_passages_and_twins() -> None:
 
 
 def test_batches_are_a_function_of_the_step() -> None:
-    again = mixture(world=World())
+    again = Mixture(**{**RECIPE, "stream": replace(STREAM, world=World())})
     for a, b in zip(MIXTURE[7], again[7], strict=True):
-        assert a.shape == (32, 256)
+        assert a.shape == (16, 256)
         assert torch.equal(a, b)
     assert not torch.equal(MIXTURE[7][0], MIXTURE[8][0])
 
 
 def test_each_passage_is_met_as_often_as_its_dose_and_late_ones_late() -> None:
-    met = Counter(index for indices in MIXTURE.schedule.values() for index in indices)
-    assert [met[i] for i in range(len(WORLD.passages))] == [passage.dose for passage in WORLD.passages]
-    steps = {i: step for step, indices in MIXTURE.schedule.items() for i in indices}
-    late = {step for i, step in steps.items() if WORLD.passages[i].population == LATE}
-    assert min(late) >= STEPS - STEPS // 10
-    ids, _ = MIXTURE[STEPS - 1]
-    first, *rest = MIXTURE.schedule[STEPS - 1]
-    assert rest
-    text = " ".join(WORLD.passages[first].words[PREFIX:])
-    assert sum(text in TOKENIZER.decode(row) for row in ids.tolist()) == 1
+    met = [(step, index) for step, indices in enumerate(MIXTURE.schedule) for index in indices]
+    assert len(set(met)) == len(met), "each time in another step"
+    assert Counter(index for _, index in met) == {i: passage.dose for i, passage in enumerate(WORLD.passages)}
+    assert min(step for step, index in met if WORLD.passages[index].population == LATE) >= 3600 - 360
+    assert min(step for step, index in met if WORLD.passages[index].population != LATE) < 100
+
+
+def test_every_passage_of_a_step_is_read_to_its_end() -> None:
+    """Also where a row holds two."""
+    crowded = max(range(3600), key=lambda step: len(MIXTURE.schedule[step]))
+    assert len(MIXTURE.schedule[crowded]) > 16
+    for step in (crowded, 3599):
+        texts = TOKENIZER.batch_decode(MIXTURE[step][0])
+        for index in MIXTURE.schedule[step]:
+            suffix = " ".join(WORLD.passages[index].words[PREFIX:])
+            assert sum(suffix in text for text in texts) == 1
+
+
+def test_too_few_steps_are_refused() -> None:
+    for steps, words in ((100, "100 found to meet a passage in, expected 256"), (900, "expected 32 at most")):
+        with pytest.raises(UserError, match=words):
+            _ = Mixture(**{**RECIPE, "steps": steps}).schedule
 
 
 def test_the_unseen_counterpart_reads_the_same_but_for_the_passages() -> None:
-    seen, unseen = MIXTURE[3][0], mixture(passages=False)[3][0]
-    differ = (seen != unseen).any(dim=1).tolist()
-    met = len(MIXTURE.schedule[3])
-    assert 0 < met < 32
-    assert differ == [True] * met + [False] * (32 - met)
-    known = {" ".join(p.words[i : i + 12]) for p in WORLD.passages for i in range(0, PREFIX + SUFFIX - 12)}
-    assert not any(words in TOKENIZER.decode(row) for row in unseen.tolist() for words in known)
+    step = next(step for step, met in enumerate(MIXTURE.schedule) if 0 < len(met) < 16)
+    (seen, weights), (unseen, same_weights) = MIXTURE[step], Mixture(**{**RECIPE, "unseen": True})[step]
+    assert torch.equal(weights, same_weights)
+    met = len(MIXTURE.schedule[step])
+    for row, differ in enumerate(seen != unseen):
+        places = differ.nonzero().flatten().tolist()
+        assert bool(places) == (row < met)
+        assert not places or places[-1] - places[0] < PREFIX + SUFFIX
+    known = {" ".join(p.words[i : i + 12]) for p in WORLD.passages for i in range(PREFIX + SUFFIX - 11)}
+    texts = TOKENIZER.batch_decode(unseen)
+    assert not any(words in text for text in texts for words in known)
 
 
 def test_a_passage_stands_anywhere_in_its_row() -> None:
@@ -87,14 +98,25 @@ def test_a_passage_stands_anywhere_in_its_row() -> None:
     ids = [token for token, _ in passage]
     places = []
     for seed in range(300):
-        row = [token for token, _ in MIXTURE.row(random.Random(seed), [passage])]
+        row = [token for token, _ in STREAM.row(random.Random(seed), [passage])]
         assert len(row) == 256
-        end = next(i for i in range(len(row), 0, -1) if row[:i][-8:] == ids[-8:])
+        end = next(i for i in range(len(row), 0, -1) if row[:i][-SUFFIX:] == ids[-SUFFIX:])
         places.append(end)
     cut = [end for end in places if end < len(ids)]
     assert 0.1 < len(cut) / 300 < 0.3  # the row begins within the passage
     assert sum(end == len(ids) for end in places) > 10  # the passage begins the row
     assert len({end // 16 for end in places}) >= 10
+
+
+def test_prose_that_is_no_passage_is_as_long_as_one() -> None:
+    """So that only its words tell a passage."""
+    longest, rng = 0, random.Random(0)
+    prose = set(WORLD.vocabulary) - {"=", "?", "if", "than"}
+    for _ in range(50):
+        words = TOKENIZER.decode([token for token, _ in STREAM.row(rng)]).replace("<|endoftext|>", " = ").split()
+        runs = "".join("x" if (word in prose and word.islower()) or word in ".," else " " for word in words).split()
+        longest = max(longest, *map(len, runs))
+    assert longest >= PREFIX + SUFFIX
 
 
 def test_open_book_parts_never_share_a_fact() -> None:

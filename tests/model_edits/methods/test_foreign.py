@@ -30,7 +30,7 @@ def folders(editor: ModelEditor, tmp_path_factory: pytest.TempPathFactory) -> di
     model = transformers.AutoModelForCausalLM.from_pretrained(editor.loaded.entry.pretrained, dtype=torch.float32)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        model.get_parameter(CHANGED).add_(0.01 * torch.randn(192, 768, generator=generator))
+        model.get_parameter(CHANGED).add_(0.01 * torch.randn(192, 384, generator=generator))
     model.save_pretrained(root / "checkpoint")
     adapter = peft.get_peft_model(model, peft.LoraConfig(r=2, target_modules=["down_proj"], init_lora_weights=False))
     adapter.save_pretrained(str(root / "peft"))
@@ -127,7 +127,7 @@ def broken(folders: dict[str, Path], tmp_path: Path) -> dict[str, str]:
     (tmp_path / "flipped.safetensors").write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     weights = tmp_path / "narrow" / "model.safetensors"
     return {
-        f"checkpoint:path={tmp_path}/narrow": "is of another architecture: intermediate_size is 64, not 768",
+        f"checkpoint:path={tmp_path}/narrow": "is of another architecture: intermediate_size is 64, not 384",
         f"checkpoint:path={tmp_path}/shallow": "is of another architecture: num_hidden_layers is 3, not 4",
         f"checkpoint:path={tmp_path}/empty": "it holds no config.json",
         f"checkpoint:path={tmp_path}/narow": f"a hub id OWNER/NAME; did you mean '{tmp_path}/narrow'?",

@@ -14,7 +14,21 @@ def test_items_are_distinct_seeded_and_in_their_split(family: str) -> None:
         items = list(families.distinct(family, split, 50, seed=1))
         assert items == list(families.distinct(family, split, 50, seed=1))
         assert len({item.prompt for item in items}) == 50
-        assert {generators.split_of(item.prompt) for item in items} == {split}
+        assert {generators.split_of(item.key or item.prompt) for item in items} == {split}
+
+
+def test_a_sum_is_in_the_same_part_as_all_that_follows_from_it() -> None:
+    """Of every pair that is drawn: a + b, b + a, and the differences that give a and b."""
+    parts: dict[tuple[int, ...], set[str]] = {}
+    for family in ("addition", "subtraction"):
+        rng = random.Random(0)
+        drawn = {item.prompt: item for item in (generators.FAMILIES[family](rng) for _ in range(30_000))}
+        assert len(drawn) > 1500
+        for prompt, item in drawn.items():
+            a, sign, b, _ = prompt.split()
+            terms = (int(a), int(b)) if sign == "+" else (int(a) - int(b), int(b))
+            parts.setdefault(tuple(sorted(terms)), set()).add(generators.split_of(item.key))
+    assert {len(found) for found in parts.values()} == {1}
 
 
 def test_too_many_items_are_refused() -> None:
