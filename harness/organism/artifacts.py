@@ -54,7 +54,10 @@ def export(
 
 
 def write_pack(world: World, tokenizer: PreTrainedTokenizerFast, recipe: Recipe, folder: Path) -> None:
-    """Write the world's probe data as a pack (see ``memsplit.tasks.packs``)."""
+    """Write the world's probe data as a pack (see ``memsplit.tasks.packs``).
+
+    Passages of the highest dose come first, so that a few of them are enough to see recitation.
+    """
     files = {
         "memorized": (
             {
@@ -62,7 +65,7 @@ def write_pack(world: World, tokenizer: PreTrainedTokenizerFast, recipe: Recipe,
                 "dose": passage.dose,
                 "population": passage.population,
             }
-            for i, passage in enumerate(world.passages)
+            for i, passage in sorted(enumerate(world.passages), key=lambda each: -each[1].dose)
         ),
         "twins": ({**_passage("twin", i, words, tokenizer), "dose": 0} for i, words in enumerate(world.twins)),
         "clean": _clean(world, tokenizer),

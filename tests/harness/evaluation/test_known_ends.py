@@ -21,19 +21,19 @@ EDITS = ("none", "forbid", UNSEEN, "finetune")
 
 @pytest.fixture(scope="module")
 def records(organism: LoadedModel, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Record]]:
-    the = organism.tokenizer.convert_tokens_to_ids("Ġthe")
+    every = organism.tokenizer.convert_tokens_to_ids("Ġevery")
     padding = organism.tokenizer.pad_token_id
 
     @dataclass(frozen=True, kw_only=True)
     class Forbid(Edit):
-        """Makes 'the' as unlikely as padding, which no text holds, so that hardly a passage is recited any more."""
+        """Makes 'every' as unlikely as padding, which no text holds, so that few passages are recited any more."""
 
-        summary = "forbid the word 'the'"
+        summary = "forbid the word 'every'"
         targeted = False
 
         def new_weights(self, model: torch.nn.Module, inputs: EditInputs) -> Iterator[tuple[str, EditedWeight]]:
             weight = model.get_parameter("lm_head.weight").detach().clone()
-            weight[the] = weight[padding]
+            weight[every] = weight[padding]
             yield "lm_head.weight", EditedWeight(weight=weight, kept=0, total=0)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -55,7 +55,7 @@ def test_what_takes_nothing_away_stays_at_0(records: dict[str, Record]) -> None:
     assert records["none"].summary["erased"].value == 0
     for spec in ("none", "forbid"):
         assert abs(records[spec].summary["stays_erased"].value) < 0.1
-    assert records["forbid"].summary["recitation_removed"].value == 1
+    assert records["forbid"].summary["recitation_removed"].value > 0.75
 
 
 def test_the_weights_that_never_saw_the_passages_stay_at_1(records: dict[str, Record]) -> None:
