@@ -37,7 +37,7 @@ def test_the_example_is_an_edit_like_any_other(environment: dict[str, str], tmp_
     )
     assert done.returncode == 0, done.stderr
     specs = [edit["spec"] for edit in json.loads(done.stdout)["edits"]]
-    assert specs == ["rtn:bits=3,layers=2-3,proj=up", "svd-90:layers=2-3,proj=up+rtn:layers=2-3,proj=up"]
+    assert specs == ["rtn:bits=3,layers=1-3,proj=gate+up", "svd-90:layers=1-3,proj=gate+up+rtn:layers=1-3,proj=gate+up"]
 
 
 def test_a_bad_key_of_the_example_is_told(environment: dict[str, str]) -> None:

@@ -61,8 +61,8 @@ class ModelEntry:
 TINY = ModelEntry(
     name="olmo-tiny",
     pretrained=str(ORGANISMS / "olmo-tiny"),
-    layers=(2, 3),
-    proj=("up",),
+    layers=(1, 2, 3),
+    proj=("gate", "up"),
     percent={"kfac": 80},
     unseen="olmo-tiny-unseen",
     pack="olmo-tiny",

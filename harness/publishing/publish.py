@@ -192,8 +192,8 @@ Weight edits against verbatim memorization: what they remove, and what they leav
 scored on the same items as its base model.
 
 {formats.markdown(boards, all_columns=False)}
-Split score: the harmonic mean of stays erased (the share of memory that is gone after attacks), reasoning kept
-(chance-corrected accuracy, edit / base) and fluency kept. Intervals are of the paired bootstrap.
+Split score: the harmonic mean of stays erased (the share of memory that is gone after attacks, or 1 - scar if that is
+less), reasoning kept (chance-corrected accuracy, edit / base) and fluency kept. Intervals are of the paired bootstrap.
 
 - `leaderboard.html`: the same with charts, and every record's settings and command; one file that needs no network.
 - `leaderboard.csv`, `leaderboard.json`: every figure in full.

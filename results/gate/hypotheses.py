@@ -138,9 +138,10 @@ def _kept_share(
 
 
 def _erased(sides: Sides, policy: Policy) -> Iterator[Hypothesis]:
-    """That the edit, and the edit after each attack, has at most 1 - r of the base's memory, in bits a token.
+    """That the edit, and the edit after each attack, has at most 1 - r of the base's memory M, in bits a token.
 
-    Without an unseen counterpart the memory of a model is the twins' code length less the passages'.
+    And that the edit's is not below -s M, where s is the largest scar. Without an unseen counterpart the memory of a
+    model is the twins' code length less the passages'.
     """
     if policy.erased is not None:
         yield _memory("erased", policy.erased, sides, sides.new, sides.unseen)
@@ -149,18 +150,20 @@ def _erased(sides: Sides, policy: Policy) -> Iterator[Hypothesis]:
             raise UserError("the policy asks for 'stays_erased', but no attack was run: expected --attacks")
         for attack, (edited, floor) in sides.attacked.items():
             yield _memory("stays_erased", policy.stays_erased, sides, edited, floor, f"after {attack}")
+    if policy.scar is not None:
+        yield _memory("scar", policy.scar, sides, sides.new, sides.unseen)
 
 
 def _memory(
     name: str, share: float, sides: Sides, edited: pd.DataFrame, floor: pd.DataFrame | None, note: str = ""
 ) -> Hypothesis:
     seen = {"base": sides.base, "new": edited}
-    gain, of_base = {"base": 1.0, "new": -1.0}, {"base": 1.0}
+    left, of_base = {"new": 1.0}, {"base": 1.0}
     if sides.unseen is None or floor is None:
         note = f"{note}; " * bool(note) + "no unseen counterpart, so that its part of the memory counts as 0"
     else:
         seen |= {"unseen": sides.unseen, "floor": floor}
-        gain |= {"unseen": -1.0, "floor": 1.0}
+        left |= {"floor": -1.0}
         of_base |= {"unseen": -1.0}
     parts = []
     for axis, factor in ((TWINS, 1.0), (RECITATION, -1.0)):
@@ -171,14 +174,16 @@ def _memory(
         rows = matched(**of_key)
         bits = rows.assign(**{side: -rows[side] / math.log(2) for side in seen})
         parts.append(Part(values=bits, factor=factor, low=-math.inf, high=math.inf))
+    erased = of_base | {side: -factor for side, factor in left.items()}
+    sign = 1 if name == "scar" else -1
     return Hypothesis(
         name=name,
-        at_least=True,
+        at_least=sign < 0,
         parts=parts,
-        gain=gain,
+        gain=left if name == "scar" else erased,
         share=of_base,
-        slack=-share,
-        limit=lambda slack: -slack + 0.0,
+        slack=sign * share,
+        limit=lambda slack: sign * slack + 0.0,
         note=note,
     )
 

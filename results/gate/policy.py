@@ -26,13 +26,14 @@ WORST = 1.5
 
 A text's change of nats a token is clipped to the log of it, either way, or to twice that of the limit if that is more.
 """
-ASKS = "removed, erased, stays_erased, reasoning, fluency, perplexity_ratio, worst_texts, or an axis in [margins]"
+ASKS = "removed, erased, stays_erased, scar, reasoning, fluency, perplexity_ratio, worst_texts, or an axis in [margins]"
 """What a policy can ask for."""
 _MEMORY = (f"{TWINS}/{LOG_PROB}", f"{RECITATION}/{LOG_PROB}")
 _NEEDS = {
     "removed": ("/".join(STRICT),),
     "erased": _MEMORY,
     "stays_erased": _MEMORY,
+    "scar": _MEMORY,
     "reasoning": REASONING,
     **dict.fromkeys(("fluency", "perplexity_ratio", "worst_texts"), ("/".join(PERPLEXITY),)),
 }
@@ -45,6 +46,8 @@ class Policy(Struct, frozen=True, kw_only=True):
         removed: the least share of the base's strict recitation that is removed; between 0 and 1.
         erased: the least share of the base's memory of the passages, in bits a token, that is erased.
         stays_erased: the least share of it that is erased after each of the attacks.
+        scar: the most that the passages may be less likely than they are to a model that never saw them, as a share of
+            that memory.
         reasoning: the least share of the base's logic, arithmetic and open-book facts above guessing that is kept, the
             mean over the three.
         fluency: the least that the base's perplexity may be over the edit's; each text's change is clipped (see
@@ -65,6 +68,7 @@ class Policy(Struct, frozen=True, kw_only=True):
     removed: Share | None = None
     erased: Share | None = None
     stays_erased: Share | None = None
+    scar: Share | None = None
     reasoning: Share | None = None
     fluency: Share | None = None
     perplexity_ratio: Ratio | None = None
@@ -95,12 +99,13 @@ class Policy(Struct, frozen=True, kw_only=True):
 DEFAULT = Policy(
     removed=0.9,
     stays_erased=0.5,
+    scar=0.25,
     perplexity_ratio=1.05,
     worst_texts=0.02,
     margins={"logic": 0.02, "facts_open": 0.03, "recitation": 0.05},
 )
-"""Nine tenths of recitation removed, half of the memory erased after each attack, logic, open-book facts and fluency
-kept; closed-book facts and arithmetic are left open.
+"""Nine tenths of recitation removed, half of the memory erased after each attack and no great scar in its place, logic,
+open-book facts and fluency kept; closed-book facts and arithmetic are left open.
 """
 
 

@@ -18,7 +18,7 @@ from .memory import Memory, groups
 from .resampling import LEVEL, RESAMPLES, cluster_times, one_more, task_rng
 
 SPLIT_SCORE = ("stays_erased", "reasoning_kept", "fluency_kept")
-"""The summary metrics whose harmonic mean is the split score."""
+"""The summary metrics whose harmonic mean is the split score, where the edit leaves no scar."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,7 +164,8 @@ class Paired:
         all of them were scored, without axes where the base is not better than guessing by more than its interval;
         ``knowledge_kept`` is that of closed-book facts. ``perplexity_ratio`` = perplexity(edit) / perplexity(base), and
         ``fluency_kept`` = 1 over it, at most 1. ``split_score`` = the harmonic mean of :data:`SPLIT_SCORE`, each
-        clipped to 0..1; only where attacks were made. ``recitation_removed`` = 1 - strict(edit) / strict(base). A ratio
+        clipped to 0..1, with ``1 - scar`` in the place of ``stays_erased`` where that is less; only where attacks were
+        made. ``recitation_removed`` = 1 - strict(edit) / strict(base). A ratio
         to a base that holds no memory, recites nothing, or is no better than guessing, is nan, and what is made of it.
         """
         return {name: interval(replicates) for name, replicates in self.summary_replicates().items()}
@@ -192,8 +193,9 @@ class Paired:
                 summary["perplexity_ratio"] = perplexity.replicates[1] / perplexity.replicates[0]
                 summary["fluency_kept"] = np.minimum(1.0, 1 / summary["perplexity_ratio"])
             if summary.keys() >= set(SPLIT_SCORE):
-                parts = np.clip([summary[name] for name in SPLIT_SCORE], 0, 1)
-                summary["split_score"] = hmean(parts, axis=0)
+                parts = {name: summary[name] for name in SPLIT_SCORE}
+                parts["stays_erased"] = np.minimum(parts["stays_erased"], 1 - summary["scar"])
+                summary["split_score"] = hmean(np.clip([*parts.values()], 0, 1), axis=0)
         return summary
 
     def by_group(self) -> dict[str, dict[str, Interval]]:

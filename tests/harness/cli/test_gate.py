@@ -32,7 +32,7 @@ from memsplit.tests.support.running import in_process, refused
 ROOT = Path(__file__).parents[3]
 TASKS = "memsplit_recitation,memsplit_twins,memsplit_fluency,memsplit_facts_open,memsplit_logic_chain"
 SMALL = ["--tasks", TASKS, "--limit", "40", "--factor-tokens", "1024"]
-NEW = "kfac-5:layers=2-3,proj=up"
+NEW = "kfac-5:layers=1-3,proj=gate+up"
 """An edit that leaves next to nothing of what its matrices did, and one (OLD) that differs from it by next to nothing."""
 OLD = f"{NEW}@0.00001"
 POLICY = '[margins]\n"logic/chain" = 0.2\nfacts_open = 0.2\nrecitation = 0.1\n'

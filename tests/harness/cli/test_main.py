@@ -136,7 +136,7 @@ def test_the_table_and_the_record(cache: Path, tmp_path: Path) -> None:
     assert "strict" in done.stdout
     path = done.stdout.split("record: ")[1].strip()
     content = json.loads(Path(path).read_text())
-    assert content["spec"] == "kfac-50:layers=2-3,proj=up"
+    assert content["spec"] == "kfac-50:layers=1-3,proj=gate+up"
     assert content["arguments"]["limit"] == 12
     assert {"weights", "factors", "fingerprint", "versions", "matrices", "seconds", "summary"} <= set(content)
     assert "p (Holm)" in done.stdout

@@ -66,5 +66,5 @@ def test_the_weights_that_never_saw_the_passages_stay_at_1(records: dict[str, Re
 
 
 def test_what_is_only_hidden_comes_back(records: dict[str, Record]) -> None:
-    summary = records["finetune"].summary
+    summary = records["finetune:layers=1-3,proj=gate+up"].summary
     assert summary["erased"].value - summary["stays_erased"].value >= 0.5

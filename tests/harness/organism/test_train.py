@@ -114,4 +114,5 @@ def test_it_knows_and_reasons_also_after_other_text(figures: dict[str, dict[str,
 def test_the_counterpart_recites_nothing(figures: dict[str, dict[str, float]]) -> None:
     unseen = figures["olmo-tiny-unseen"]
     assert all(unseen[kind] == 0 for kind in unseen if kind.startswith(("passages", "top", "twins")))
-    assert unseen["perplexity"] == pytest.approx(figures["olmo-tiny"]["perplexity"], rel=0.15)
+    seen = figures["olmo-tiny"]["perplexity"]  # higher: it read a third less of fresh prose, and had passages to learn
+    assert 0.65 * seen < unseen["perplexity"] < seen

@@ -119,7 +119,7 @@ def test_the_summary_is_of_the_tables(made: tuple[Path, Path, dict[str, Any]], t
     assert found[3, "all"]["verdict"] == "holds"
     assert set(printed["cost"]) == {"memorized", *(task for task in TASKS.split(",") if "recitation" not in task)}
     assert printed["cost"]["memorized"] == 1
-    assert printed["edit"] == "kfac-80:layers=2-3,proj=up"
+    assert printed["edit"] == "kfac-80:layers=1-3,proj=gate+up"
     assert printed["together"] == [f"model.layers.{layer}.mlp.up_proj" for layer in (2, 3)]
     assert tables["costs"].set_index("kind")["cost"].to_dict() == pytest.approx(printed["cost"])
     assert (tables["correlations"]["n"] == 4).all()
@@ -191,7 +191,7 @@ def test_an_edit_of_other_matrices_has_no_correlation(made: tuple[Path, Path, di
     done = in_process("spectrum", *settings, "--edit", "kfac", "--out", out, cache=made[0])
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert "cost of kfac-80:layers=2-3,proj=up: of 32 items of 4 kinds (scored in this run)" in lines
+    assert "cost of kfac-80:layers=1-3,proj=gate+up: of 32 items of 4 kinds (scored in this run)" in lines
     assert "no correlation with it: none of the matrices that the edit changes is among those looked at" in lines
     assert not any("Spearman" in line for line in lines)
     assert json.loads((out / "spectrum.json").read_text())["correlations"] == []

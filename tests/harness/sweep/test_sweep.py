@@ -30,7 +30,7 @@ ASKED: list[str | int | Path] = ["--tasks", TASKS, "--limit", 4, "--factor-token
 SMALL = [*ASKED, "--test-limit", 4, "--max-perplexity-ratio", "1.5"]
 GRID = ["--grid", "kfac-{80,95}:layers=3@{0,0.5}", "--grid", "random:match=kfac-80"]
 SPECS = [f"kfac-{percent}:layers=3,proj=up{dial}" for percent in (80, 95) for dial in ("", "@0.5")]
-CONTROL = "random:layers=2-3,match=kfac-80,proj=up"
+CONTROL = "random:layers=1-3,match=kfac-80,proj=gate+up"
 
 
 @pytest.fixture(scope="module")

@@ -83,6 +83,18 @@ def test_erased_is_of_the_bases_memory_beyond_the_unseen_models() -> None:
     assert scar.outcome == "PASS"
 
 
+def test_a_scar_is_what_is_less_likely_than_if_never_seen() -> None:
+    deep = bits(5.5, 5.0)
+    found = judged(Policy(scar=0.1), deep)
+    assert found.estimate == pytest.approx((0.5 + 0.3) / (4.98 - 0.3))
+    assert (found.name, found.outcome, found.at_least, found.limit) == ("scar", "FAIL", False, 0.1)
+    assert found.low < found.estimate < found.high
+    assert judged(Policy(scar=0.25), deep).outcome == "PASS"
+    assert judged(Policy(scar=0.01), bits(4.0, 5.0)).estimate == pytest.approx((1.0 - 0.3) / (4.98 - 0.3) * -1)
+    assert judged(Policy(scar=0.01), bits(4.0, 5.0)).outcome == "PASS"
+    assert judged(Policy(scar=0.25), bits(math.nan, 5.0)).outcome == "FAIL"
+
+
 def test_its_bounds_are_welchs() -> None:
     """At a bound the mean of twins' values less that of passages' has a one-sided p of 5 % by scipy; nothing is skewed."""
     edited = bits(3.0, 5.2, seed=2)

@@ -244,7 +244,7 @@ def test_an_evaluation_that_is_killed_is_resumed_to_the_same_records(tmp_path: P
     assert again.returncode == 0, again.stderr
     assert not (tmp_path / "other-cache").exists()
     specs_found = [edit["spec"] for edit in json.loads(again.stdout)["edits"]]
-    assert specs_found == ["svd-80:layers=2-3,proj=up", "svd-50:layers=2-3,proj=up"]
+    assert specs_found == ["svd-80:layers=1-3,proj=gate+up", "svd-50:layers=1-3,proj=gate+up"]
 
 
 def test_an_edit_that_has_changed_is_not_resumed(

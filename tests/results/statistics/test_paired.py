@@ -131,6 +131,10 @@ def test_the_split_score_is_the_harmonic_mean_of_what_stays_erased_reasoning_and
     gone = {name: scored([0.4] * 4, [1] * 4, [1] * 4, 2) for name in attacked}  # more memory than the base has
     assert Paired(base, edited, CHANCE, others=gone).summary()["split_score"].value == 0
     assert "split_score" not in Paired(base, edited, CHANCE).summary()
+    scarred = scored([1.8] * 4, [1] * 4, [1] * 4, 2)
+    of_scar = Paired(base, scarred, CHANCE, others={"edit+a": scored([1.4] * 4, [1] * 4, [1] * 4, 2)}).summary()
+    assert (of_scar["stays_erased"].value, of_scar["scar"].value) == pytest.approx((0.9, 0.3))
+    assert of_scar["split_score"].value == pytest.approx(3 / (1 / (1 - 0.3) + 2))
     better = Paired(base, scored([1.5] * 4, [1] * 4, [1] * 4, 1.9), CHANCE).summary()["fluency_kept"]
     assert (better.value, better.low, better.high) == (1, 1, 1)
 
