@@ -50,7 +50,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     add(
         "--max-perplexity-ratio",
         type=_ratio,
-        default=1.05,
+        default=2.0,
         metavar="X",
         help="choose no edit with a higher perplexity(edit) / perplexity(base) (default: %(default)s)",
     )

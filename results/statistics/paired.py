@@ -199,7 +199,9 @@ class Paired:
         return summary
 
     def by_group(self) -> dict[str, dict[str, Interval]]:
-        """The summary metrics of memory of each group of the memorized passages, against all twins."""
+        """The summary metrics of memory of each group of the memorized passages, against all twins, if known."""
+        if not self.memory.known:
+            return {}
         found = {group: Memory(self.sides, self.seed, group) for group in groups(self.sides[tables.BASE])}
         return {
             group: {name: interval(values) for name, values in memory.summary_replicates().items()}

@@ -97,7 +97,7 @@ class Bounds:
         min_kept: by axis of ``axes.KEPT``, the least share that is kept.
     """
 
-    max_perplexity_ratio: float = 1.05
+    max_perplexity_ratio: float = 2.0
     min_kept: Mapping[str, float] = field(default_factory=dict)
 
     def excess(self, row: Row) -> dict[str, float]:

@@ -79,7 +79,7 @@ def test_a_chain_applies_its_steps_in_order(editor: ModelEditor) -> None:
         expected = U[:, :kept] * sigma[:kept] @ Vh[:kept]
         torch.testing.assert_close(weight, expected, rtol=1e-3, atol=1e-5)
         assert not torch.allclose(weight, other[name], atol=1e-3)
-    apart = weights(editor, "kfac-80:layers=2+magnitude-50:layers=3")
+    apart = weights(editor, "kfac-80:layers=2+magnitude-50:layers=1+magnitude-50:layers=3")
     assert set(apart) == set(first)
     assert torch.equal(apart["model.layers.2.mlp.up_proj.weight"], first["model.layers.2.mlp.up_proj.weight"])
 

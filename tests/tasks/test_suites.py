@@ -31,7 +31,7 @@ def test_audit_tells_more_of_what_can_be_extracted(cache: Path, tmp_path: Path) 
     more = {"longest_prefix", "position_strict", "prior_log_ratio", "p_z_beyond_prior", "near_verbatim", "mia_ratio"}
     assert set(base["recitation"]) == set(base["twins"]) == FIGURES | more
     for figure in ("longest_prefix", "position_strict", "p_z_beyond_prior", "near_verbatim"):
-        assert base["recitation"][figure] > 0.8
+        assert base["recitation"][figure] > 0.6
         assert base["twins"][figure] < 0.2
     assert base["recitation"]["near_verbatim"] >= base["recitation"]["p_z"]
     assert edited["recitation"]["near_verbatim"] < 0.01

@@ -40,7 +40,7 @@ def test_svd_needs_no_tokenizer_and_makes_the_truncated_matrices(model: Any) -> 
         n = int((energy < 0.5).sum()) + 1
         expected = (U[:, :n] * S[:n]) @ V[:n]
         torch.testing.assert_close(
-            model.get_parameter("model.layers.3.mlp.up_proj.weight").double(), expected, rtol=0, atol=1e-5
+            model.get_parameter("model.layers.3.mlp.up_proj.weight").double(), expected, rtol=0, atol=5e-5
         )
     assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
 
@@ -82,7 +82,7 @@ def test_edits_within_edits_are_of_the_edited_weights(model: Any, kfac: dict[str
             assert torch.equal(model(IDS).logits, two)
         assert torch.equal(model(IDS).logits, one)
     with edited(model, "svd-50:layers=2+svd-50:layers=3"):
-        torch.testing.assert_close(model(IDS).logits, two, rtol=0, atol=1e-5)
+        torch.testing.assert_close(model(IDS).logits, two, rtol=0, atol=5e-5)
     assert torch.equal(model(IDS).logits, before)
 
 

@@ -131,7 +131,7 @@ LAUNCH = ("accelerate.commands.launch", "--multi_gpu", "--num_processes=2", "--n
 
 
 def test_two_processes_find_what_one_does(organism: LoadedModel, tmp_path: Path) -> None:
-    edits = ["--edit", "kfac:layers=2-3", "--edit", "ekfac-50:layers=3"]
+    edits = ["--edit", "kfac:layers=2-3,proj=up", "--edit", "ekfac-50:layers=3,proj=up"]
     one = memsplit("factors", "collect", *edits, *SMALL, cache=tmp_path / "one")
     edits += ["--device", "cpu"]
     launcher = (*LAUNCH, "--dynamo_backend=no", "--main_process_port=0", "-m", "memsplit")
@@ -224,7 +224,7 @@ def test_factors_of_another_kind_are_refused(
         ("f.pt", Path(), "no file of tensors and plain values alone"),
     ):
         torch.save(content, tmp_path / name)
-        assert main.main(["factors", "import", str(tmp_path / name), "--edit", "kfac:layers=2"]) == 2
+        assert main.main(["factors", "import", str(tmp_path / name), "--edit", "kfac:layers=2,proj=up"]) == 2
         assert message in capsys.readouterr().err
     assert main.main(["factors", "import", str(tmp_path / "none.pt")]) == 2
     assert "No such file" in capsys.readouterr().err

@@ -166,7 +166,7 @@ def test_the_whole_suite_scores_as_stock_lm_eval_does(tmp_path: Path) -> None:
             assert figures[part.axis][name] == pytest.approx(results[part.task][f"{metric},{part.filter}"]), part.task
     assert {about.n for task, about in content.tasks.items() if not task.startswith("memsplit")} == {6}
     for axis, name in (("arithmetic", "gsm8k"), ("facts_closed", "triviaqa"), ("facts_open", "boolq")):
-        assert 0 < figures[axis][name] < 1, name
+        assert 0 <= figures[axis][name] < 1, name
     commonsense = [
         figures["commonsense"][name] for part in HUB for name in part.metrics.values() if "common" in part.axis
     ]

@@ -98,7 +98,7 @@ def test_the_registered_name_takes_an_edit(tmp_path: Path, monkeypatch: pytest.M
         for (name, a), b in zip(base.model.named_parameters(), edited.model.parameters(), strict=True)
         if not torch.equal(a, b)
     ]
-    assert same == ["model.layers.3.mlp.up_proj.weight"]
+    assert same == ["model.layers.3.mlp.gate_proj.weight", "model.layers.3.mlp.up_proj.weight"]
 
 
 def test_the_tokenizer_returns_every_text(organism: LoadedModel) -> None:

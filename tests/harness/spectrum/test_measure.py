@@ -120,7 +120,9 @@ def test_the_summary_is_of_the_tables(made: tuple[Path, Path, dict[str, Any]], t
     assert set(printed["cost"]) == {"memorized", *(task for task in TASKS.split(",") if "recitation" not in task)}
     assert printed["cost"]["memorized"] == 1
     assert printed["edit"] == "kfac-80:layers=1-3,proj=gate+up"
-    assert printed["together"] == [f"model.layers.{layer}.mlp.up_proj" for layer in (2, 3)]
+    assert printed["together"] == [
+        f"model.layers.{layer}.mlp.{proj}_proj" for layer in (2, 3) for proj in ("gate", "up")
+    ]
     assert tables["costs"].set_index("kind")["cost"].to_dict() == pytest.approx(printed["cost"])
     assert (tables["correlations"]["n"] == 4).all()
 
@@ -177,7 +179,7 @@ def test_a_record_tells_the_same_cost(
     report = spectrum.run(spectrum.SpectrumRequest(evaluation=asked_again, layers=(1, 2), proj=("up",), record=told))
     assert report.cost == pytest.approx(made[2]["cost"])
     assert report.about["edit"] == made[2]["edit"]
-    assert report.about["together"] == report.about["changed"] == ["model.layers.2.mlp.up_proj"]
+    assert report.about["together"] == report.about["changed"] == [f"model.layers.{n}.mlp.up_proj" for n in (1, 2)]
     assert report.about["cost_of"] == {
         "source": f"record {told.id}",
         "items": {kind: told.content.tasks[kind].n if kind in told.content.tasks else 8 for kind in report.cost},
@@ -187,7 +189,7 @@ def test_a_record_tells_the_same_cost(
 
 def test_an_edit_of_other_matrices_has_no_correlation(made: tuple[Path, Path, dict[str, Any]], tmp_path: Path) -> None:
     out = tmp_path / "out"
-    settings = ("--factor-tokens", SMALL, "--limit", 8, "--layers", "1", "--proj", "up", "--tasks", TASKS)
+    settings = ("--factor-tokens", SMALL, "--limit", 8, "--layers", "0", "--proj", "up", "--tasks", TASKS)
     done = in_process("spectrum", *settings, "--edit", "kfac", "--out", out, cache=made[0])
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()

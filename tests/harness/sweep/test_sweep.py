@@ -29,7 +29,7 @@ TASKS = "memsplit_recitation,memsplit_twins,memsplit_facts_open,memsplit_arithme
 ASKED: list[str | int | Path] = ["--tasks", TASKS, "--limit", 4, "--factor-tokens", 1024, "--attack", "quantize"]
 SMALL = [*ASKED, "--test-limit", 4, "--max-perplexity-ratio", "1.5"]
 GRID = ["--grid", "kfac-{80,95}:layers=3@{0,0.5}", "--grid", "random:match=kfac-80"]
-SPECS = [f"kfac-{percent}:layers=3,proj=up{dial}" for percent in (80, 95) for dial in ("", "@0.5")]
+SPECS = [f"kfac-{percent}:layers=3,proj=gate+up{dial}" for percent in (80, 95) for dial in ("", "@0.5")]
 CONTROL = "random:layers=1-3,match=kfac-80,proj=gate+up"
 
 
@@ -67,7 +67,7 @@ def content(out: Path) -> dict[str, Any]:
 
 def test_every_edit_has_a_record_of_dev_and_the_chosen_one_of_test(swept: Path) -> None:
     found = content(swept)
-    baseline, chosen = "kfac-90:layers=3,proj=up@0.9", found["chosen"]["spec"]
+    baseline, chosen = "kfac-90:layers=3,proj=gate+up@0.9", found["chosen"]["spec"]
     assert [edit["spec"] for edit in found["edits"]] == [*SPECS, CONTROL, baseline]
     assert ids(swept, "dev") == {edit["spec"]: edit["record"].removesuffix(".json") for edit in found["edits"]}
     assert chosen in SPECS
@@ -176,7 +176,7 @@ def test_the_page_shows_charts_and_asks_for_nothing(swept: Path, browser: Any) -
     assert opened.tab.locator("table:not(details table) tbody tr").count() == 6 + 2
     titles = opened.tab.locator("figcaption").all_inner_texts()
     assert titles[0] == "memory against reasoning"
-    assert sorted(titles[2:]) == ["kfac-80:layers=3,proj=up", "kfac-95:layers=3,proj=up"]
+    assert sorted(titles[2:]) == ["kfac-80:layers=3,proj=gate+up", "kfac-95:layers=3,proj=gate+up"]
     points = opened.tab.locator(".chart").first.locator("path[aria-roledescription=point]")
     assert points.count() >= 6
     opened.tab.close()
@@ -311,6 +311,6 @@ def test_dry_run_counts_the_edits_and_writes_nothing(
     arguments = ["--grid", "kfac-{80,95}:layers=3", "--trials", "1", *map(str, SMALL), "--dry-run"]
     assert main.main(["sweep", *arguments, "--out", str(tmp_path / "out")]) == 0
     told = capsys.readouterr().out
-    assert "edit: kfac-95:layers=3,proj=up: factors cached" in told
+    assert "edit: kfac-95:layers=3,proj=gate+up: factors cached" in told
     assert "2 edits of 1 grid\nof those, 1 are scored: about 50% of the time of all" in told
     assert not (tmp_path / "out").exists()

@@ -60,12 +60,12 @@ def chosen(
 
 def test_the_highest_within_the_bounds_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [row("a", 0.9), row("b", 0.95, 1.2), row("random", 0.99), row("c", 0.8, arithmetic_kept=0.99)]
-    assert chosen(rows, monkeypatch, Bounds()) == ("a", {"a"})
+    assert chosen(rows, monkeypatch, Bounds(max_perplexity_ratio=1.05)) == ("a", {"a"})
     assert chosen(rows, monkeypatch, Bounds(max_perplexity_ratio=1.3)) == ("b", {"b"})
-    assert chosen(rows, monkeypatch, Bounds(min_kept={"arithmetic": 0.9})) == ("c", {"c"})
-    assert chosen(rows, monkeypatch, Bounds(min_kept={"facts_open": 0.9})) == (None, set())
-    assert "the nearest is b, with perplexity ratio 1.200" in choose(rows[1:2], Bounds()).why
-    assert choose([], Bounds()).row is None
+    assert chosen(rows, monkeypatch, Bounds(max_perplexity_ratio=1.05, min_kept={"arithmetic": 0.9})) == ("c", {"c"})
+    assert chosen(rows, monkeypatch, Bounds(max_perplexity_ratio=1.05, min_kept={"facts_open": 0.9})) == (None, set())
+    assert "the nearest is b, with perplexity ratio 1.200" in choose(rows[1:2], Bounds(max_perplexity_ratio=1.05)).why
+    assert choose([], Bounds(max_perplexity_ratio=1.05)).row is None
 
 
 def test_ties_go_to_the_lower_perplexity_then_to_what_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,9 +75,9 @@ def test_ties_go_to_the_lower_perplexity_then_to_what_is_kept(monkeypatch: pytes
         row("c", 0.975, 1.008, arithmetic_kept=0.5),
         row("d", 0.9, 0.9),
     ]
-    assert chosen(rows, monkeypatch, Bounds()) == ("b", {"a", "b", "c"})
-    assert chosen(rows, monkeypatch, Bounds(), b=0.001) == ("c", {"a", "c"})
-    assert chosen(rows, monkeypatch, Bounds(), b=0.001, c=0.001) == ("a", {"a"})
+    assert chosen(rows, monkeypatch, Bounds(max_perplexity_ratio=1.05)) == ("b", {"a", "b", "c"})
+    assert chosen(rows, monkeypatch, Bounds(max_perplexity_ratio=1.05), b=0.001) == ("c", {"a", "c"})
+    assert chosen(rows, monkeypatch, Bounds(max_perplexity_ratio=1.05), b=0.001, c=0.001) == ("a", {"a"})
 
 
 def test_what_silence_alone_would_have_chosen_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
