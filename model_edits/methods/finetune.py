@@ -72,7 +72,7 @@ class Finetune(Edit):
     needs_forget_set = True
 
     loss: Literal["npo", "graddiff", "ga"] = "npo"
-    lr: float = 0.01
+    lr: float = 0.001
     steps: int = 100
     batch: int = 16
     alpha: float = 1.0
