@@ -69,6 +69,7 @@ class Finetune(Edit):
 
     summary = "finetune against a forget set, with a term for a retain set and early stopping"
     source = "arXiv 2404.05868, arXiv 2401.06121"
+    version = 2
     needs_forget_set = True
 
     loss: Literal["npo", "graddiff", "ga"] = "npo"
