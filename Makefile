@@ -41,7 +41,7 @@ STRENGTHS = --edit={kfac-{60,70,80,85,90},ekfac-{60,80,90},svd-{20,40,60},magnit
 # methods of one strength
 SINGLE = --edit=kfac-80:{labels=gold,weight=energy} --edit=finetune:loss={npo,graddiff,ga} --edit=magnitude-0
 # further draws of a strength that is recommended, of the methods that draw
-DRAWS = --edit={kfac,ekfac}-80:label_seed={1,2} --edit=random-50:seed={1,2} --edit=bsn-70:lr=10,seed={1,2} --edit=finetune:seed={1,2}
+DRAWS = --edit={kfac,ekfac}-80:label_seed={1,2} --edit=random-50:seed={1,2} --edit=bsn-70:lr=1,seed={1,2} --edit=finetune:seed={1,2}
 BOARD = OMP_NUM_THREADS=1 $(BIN)/memsplit-eval --attacks --resume --out results/published/records
 
 board: SHELL = bash
