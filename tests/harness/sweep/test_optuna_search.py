@@ -19,7 +19,7 @@ def landscape(spec: str) -> Row:
     """The best within the bounds is kfac-70:proj=down: below 70 perplexity is too high."""
     percent = float(spec.split("-")[1].split(":")[0])
     score = 1 - abs(percent - 60) / 100 - 0.3 * spec.endswith("up") - 0.5 * spec.startswith("svd")
-    return row(spec, max(score, 0), ratio=1.0 if percent >= 70 else 1.5)
+    return row(spec, max(score, 0), ratio=1.0 if percent >= 70 else 2.5)
 
 
 def search(trials: int, at_once: int = 1, first: str | None = None, seed: int = 0) -> list[str]:

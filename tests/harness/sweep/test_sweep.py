@@ -244,7 +244,7 @@ def test_the_live_table_says_what_is_best_and_how_long_it_takes() -> None:
     from rich.console import Console
 
     shown = view.SweepView(10, Bounds())
-    shown.add(row("kfac-60", 0.9, 1.2), new=False)
+    shown.add(row("kfac-60", 0.9, 2.2), new=False)
     assert shown.left() == "?"
     shown.add(row("kfac-80", 0.8), new=True)
     shown.start = time.monotonic() - 60

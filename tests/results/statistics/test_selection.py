@@ -117,7 +117,7 @@ def test_curves_are_of_specs_that_differ_in_the_dial_alone() -> None:
 def test_the_charts_say_what_each_edit_is() -> None:
     rows = [
         row("a"),
-        row("b", ratio=2.0),
+        row("b", ratio=2.1),
         row("random"),
         row("k", 0.5, recitation_removed=0.9),
         row("z", ratio=math.inf),
