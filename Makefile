@@ -36,12 +36,12 @@ gate: $(VENV)/.installed  ## the recommended edit must be as good as it was
 # olmo-tiny's own matrices: a baseline that would change every one without
 TARGETS = layers=1-3,proj=gate+up
 # strengths to choose from on dev, the baselines' too
-STRENGTHS = --edit={kfac-{60,70,80,85,90},ekfac-{60,80,90},svd-{20,40,60},magnitude-{10,30},wanda-{10,30}} --edit=bsn-{50,70}:lr={1,10} \
-    --edit=random-{20,50,80} --edit={random,noise}:match=kfac-80 --edit=noise:match=kfac-{60,90} --edit=quantize:$(TARGETS),bits={4,3,2}
-# methods of one strength
-SINGLE = --edit=kfac-80:{labels=gold,weight=energy} --edit=finetune:loss={npo,graddiff,ga} --edit=magnitude-0
+STRENGTHS = --edit={kfac-{60,70,80,90},ekfac-{60,80},svd-{20,40},magnitude-{10,30},wanda-{10,30}} --edit=bsn-70:lr={1,10} \
+    --edit=random-{20,50} --edit=noise:match=kfac-80 --edit=quantize:$(TARGETS),bits={3,2}
+# methods of one strength, and a strength that no choice needs
+SINGLE = --edit=kfac-80:labels=gold --edit=finetune --edit=magnitude-0 --edit=quantize:$(TARGETS),bits=4
 # further draws of a strength that is recommended, of the methods that draw
-DRAWS = --edit={kfac,ekfac}-80:label_seed={1,2} --edit=random-50:seed={1,2} --edit=bsn-70:lr=1,seed={1,2} --edit=finetune:seed={1,2}
+DRAWS = --edit=kfac-80:label_seed={1,2} --edit=random-50:seed={1,2} --edit=bsn-70:lr=1,seed={1,2} --edit=finetune:seed={1,2}
 BOARD = OMP_NUM_THREADS=1 $(BIN)/memsplit-eval --attacks --resume --out results/published/records
 
 board: SHELL = bash

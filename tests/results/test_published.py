@@ -52,7 +52,7 @@ def edits_of_make(split: str) -> list[str]:
 def test_make_board_has_baselines_and_chooses_on_dev_what_it_tells_on_test() -> None:
     dev, test = edits_of_make("dev"), edits_of_make("test")
     edits = {text: registry.build(grammar.parse(text)) for text in test}
-    assert len({str(edit.spec) for edit in edits.values()}) == len(test) >= 40
+    assert len({str(edit.spec) for edit in edits.values()}) == len(test) >= 30
     assert set(dev) <= set(test)
     drawn = [text for text in test if re.search("seed=", text)]
     without_seed = [re.sub("[:,](label_)?seed=[0-9]+", "", text) for text in drawn]
