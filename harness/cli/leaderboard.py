@@ -18,7 +18,7 @@ from .runs import NAME, add_store, add_wanted, wanted
 if TYPE_CHECKING:
     from ...results.board.table import Board
 
-SUFFIXES = {"markdown": ".md", "csv": ".csv", "latex": ".tex", "json": ".json", "html": ".html"}
+SUFFIXES = {"markdown": ".md", "csv": ".csv", "latex": ".tex", "json": ".json", "html": ".html", "svg": ".svg"}
 FORMATS = ("terminal", *SUFFIXES, "all")
 
 
@@ -118,16 +118,21 @@ def _format(arguments: argparse.Namespace) -> str:
 def _show(boards: Sequence[Board], name: str, out: Path | None, all_columns: bool) -> None:
     """Print the boards in a format, or write them to ``out`` and print the paths of the files."""
     formats = lazy.formats
-    write = {**formats.WRITERS, "html": lazy.page.html}
+    write = {**formats.WRITERS, "html": lazy.page.html, "svg": lambda boards, _: lazy.page.svg(boards)}
     if name == "terminal":
         console = lazy.console.Console()  # the tables of a board are written in rich's markup
         width = max(console.width, 480) if all_columns else console.width
         lazy.console.Console(width=width).print(formats.terminal(boards, all_columns, width))
         return
-    if out is None:
-        print(write[name](boards, all_columns), end="")
-        return
-    files = {out: name} if name != "all" else {out / f"leaderboard{end}": each for each, end in SUFFIXES.items()}
-    for file, each in files.items():
-        write_whole(file, write[each](boards, all_columns))
-        print(file)
+    for each in SUFFIXES if name == "all" else (name,):
+        text = write[each](boards, all_columns)
+        if text is None:  # no board has a picture
+            if name == "all":
+                continue
+            raise UserError("no record was scored after attacks, so there is nothing to draw: expected --attacks")
+        if out is None:
+            print(text, end="")
+        else:
+            file = out / f"leaderboard{SUFFIXES[each]}" if name == "all" else out
+            write_whole(file, text)
+            print(file)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -16,10 +17,12 @@ from .methods import RANDOM, baseline
 from .table import Board, BoardRow, Cell, Strength
 
 SHAPES = {"base": "square", "edit": "circle", "control": "diamond"}
-EDGE = (-0.25, 1.25)
+EDGE = (-0.1, 1.25)
 """The widest domain of the picture's axes; what lies beyond is drawn at its edge."""
 ROW = 18
 """Height of a bar in pixels."""
+LETTERS, LETTER, LINE_HEIGHT = 22, 0.018, 0.045
+"""Of the names in the picture: the most letters, and about what a letter and a line take, in the axes' unit."""
 HIDDEN = "indexof(hidden, datum.edit) >= 0"
 """Whether the page's filters leave an edit out; ``hidden`` is a parameter of each chart."""
 
@@ -33,7 +36,7 @@ def picture(board: Board) -> dict[str, Any] | None:
     points = [point for row in board.rows for point in _points(row)]
     if all(point["kind"] == "base" for point in points):
         return None
-    x, y = _axis(points, "x", "stays erased"), _axis(points, "y", "reasoning kept")
+    x, y = _axis(points, "x", "stays erased (or 1 - scar, if that is less)"), _axis(points, "y", "reasoning kept")
     faint = alt.when(HIDDEN).then(alt.value(0.08)).otherwise(alt.value(1))
     chosen = alt.Chart(alt.NamedData("points")).transform_filter("datum.chosen && datum.kind !== 'base'")
     rule = chosen.mark_rule(color=MUTED, strokeWidth=1, aria=False, clip=True)
@@ -141,9 +144,15 @@ def _points(row: BoardRow) -> list[dict[str, Any]]:
 
 
 def _point(row: BoardRow, strength: Strength, cells: Mapping[str, Cell], chosen: bool) -> dict[str, Any] | None:
-    x, y, fluency = (cells.get(name) for name in ("stays_erased", "reasoning_kept", "fluency_kept"))
+    x, y, fluency, scar = (cells.get(name) for name in ("stays_erased", "reasoning_kept", "fluency_kept", "scar"))
     if not (isinstance(x, Interval) and isinstance(y, Interval) and math.isfinite(x.value + y.value)):
         return None
+    x_shown = bounded(x)
+    if isinstance(scar, Interval) and 1 - scar.value < x.value:
+        x, x_shown = (
+            Interval(value=1 - scar.value, low=1 - scar.high, high=1 - scar.low),
+            f"{x_shown}, scar {bounded(scar)}",
+        )
     known = fluency if isinstance(fluency, Interval) and math.isfinite(fluency.value) else None
     point: dict[str, Any] = {
         "edit": row.name,
@@ -156,15 +165,15 @@ def _point(row: BoardRow, strength: Strength, cells: Mapping[str, Cell], chosen:
         "fluency": known.value if known else None,
         "fluency_shown": bounded(known) if known else "-",
     }
-    for name, interval in (("x", x), ("y", y)):
+    for name, interval, shown in (("x", x, x_shown), ("y", y, bounded(y))):
         low, high = _ends(interval.value, interval.low, interval.high, EDGE)
-        point |= {name: interval.value, f"{name}_low": low, f"{name}_high": high, f"{name}_shown": bounded(interval)}
+        point |= {name: interval.value, f"{name}_low": low, f"{name}_high": high, f"{name}_shown": shown}
     point["told"] = "; ".join(f"{title} {point[name]}" for name, title in _TOOLTIP.items())
     return point
 
 
 def _lines(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The points of each method's curve in their order, the base's among them."""
+    """The points of each method's curve (see ``statistics.curves``) in their order, the base's among them."""
     curves: dict[str, list[dict[str, Any]]] = {}
     for point in points:
         if point["kind"] != "base":
@@ -172,10 +181,13 @@ def _lines(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
     lines = []
     for edit, of_one in curves.items():
         base = {"x": 0.0, "y": 1.0}
-        ordered = sorted([base, *of_one], key=lambda point: (point["x"], -point["y"]))
+        ordered: list[dict[str, Any]] = []
+        for point in sorted([base, *of_one], key=lambda point: (-point["x"], -point["y"])):
+            if not ordered or point["y"] > ordered[-1]["y"]:
+                ordered.append(point)
         lines += [
             {"edit": edit, "random": of_one[0]["random"], "place": place, "x": point["x"], "y": point["y"]}
-            for place, point in enumerate(ordered)
+            for place, point in enumerate(reversed(ordered))
         ]
     return lines
 
@@ -192,13 +204,30 @@ def _ends(value: float, low: float, high: float, domain: tuple[float, float]) ->
 
 
 def _named(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The points that stand for methods, best first, as many as have room for their names beside them."""
+    """The points that stand for methods, best first, as many as have room for their names beside them.
+
+    A name is the method's spec without the matrices.
+    """
     named: list[dict[str, Any]] = []
     for point in (point for point in points if point["chosen"]):
-        if all(abs(point["y"] - other["y"]) > 0.06 or abs(point["x"] - other["x"]) > 0.4 for other in named):
-            name = point["edit"].split(":")[0]
-            named.append({**point, "name": name if len(name) <= 22 else name[:21] + "…"})
+        name = re.sub("[:,](layers|proj)=[^:,]*", "", point["edit"])
+        name = name if ":" in name else name.replace(",", ":", 1)
+        new = {**point, "name": name if len(name) <= LETTERS else name[: LETTERS - 1] + "…"}
+        if not any(_overlap(new, other) for other in named):
+            named.append(new)
     return named
+
+
+def _overlap(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether the names of two points overlap, in a plot as narrow as a small window's."""
+    (low, high), (start, end) = _name_ends(one), _name_ends(other)
+    return abs(one["y"] - other["y"]) < LINE_HEIGHT and low < end and start < high
+
+
+def _name_ends(point: dict[str, Any]) -> tuple[float, float]:
+    """Where a point's name begins and ends, in the axis's unit: right of the point, or left of one further right."""
+    ends = sorted([point["x"], point["x"] + (1 if point["x"] < 0.5 else -1) * LETTER * (len(point["name"]) + 1)])
+    return ends[0], ends[1]
 
 
 def _names(x: Any, y: Any, faint: Any) -> Any:

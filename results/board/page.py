@@ -33,6 +33,8 @@ FOLDED = (
     "draws",
 )
 """Columns of the strengths that fold out under a method."""
+WIDTH = 640
+"""Width of the picture's plot in a file of its own, in pixels."""
 
 
 def html(boards: Sequence[Board], all_columns: bool = False) -> str:
@@ -77,6 +79,12 @@ def html(boards: Sequence[Board], all_columns: bool = False) -> str:
         rule=RULE,
         all_columns=all_columns,
     )
+
+
+def svg(boards: Sequence[Board]) -> str | None:
+    """The picture of the first table that has one, as an SVG file; ``None`` where none has."""
+    pictures = filter(None, map(board_charts.picture, boards))
+    return next((html_report.svg(picture, WIDTH) for picture in pictures), None)
 
 
 def _table(board: Board, name: str) -> dict[str, Any]:

@@ -181,7 +181,7 @@ def _read_off(row: BoardRow, control: BoardRow | None) -> BoardRow:
     }
     other = Curve.through(each.replicates for each in control.strengths) if control else None
     if other is not None and row.chosen is not None and "stays_erased" in row.chosen.replicates:
-        stays = row.chosen.replicates["stays_erased"]
+        stays = curves.counted(row.chosen.replicates)
         cells[columns.LEAD] = curves.read_off(curves.lead(curve, other, stays))
         cells[columns.LEAD_AT] = float(min(stays[0], other.most[0]))
     return dataclasses.replace(row, cells=cells)

@@ -15,10 +15,8 @@ from ..records import record
 from ..records.axes import KEPT
 from ..records.record import Record
 from ..records.schema import Interval
-from .paired import Paired, differences
+from .paired import SPLIT_SCORE, Paired, differences
 
-SIGNS = {"stays_erased": 1, "reasoning_kept": 1, "fluency_kept": 1}
-"""The Pareto front's metrics: 1 where more is better, -1 where less is."""
 _DIAL = re.compile(r"@[0-9.]+(?=\+|$)")
 TIE = 0.02
 """The most by which a split score may be below another that it ties with. (With few items, intervals alone would make
@@ -65,6 +63,13 @@ class Row:
     def metric(self, name: str) -> float:
         """A summary metric's value, nan where there is none."""
         return self.summary[name].value if name in self.summary else math.nan
+
+    @property
+    def parts(self) -> tuple[float, ...]:
+        """What the split score is of: stays erased, or 1 - scar where that is less; reasoning kept; fluency kept."""
+        stays, *kept = map(self.metric, SPLIT_SCORE)
+        scar = self.metric("scar")
+        return (stays if math.isnan(scar) else min(stays, 1 - scar), *kept)
 
     @property
     def kept(self) -> float:
@@ -129,11 +134,11 @@ class Choice:
 
 
 def pareto_front(rows: Sequence[Row]) -> list[bool]:
-    """For each row, whether no other is as good in every metric of ``SIGNS`` and better in one.
+    """For each row, whether no other is as good in all of ``Row.parts`` and better in one.
 
     A control, and a row that lacks one of the metrics, is not on the front, and dominates no other.
     """
-    values_nm = np.array([[sign * row.metric(name) for name, sign in SIGNS.items()] for row in rows])
+    values_nm = np.array([row.parts for row in rows])
     edits_n = np.array([not row.control for row in rows])
     known_n = edits_n & np.isfinite(values_nm).all(axis=1) if rows else []
     on_front = []

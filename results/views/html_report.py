@@ -163,6 +163,23 @@ def breakable(spec: str) -> Markup:
     return Markup("<wbr>").join(escape(part) for part in re.split("(?<=[:,+])", spec))
 
 
+def svg(chart: Mapping[str, Any], width: int) -> str:
+    """A page's chart as an SVG file, in the page's light colours on white.
+
+    Args:
+        chart: Vega-Lite in the page's colours, as :func:`themed` makes it.
+        width: of what it plots, in pixels; axes and room for names come on top.
+    """
+    light = dict(re.findall(r"--([a-z]+): light-dark\((#[0-9a-f]+),", (FOLDER / "style.css").read_text("utf-8")))
+    config = {**chart["config"], "background": "white", "font": "sans-serif"}
+    text = json.dumps(plain({**chart, "config": config, "width": width, "autosize": "pad"}), allow_nan=False)
+    in_light = re.sub(r"var\(--([a-z]+)\)", lambda found: light.get(found[1], found[0]), text)
+    drawn: str = vl_convert.vegalite_to_svg(json.loads(in_light), vl_version=_version())
+    names = dict.fromkeys(re.findall(r'id="((?:clip|gradient_)\d+)"', drawn))  # numbered on from picture to picture
+    numbers = {name: f"{name.rstrip('0123456789')}{n}" for n, name in enumerate(names)}
+    return re.sub(r"(?:clip|gradient_)\d+", lambda found: numbers.get(found[0], found[0]), drawn)
+
+
 def pictures(
     folder: Path, figures: Mapping[str, Figure], known: Iterable[str], kinds: Sequence[str] = ("svg",)
 ) -> list[Path]:

@@ -54,6 +54,8 @@ def test_make_board_has_baselines_and_chooses_on_dev_what_it_tells_on_test() -> 
     edits = {text: registry.build(grammar.parse(text)) for text in test}
     assert len({str(edit.spec) for edit in edits.values()}) == len(test) >= 30
     assert set(dev) <= set(test)
+    page = (ROOT / "docs" / "leaderboard.md").read_text()
+    assert f"scores {len(test)} edits of `olmo-tiny` on test and {len(dev)} on dev" in page
     drawn = [text for text in test if re.search("seed=", text)]
     without_seed = [re.sub("[:,](label_)?seed=[0-9]+", "", text) for text in drawn]
     assert {without_seed.count(text) for text in without_seed} == {2}

@@ -44,7 +44,7 @@ def records(organism: LoadedModel, tmp_path_factory: pytest.TempPathFactory) -> 
             model="olmo-tiny",
             edits=EDITS,
             tasks=("memsplit_recitation", "memsplit_twins"),
-            attacks=["relearn"],
+            attacks=["relearn:batch=10"],
             device="cpu",
             out=tmp_path_factory.mktemp("out"),
         )

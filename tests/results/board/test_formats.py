@@ -212,7 +212,7 @@ def test_the_command_writes_each_format_and_all(
 ) -> None:
     out = tmp_path / "out"
     assert run("--store", store.folder, "--format", "all", "--out", out / "all") == 0
-    names = ["leaderboard.csv", "leaderboard.html", "leaderboard.json", "leaderboard.md", "leaderboard.tex"]
+    names = [f"leaderboard.{end}" for end in ("csv", "html", "json", "md", "svg", "tex")]
     assert sorted(path.name for path in (out / "all").iterdir()) == names
     capsys.readouterr()
     for name in names:

@@ -49,6 +49,11 @@ def test_the_frontier_is_what_brute_force_finds(points: list[tuple[float, float,
     assert selection.pareto_front(rows) == expected
 
 
+def test_what_scars_is_not_on_the_frontier() -> None:
+    rows = [row("a", stays_erased=0.9, scar=0.8), row("b", stays_erased=0.5, scar=0.0), row("c", stays_erased=0.2)]
+    assert selection.pareto_front(rows) == [False, True, False]
+
+
 def chosen(
     rows: list[Row], monkeypatch: pytest.MonkeyPatch, bounds: Bounds, **leads: float
 ) -> tuple[str | None, set[str]]:
