@@ -104,16 +104,15 @@ class EvalSession:
         return digest([own, *others]) if others else own
 
     def prepare(self, chains: Sequence[Sequence[registry.Edit]]) -> None:
-        """Compute what edits have in common: the reference's scores, missing factors, the base's scores.
+        """Compute what edits have in common: missing factors, and the scores of the reference and the base.
 
         Raises:
             UserError: a matrix that an edit names does not exist, or factors cannot be collected.
         """
         if chains:
-            _ = self.unseen
             attacks = self.attacks.values()  # whose factors are of the base too, not of what they attack
             self.editor.collect_missing([edit for chain in (*chains, *attacks) for edit in chain])
-            _ = self.base
+            _ = self.unseen, self.base
 
     def score(self, weights: str, label: str, base: Mapping[str, torch.Tensor] | None = None) -> Scores:
         """The scores of the weights that the model holds now (see ``Scorer.score``).

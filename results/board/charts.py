@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -11,9 +11,10 @@ import altair as alt
 
 from ..records.axes import RECITATION
 from ..records.schema import Interval
+from ..statistics.paired import SPLIT_SCORE
 from ..views.format import bounded, significant
 from ..views.html_report import ACCENT, INK, MUTED, VIRIDIS, themed
-from .methods import RANDOM, baseline
+from .methods import RANDOM, Place, baseline
 from .table import Board, BoardRow, Cell, Strength
 
 SHAPES = {"base": "square", "edit": "circle", "control": "diamond"}
@@ -28,7 +29,7 @@ HIDDEN = "indexof(hidden, datum.edit) >= 0"
 
 
 def picture(board: Board) -> dict[str, Any] | None:
-    """Each method's curve: stays erased against reasoning kept, fluency kept as colour; ``None`` where none has both.
+    """Each method's curve: net erased against reasoning kept, fluency kept as colour; ``None`` where none has both.
 
     A method's line is that of ``statistics.curves``, from the base on through its strengths; the random control's is
     the dashed one. The strength that stands for a method is larger, and has its intervals and its name.
@@ -36,7 +37,10 @@ def picture(board: Board) -> dict[str, Any] | None:
     points = [point for row in board.rows for point in _points(row)]
     if all(point["kind"] == "base" for point in points):
         return None
-    x, y = _axis(points, "x", "stays erased (or 1 - scar, if that is less)"), _axis(points, "y", "reasoning kept")
+    x, y = (
+        _axis(points, "x", "net erased: what stays erased, or 1 - scar if that is less"),
+        _axis(points, "y", "reasoning kept"),
+    )
     faint = alt.when(HIDDEN).then(alt.value(0.08)).otherwise(alt.value(1))
     chosen = alt.Chart(alt.NamedData("points")).transform_filter("datum.chosen && datum.kind !== 'base'")
     rule = chosen.mark_rule(color=MUTED, strokeWidth=1, aria=False, clip=True)
@@ -124,7 +128,8 @@ _TOOLTIP = {
     "edit": "method",
     "strength": "strength",
     "rank": "rank",
-    "x_shown": "stays erased",
+    "stays_shown": "stays erased",
+    "x_shown": "net erased",
     "y_shown": "reasoning kept",
     "fluency_shown": "fluency kept",
     "score": "split score",
@@ -135,7 +140,7 @@ def _points(row: BoardRow) -> list[dict[str, Any]]:
     """The strengths of a row that have both figures; the base's own is by definition."""
     one = Interval(value=1.0, low=1.0, high=1.0)
     zero = Interval(value=0.0, low=0.0, high=0.0)
-    by_definition: dict[str, Cell] = {"stays_erased": zero, "reasoning_kept": one, "fluency_kept": one}
+    by_definition: dict[str, Cell] = {"stays_erased": zero, **dict(zip(SPLIT_SCORE, (zero, one, one), strict=True))}
     found = [
         _point(row, each, by_definition if row.kind == "base" else each.cells, each is row.chosen)
         for each in row.strengths
@@ -144,18 +149,13 @@ def _points(row: BoardRow) -> list[dict[str, Any]]:
 
 
 def _point(row: BoardRow, strength: Strength, cells: Mapping[str, Cell], chosen: bool) -> dict[str, Any] | None:
-    x, y, fluency, scar = (cells.get(name) for name in ("stays_erased", "reasoning_kept", "fluency_kept", "scar"))
+    stays, x, y, fluency = (cells.get(name) for name in ("stays_erased", *SPLIT_SCORE))
     if not (isinstance(x, Interval) and isinstance(y, Interval) and math.isfinite(x.value + y.value)):
         return None
-    x_shown = bounded(x)
-    if isinstance(scar, Interval) and 1 - scar.value < x.value:
-        x, x_shown = (
-            Interval(value=1 - scar.value, low=1 - scar.high, high=1 - scar.low),
-            f"{x_shown}, scar {bounded(scar)}",
-        )
     known = fluency if isinstance(fluency, Interval) and math.isfinite(fluency.value) else None
     point: dict[str, Any] = {
         "edit": row.name,
+        "name": _name(row),
         "kind": row.kind,
         "strength": strength.label or "-",
         "chosen": chosen,
@@ -164,30 +164,36 @@ def _point(row: BoardRow, strength: Strength, cells: Mapping[str, Cell], chosen:
         "score": significant(strength.score().value),
         "fluency": known.value if known else None,
         "fluency_shown": bounded(known) if known else "-",
+        "stays_shown": bounded(stays) if isinstance(stays, Interval) else "-",
+        "on_curve": strength.on_curve,
     }
-    for name, interval, shown in (("x", x, x_shown), ("y", y, bounded(y))):
+    for name, interval in (("x", x), ("y", y)):
         low, high = _ends(interval.value, interval.low, interval.high, EDGE)
-        point |= {name: interval.value, f"{name}_low": low, f"{name}_high": high, f"{name}_shown": shown}
+        point |= {name: interval.value, f"{name}_low": low, f"{name}_high": high, f"{name}_shown": bounded(interval)}
     point["told"] = "; ".join(f"{title} {point[name]}" for name, title in _TOOLTIP.items())
     return point
+
+
+def _name(row: BoardRow) -> str:
+    """What a point is called in the picture: the method without its matrices."""
+    if row.kind == "base":
+        return row.name
+    return Place.of(row.record).short + (" (control)" if baseline(row.record) == RANDOM else "")
 
 
 def _lines(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The points of each method's curve (see ``statistics.curves``) in their order, the base's among them."""
     curves: dict[str, list[dict[str, Any]]] = {}
     for point in points:
-        if point["kind"] != "base":
+        if point["kind"] != "base" and point["on_curve"]:
             curves.setdefault(point["edit"], []).append(point)
     lines = []
     for edit, of_one in curves.items():
         base = {"x": 0.0, "y": 1.0}
-        ordered: list[dict[str, Any]] = []
-        for point in sorted([base, *of_one], key=lambda point: (-point["x"], -point["y"])):
-            if not ordered or point["y"] > ordered[-1]["y"]:
-                ordered.append(point)
+        ordered = sorted([base, *of_one], key=lambda point: (point["x"], -point["y"]))
         lines += [
             {"edit": edit, "random": of_one[0]["random"], "place": place, "x": point["x"], "y": point["y"]}
-            for place, point in enumerate(reversed(ordered))
+            for place, point in enumerate(ordered)
         ]
     return lines
 
@@ -204,37 +210,40 @@ def _ends(value: float, low: float, high: float, domain: tuple[float, float]) ->
 
 
 def _named(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The points that stand for methods, best first, as many as have room for their names beside them.
-
-    A name is the method's spec without the matrices.
-    """
+    """The points that stand for methods, best first, and the base; those whose names fit somewhere beside them."""
     named: list[dict[str, Any]] = []
-    for point in (point for point in points if point["chosen"]):
-        name = re.sub("[:,](layers|proj)=[^:,]*", "", point["edit"])
-        name = name if ":" in name else name.replace(",", ":", 1)
-        new = {**point, "name": name if len(name) <= LETTERS else name[: LETTERS - 1] + "…"}
-        if not any(_overlap(new, other) for other in named):
-            named.append(new)
+    chosen = [point for point in points if point["chosen"]]
+    for point in [point for point in chosen if point["kind"] != "base"] + [p for p in chosen if p["kind"] == "base"]:
+        name = point["name"] if len(point["name"]) <= LETTERS else point["name"][: LETTERS - 1] + "…"
+        places = ({**point, "name": name, "left": left, "below": below} for below in (0, 1) for left in (0, 1))
+        named += [place for place in places if not any(_overlap(place, other) for other in named)][:1]
     return named
 
 
 def _overlap(one: dict[str, Any], other: dict[str, Any]) -> bool:
     """Whether the names of two points overlap, in a plot as narrow as a small window's."""
-    (low, high), (start, end) = _name_ends(one), _name_ends(other)
-    return abs(one["y"] - other["y"]) < LINE_HEIGHT and low < end and start < high
+    (low, high, y), (start, end, level) = _name_place(one), _name_place(other)
+    return abs(y - level) < LINE_HEIGHT and low < end and start < high
 
 
-def _name_ends(point: dict[str, Any]) -> tuple[float, float]:
-    """Where a point's name begins and ends, in the axis's unit: right of the point, or left of one further right."""
-    ends = sorted([point["x"], point["x"] + (1 if point["x"] < 0.5 else -1) * LETTER * (len(point["name"]) + 1)])
-    return ends[0], ends[1]
+def _name_place(point: dict[str, Any]) -> tuple[float, float, float]:
+    """Where a point's name begins and ends, and its height, in the axes' units."""
+    ends = sorted([point["x"], point["x"] + (-1 if point["left"] else 1) * LETTER * (len(point["name"]) + 1)])
+    return ends[0], ends[1], point["y"] + (-1 if point["below"] else 1) * LINE_HEIGHT / 2
 
 
 def _names(x: Any, y: Any, faint: Any) -> Any:
     layers = []
-    for test, align, dx in (("datum.x < 0.5", "left", 9), ("datum.x >= 0.5", "right", -9)):
-        chart = alt.Chart(alt.NamedData("named")).transform_filter(test)
-        mark = chart.mark_text(align=align, dx=dx, dy=-9, fontSize=11, color=INK, aria=False)
+    for left, below in itertools.product((0, 1), (0, 1)):
+        chart = alt.Chart(alt.NamedData("named")).transform_filter(f"datum.left === {left} && datum.below === {below}")
+        mark = chart.mark_text(
+            align="right" if left else "left",
+            dx=-9 if left else 9,
+            dy=11 if below else -9,
+            fontSize=11,
+            color=INK,
+            aria=False,
+        )
         layers.append(mark.encode(x=x, y=y, text="name:N", opacity=faint))
     return alt.layer(*layers)
 

@@ -91,7 +91,7 @@ def columns(records: Sequence[Record]) -> list[Column]:
     kept = [f"{axis}_kept" for axis in headlines if axis not in (LOGIC, FLUENCY, *PASSAGES)]
     return [
         Column(key="split_score", title=TITLES["split_score"], better="higher", main=True),
-        *(Column(key=key, title=TITLES[key], better="higher", main=True) for key in SPLIT_SCORE),
+        *(Column(key=key, title=TITLES[key], better="higher", main=True) for key in ("stays_erased", *SPLIT_SCORE[1:])),
         *(
             Column(key=key, title=f"at {100 * share:.0f} % erased", better="higher", main=True)
             for key, share in READ_AT.items()
@@ -100,7 +100,7 @@ def columns(records: Sequence[Record]) -> list[Column]:
         Column(key=LEAD_AT, title="lead read off at"),
         Column(key=MOST, title="most that stays erased", better="higher"),
         Column(key="knowledge_kept", title=TITLES["knowledge_kept"], better="higher", main=True),
-        *(Column(key=key, title=TITLES[key]) for key in ("erased", "scar", "memory_base", "memory")),
+        *(Column(key=key, title=TITLES[key]) for key in ("net_erased", "erased", "scar", "memory_base", "memory")),
         *(Column(key=key, title=TITLES[key], better="lower") for key in ("ks_shorter", "ks_longer")),
         Column(key=BEFORE_MEMORY, title="silence score", better="higher", main=not attacked),
         Column(key="recitation_removed", title=TITLES["recitation_removed"], better="higher", main=True),

@@ -38,12 +38,14 @@ class Place:
 
     Attributes:
         method: the spec without numbers and seeds, and what else decides the weights where it is not the default.
+        short: the same without matrices and what else decides.
         strength: the spec without seeds.
         label: the strength in short: ``80 %``, ``match=kfac-80``; empty for a method that has none.
         draw: the seeds.
     """
 
     method: str
+    short: str
     strength: str
     label: str
     draw: tuple[str, ...]
@@ -55,6 +57,7 @@ class Place:
         steps = [_Step.of(text, step) for text, step in zip(_texts(content), content.steps, strict=True)]
         return cls(
             method="+".join(step.method for step in steps) + _mark(content),
+            short="+".join(step.short for step in steps),
             strength="+".join(step.strength for step in steps),
             label=" + ".join(step.label for step in steps if step.label),
             draw=tuple(seed for step in steps for seed in step.draw),
@@ -66,6 +69,7 @@ class _Step:
     """The same of one step of an edit."""
 
     method: str
+    short: str
     strength: str
     label: str
     draw: tuple[str, ...]
@@ -81,7 +85,7 @@ class _Step:
         name = str(step["name"])
         found = re.fullmatch(re.escape(name) + _OPTIONS, text)
         if found is None:  # no spec of the grammar: a method by itself
-            return cls(method=text, strength=text, label="", draw=())
+            return cls(method=text, short=text, strength=text, label="", draw=())
         percent, dial = found["percent"] or "", found["dial"]
         options = [option for option in (found["options"] or "").split(",") if option]
         seeds = [option for option in options if option.partition("=")[0] in DRAWN]
@@ -89,15 +93,18 @@ class _Step:
         words = [option for option in options if option not in (*seeds, *numbers)]
         labels = [f"{percent[1:]} %" if percent else "", *numbers, f"@{dial}" if dial else ""]
         whole = [option for option in options if option not in seeds]
+        apart = [option for option in words if option.partition("=")[0] not in TARGETS]
         if deletes(step):
             return cls(
                 method=f"{name}{percent}{_joined(words)}",
+                short=f"{name}{percent}{_joined(apart)}",
                 strength=f"{name}{percent}{_joined(whole)}",
                 label="",
                 draw=(),
             )
         return cls(
             method=name + _joined(words),
+            short=name + _joined(apart),
             strength=f"{name}{percent}{_joined(whole)}" + (f"@{dial}" if dial else ""),
             label=" ".join(filter(None, labels)),
             draw=tuple(seeds),

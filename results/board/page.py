@@ -25,6 +25,7 @@ LEAD = (
 )
 FOLDED = (
     "split_score",
+    "stays_erased",
     *SPLIT_SCORE,
     "knowledge_kept",
     "silence_score",

@@ -19,7 +19,7 @@ from ..records.record import Record
 from ..records.schema import Interval
 from ..statistics import curves, draws
 from ..statistics.curves import Curve
-from ..statistics.paired import interval
+from ..statistics.paired import SPLIT_SCORE, interval
 from . import columns
 from .methods import BASELINES, RANDOM, Place, baseline, is_control, targets
 from .table import Board, BoardRow, Cell, Setting, Strength
@@ -125,12 +125,29 @@ def _row(name: str, strengths: dict[str, Draws], on_dev: dict[str, Draws], seed:
     found = [_strength(spec, of_one, on_dev.get(spec, {}), seed) for spec, of_one in strengths.items()]
     if len(found) > 1:
         found = [each if each.label else dataclasses.replace(each, label="default") for each in found]
+    beaten = _beaten(on_dev)
+    found = [
+        dataclasses.replace(each, on_curve=spec not in beaten) for spec, each in zip(strengths, found, strict=True)
+    ]
     found.sort(key=_strength_order)
     scored = [each for each in found if math.isfinite(each.dev)]
     chosen = max(scored, key=lambda each: each.dev) if scored else found[0] if len(found) == 1 else None
     kind = "control" if is_control(found[0].records[0]) else "edit"
     cells = dict(chosen.cells) if chosen else {}
     return BoardRow(kind=kind, name=name, strengths=tuple(found), chosen=chosen, cells=cells)
+
+
+def _beaten(on_dev: dict[str, Draws]) -> set[str]:
+    """The strengths that on dev another one, or the base, equals in net erased and reasoning kept and beats in one."""
+    points = {"": (0.0, 1.0)}
+    for spec, draws_of_one in on_dev.items():
+        each = [[_value(record.summary.get(name)) for name in SPLIT_SCORE[:2]] for record in draws_of_one.values()]
+        points[spec] = tuple(np.mean(each, axis=0))
+    return {
+        spec
+        for spec, (x, y) in points.items()
+        if any(a >= x and b >= y and (a, b) != (x, y) for a, b in points.values())
+    }
 
 
 def _strength(spec: str, of_one: Draws, on_dev: Draws, seed: int) -> Strength:
@@ -171,7 +188,7 @@ def _control(row: BoardRow, rows: Sequence[BoardRow]) -> BoardRow | None:
 
 def _read_off(row: BoardRow, control: BoardRow | None) -> BoardRow:
     """The row with what is read off its curve, and off the random control's beside it."""
-    curve = Curve.through(each.replicates for each in row.strengths)
+    curve = _curve(row)
     if curve is None:
         return row
     cells: dict[str, Cell] = {
@@ -179,12 +196,16 @@ def _read_off(row: BoardRow, control: BoardRow | None) -> BoardRow:
         **{key: curves.read_off(curve.kept_at(share)) for key, share in columns.READ_AT.items()},
         columns.MOST: interval(curve.most),
     }
-    other = Curve.through(each.replicates for each in control.strengths) if control else None
-    if other is not None and row.chosen is not None and "stays_erased" in row.chosen.replicates:
-        stays = curves.counted(row.chosen.replicates)
-        cells[columns.LEAD] = curves.read_off(curves.lead(curve, other, stays))
-        cells[columns.LEAD_AT] = float(min(stays[0], other.most[0]))
+    other = _curve(control) if control else None
+    if other is not None and row.chosen is not None and "net_erased" in row.chosen.replicates:
+        erased = row.chosen.replicates["net_erased"]
+        cells[columns.LEAD] = curves.read_off(curves.lead(curve, other, erased))
+        cells[columns.LEAD_AT] = float(min(erased[0], other.most[0]))
     return dataclasses.replace(row, cells=cells)
+
+
+def _curve(row: BoardRow) -> Curve | None:
+    return Curve.through(each.replicates for each in row.strengths if each.on_curve)
 
 
 def _order(row: BoardRow) -> tuple[float, float, float, str]:

@@ -85,6 +85,7 @@ class Strength:
         cells: by column; metrics that it does not have are left out. Of several draws it is their mean.
         axes: by axis, the share that is left of what the base has above guessing (recitation: of what it recites).
         dev: the split score on dev, the mean over the draws that were scored there; nan where none was.
+        on_curve: whether the method's curve goes through it: on dev no other strength beats it, nor does the base.
         replicates: of its summary metrics, over items and draws; empty where nothing is compared by them.
     """
 
@@ -94,6 +95,7 @@ class Strength:
     cells: dict[str, Cell]
     axes: dict[str, Interval] = field(default_factory=dict)
     dev: float = math.nan
+    on_curve: bool = True
     replicates: Replicates = field(default_factory=dict, repr=False)
 
     def score(self) -> Interval:

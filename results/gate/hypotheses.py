@@ -151,11 +151,18 @@ def _erased(sides: Sides, policy: Policy) -> Iterator[Hypothesis]:
         for attack, (edited, floor) in sides.attacked.items():
             yield _memory("stays_erased", policy.stays_erased, sides, edited, floor, f"after {attack}")
     if policy.scar is not None:
-        yield _memory("scar", policy.scar, sides, sides.new, sides.unseen)
+        yield _memory("scar", policy.scar, sides, sides.new, sides.unseen, at_least=False)
 
 
 def _memory(
-    name: str, share: float, sides: Sides, edited: pd.DataFrame, floor: pd.DataFrame | None, note: str = ""
+    name: str,
+    share: float,
+    sides: Sides,
+    edited: pd.DataFrame,
+    floor: pd.DataFrame | None,
+    note: str = "",
+    *,
+    at_least: bool = True,
 ) -> Hypothesis:
     seen = {"base": sides.base, "new": edited}
     left, of_base = {"new": 1.0}, {"base": 1.0}
@@ -175,12 +182,12 @@ def _memory(
         bits = rows.assign(**{side: -rows[side] / math.log(2) for side in seen})
         parts.append(Part(values=bits, factor=factor, low=-math.inf, high=math.inf))
     erased = of_base | {side: -factor for side, factor in left.items()}
-    sign = 1 if name == "scar" else -1
+    sign = -1 if at_least else 1
     return Hypothesis(
         name=name,
-        at_least=sign < 0,
+        at_least=at_least,
         parts=parts,
-        gain=left if name == "scar" else erased,
+        gain=erased if at_least else left,
         share=of_base,
         slack=sign * share,
         limit=lambda slack: sign * slack + 0.0,

@@ -9,6 +9,7 @@ base model, E the edited one and U the unseen counterpart, a model that was neve
 - erased = 1 - memory(E) / memory(B): below 0 where the edit adds memory, above 1 where passages became dearer than they
   are to U.
 - stays erased = the least of erased over attacks. An attacked model's memory is taken against U after the same attack.
+- scar = erased - 1 where that is above 0. Net erased = the lesser of what stays erased and 1 - scar.
 - ks_shorter and ks_longer: the two one-sided Kolmogorov-Smirnov distances of the edited model's code lengths of the
   memorized passages from U's: how far its shorter ones outnumber U's (memory is left), and its longer ones (a scar).
 
@@ -125,7 +126,7 @@ class Memory:
         if distances := self.distances():
             summary |= dict(zip(("ks_shorter", "ks_longer"), distances, strict=True))
         if (stays := self.stays_erased()) is not None:
-            summary["stays_erased"] = stays
+            summary |= {"stays_erased": stays, "net_erased": np.minimum(stays, 1 - summary["scar"])}
         return summary
 
 

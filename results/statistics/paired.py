@@ -17,8 +17,11 @@ from . import aggregate, power, significance
 from .memory import Memory, groups
 from .resampling import LEVEL, RESAMPLES, cluster_times, one_more, task_rng
 
-SPLIT_SCORE = ("stays_erased", "reasoning_kept", "fluency_kept")
-"""The summary metrics whose harmonic mean is the split score, where the edit leaves no scar."""
+SPLIT_SCORE = ("net_erased", "reasoning_kept", "fluency_kept")
+"""The summary metrics whose harmonic mean is the split score."""
+OF_MEMORY = ("erased", "scar", "stays_erased", "net_erased")
+"""The summary metrics that are shares of the base's memory."""
+NOT_KNOWN = Interval(value=np.nan, low=np.nan, high=np.nan)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,8 +167,7 @@ class Paired:
         all of them were scored, without axes where the base is not better than guessing by more than its interval;
         ``knowledge_kept`` is that of closed-book facts. ``perplexity_ratio`` = perplexity(edit) / perplexity(base), and
         ``fluency_kept`` = 1 over it, at most 1. ``split_score`` = the harmonic mean of :data:`SPLIT_SCORE`, each
-        clipped to 0..1, with ``1 - scar`` in the place of ``stays_erased`` where that is less; only where attacks were
-        made. ``recitation_removed`` = 1 - strict(edit) / strict(base). A ratio
+        clipped to 0..1; only where attacks were made. ``recitation_removed`` = 1 - strict(edit) / strict(base). A ratio
         to a base that holds no memory, recites nothing, or is no better than guessing, is nan, and what is made of it.
         """
         return {name: interval(replicates) for name, replicates in self.summary_replicates().items()}
@@ -193,20 +195,24 @@ class Paired:
                 summary["perplexity_ratio"] = perplexity.replicates[1] / perplexity.replicates[0]
                 summary["fluency_kept"] = np.minimum(1.0, 1 / summary["perplexity_ratio"])
             if summary.keys() >= set(SPLIT_SCORE):
-                parts = {name: summary[name] for name in SPLIT_SCORE}
-                parts["stays_erased"] = np.minimum(parts["stays_erased"], 1 - summary["scar"])
-                summary["split_score"] = hmean(np.clip([*parts.values()], 0, 1), axis=0)
+                parts = np.clip([summary[name] for name in SPLIT_SCORE], 0, 1)
+                summary["split_score"] = hmean(parts, axis=0)
         return summary
 
     def by_group(self) -> dict[str, dict[str, Interval]]:
-        """The summary metrics of memory of each group of the memorized passages, against all twins, if known."""
+        """The summary metrics of memory of each group of the memorized passages, against all twins, if known.
+
+        Where the interval of the base's memory of a group reaches 0, shares of it are nan.
+        """
         if not self.memory.known:
             return {}
-        found = {group: Memory(self.sides, self.seed, group) for group in groups(self.sides[tables.BASE])}
-        return {
-            group: {name: interval(values) for name, values in memory.summary_replicates().items()}
-            for group, memory in found.items()
-        }
+        found = {}
+        for group in groups(self.sides[tables.BASE]):
+            memory = Memory(self.sides, self.seed, group)
+            found[group] = {name: interval(values) for name, values in memory.summary_replicates().items()}
+            if not found[group]["memory_base"].low > 0:
+                found[group] |= dict.fromkeys(found[group].keys() & set(OF_MEMORY), NOT_KNOWN)
+        return found
 
     def attacks(self) -> dict[str, Interval]:
         """What is erased after each attack, by its spec."""

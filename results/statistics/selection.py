@@ -65,13 +65,6 @@ class Row:
         return self.summary[name].value if name in self.summary else math.nan
 
     @property
-    def parts(self) -> tuple[float, ...]:
-        """What the split score is of: stays erased, or 1 - scar where that is less; reasoning kept; fluency kept."""
-        stays, *kept = map(self.metric, SPLIT_SCORE)
-        scar = self.metric("scar")
-        return (stays if math.isnan(scar) else min(stays, 1 - scar), *kept)
-
-    @property
     def kept(self) -> float:
         """The mean of what is kept of each scored axis of ``axes.KEPT``, clipped to 0..1; nan where none was scored."""
         shares = [self.metric(f"{axis}_kept") for axis in KEPT]
@@ -134,11 +127,11 @@ class Choice:
 
 
 def pareto_front(rows: Sequence[Row]) -> list[bool]:
-    """For each row, whether no other is as good in all of ``Row.parts`` and better in one.
+    """For each row, whether no other is as good in every part of the split score and better in one.
 
     A control, and a row that lacks one of the metrics, is not on the front, and dominates no other.
     """
-    values_nm = np.array([row.parts for row in rows])
+    values_nm = np.array([[row.metric(name) for name in SPLIT_SCORE] for row in rows])
     edits_n = np.array([not row.control for row in rows])
     known_n = edits_n & np.isfinite(values_nm).all(axis=1) if rows else []
     on_front = []

@@ -10,6 +10,7 @@ TITLES = {
     "split_score": "split score",
     "erased": "erased",
     "stays_erased": "stays erased",
+    "net_erased": "net erased",
     "reasoning_kept": "reasoning kept",
     "knowledge_kept": "knowledge kept",
     "fluency_kept": "fluency kept",

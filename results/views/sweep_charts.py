@@ -30,12 +30,14 @@ DIALLED = {
     "reasoning_kept": "reasoning kept",
     "fluency_kept": "fluency kept",
 }
+FURTHER = ("recitation_removed", "perplexity_ratio")
 PANELS = 12
 """Base specs whose dial curve is drawn."""
 TIP = [
     "spec",
     "split score",
     "stays erased",
+    "net erased",
     "reasoning kept",
     "fluency kept",
     "recitation removed",
@@ -59,7 +61,7 @@ def table(rows: Sequence[Row], bounds: Bounds, chosen: str | None, baseline: str
                 "split score": score.value,
                 "low": score.low,
                 "high": score.high,
-                **{TITLES[name]: row.metric(name) for name in (*SPLIT_SCORE, "recitation_removed", "perplexity_ratio")},
+                **{TITLES[name]: row.metric(name) for name in ("stays_erased", *SPLIT_SCORE, *FURTHER)},
             }
         )
     lines.sort(key=lambda line: -STATES.index(str(line["state"])))  # the chosen one is drawn over the others
@@ -114,7 +116,7 @@ def pareto_figure(edits: pd.DataFrame, bounds: Bounds) -> Figure:
     plain = alt.Chart(edits)
     points = plain.mark_point(filled=True, opacity=0.85).encode(shape=shape, size=size, color=colour, tooltip=tip)
     memory = points.encode(
-        x=alt.X("stays erased:Q", scale=free, axis=alt.Axis(format=".2f", tickCount=6)),
+        x=alt.X("net erased:Q", scale=free, axis=alt.Axis(format=".2f", tickCount=6)),
         y=alt.Y("reasoning kept:Q", scale=free, axis=alt.Axis(format=".2f")),
     )
     x = alt.X("perplexity ratio:Q", scale=free, axis=alt.Axis(format=".2f", tickCount=6))

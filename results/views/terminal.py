@@ -17,7 +17,7 @@ from ..records.axes import MINOR
 from ..records.record import Record
 from ..records.schema import Change, Interval, Key, Risk, Sides
 from ..statistics.compare import Comparison, marked
-from ..statistics.paired import SPLIT_SCORE
+from ..statistics.paired import OF_MEMORY, SPLIT_SCORE
 from ..statistics.selection import Bounds, Row
 from .format import TITLES, bounded, decimals, p_value, signed
 
@@ -31,7 +31,7 @@ MEMBERSHIP = (
 PROMPT_SHOWN = 160
 """Characters of a prompt that are shown, its last."""
 _UNKNOWN = {
-    **dict.fromkeys(("erased", "stays_erased", "scar"), "the base holds no memory of the passages"),
+    **dict.fromkeys(OF_MEMORY, "the base holds no memory of the passages"),
     "recitation_removed": "the base recites nothing",
     "split_score": "one of its parts is not known",
 }
@@ -208,7 +208,7 @@ def sweep(title: str, rows: Sequence[Row], bounds: Bounds, marks: Mapping[str, s
     for column in ("split score\n[95 % interval]", "stays\nerased", "reasoning", "fluency", "removed"):
         table.add_column(column, justify="right", no_wrap=True)
     for row in rows:
-        cells = [decimals(row.metric(name)) for name in (*SPLIT_SCORE, "recitation_removed")]
+        cells = [decimals(row.metric(name)) for name in ("stays_erased", *SPLIT_SCORE[1:], "recitation_removed")]
         score = row.summary["split_score"]
         word = (marks or {}).get(row.spec)
         table.add_row(

@@ -1,5 +1,6 @@
 """Which edits are one method, which are strengths of it, and which are draws of one strength."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,8 @@ def place(folder: Path, spec: str, steps: list[dict[str, Any]] | None = None, **
 def test_words_make_a_method_numbers_a_strength_and_seeds_a_draw(
     tmp_path: Path, spec: str, method: str, strength: str, label: str, draw: tuple[str, ...]
 ) -> None:
-    assert place(tmp_path, spec) == Place(method=method, strength=strength, label=label, draw=draw)
+    short = re.sub("[:,](layers|proj)=[^:,@]*", "", method)
+    assert place(tmp_path, spec) == Place(method=method, short=short, strength=strength, label=label, draw=draw)
 
 
 def test_a_plus_in_a_value_begins_no_step(tmp_path: Path) -> None:
@@ -45,7 +47,7 @@ def test_a_plus_in_a_value_begins_no_step(tmp_path: Path) -> None:
         "kfac-95:proj=gate+up+svd-90",
         [{"name": "kfac", "percent": 95.0, "dial": 0.0, **KFAC}, {"name": "svd", "percent": 90.0, "dial": 0.0}],
     )
-    assert (found.method, found.label) == ("kfac:proj=gate+up+svd", "95 % + 90 %")
+    assert (found.method, found.short, found.label) == ("kfac:proj=gate+up+svd", "kfac+svd", "95 % + 90 %")
 
 
 def test_a_number_in_words_is_a_word_where_the_option_is_a_text(tmp_path: Path) -> None:
@@ -65,7 +67,8 @@ def test_other_curvature_is_another_method(tmp_path: Path) -> None:
 
 def test_what_is_no_spec_is_a_method_by_itself(tmp_path: Path) -> None:
     found = place(tmp_path, "kfac <b>|80", [{"name": "kfac"}, {"name": "svd"}])
-    assert found == Place(method="kfac <b>|80+svd", strength="kfac <b>|80+svd", label="", draw=())
+    text = "kfac <b>|80+svd"
+    assert found == Place(method=text, short=text, strength=text, label="", draw=())
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ figures = st.sampled_from([0.0, 0.5, 0.8, 0.9, 1.0, 1.1, math.nan])
 
 @given(st.lists(st.tuples(figures, figures, figures), max_size=12))
 def test_the_frontier_is_what_brute_force_finds(points: list[tuple[float, float, float]]) -> None:
-    rows = [row("a", stays_erased=m, reasoning_kept=k, fluency_kept=f) for m, k, f in points]
+    rows = [row("a", net_erased=m, reasoning_kept=k, fluency_kept=f) for m, k, f in points]
 
     def beats(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
         pairs = list(zip(a, b, strict=True))
@@ -47,11 +47,6 @@ def test_the_frontier_is_what_brute_force_finds(points: list[tuple[float, float,
 
     expected = [not any(map(math.isnan, p)) and not any(beats(q, p) for q in points) for p in points]
     assert selection.pareto_front(rows) == expected
-
-
-def test_what_scars_is_not_on_the_frontier() -> None:
-    rows = [row("a", stays_erased=0.9, scar=0.8), row("b", stays_erased=0.5, scar=0.0), row("c", stays_erased=0.2)]
-    assert selection.pareto_front(rows) == [False, True, False]
 
 
 def chosen(
@@ -131,7 +126,7 @@ def test_the_charts_say_what_each_edit_is() -> None:
     states = {"a": "chosen", "b": "out of bounds", "random": "control", "k": "baseline", "z": "out of bounds"}
     assert found.to_dict() == states
     figure = sweep_charts.pareto_figure(sweep_charts.table(rows, Bounds(), "a", "k"), Bounds())
-    assert figure.picture()["concat"][0]["encoding"]["x"]["field"] == "stays erased"
+    assert figure.picture()["concat"][0]["encoding"]["x"]["field"] == "net erased"
 
 
 def items(values: np.ndarray) -> pd.DataFrame:
