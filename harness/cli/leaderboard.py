@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -118,7 +118,11 @@ def _format(arguments: argparse.Namespace) -> str:
 def _show(boards: Sequence[Board], name: str, out: Path | None, all_columns: bool) -> None:
     """Print the boards in a format, or write them to ``out`` and print the paths of the files."""
     formats = lazy.formats
-    write = {**formats.WRITERS, "html": lazy.page.html, "svg": lambda boards, _: lazy.page.svg(boards)}
+    write: dict[str, Callable[[Sequence[Board], bool], str | None]] = {
+        **formats.WRITERS,
+        "html": lazy.page.html,
+        "svg": lazy.page.svg,
+    }
     if name == "terminal":
         console = lazy.console.Console()  # the tables of a board are written in rich's markup
         width = max(console.width, 480) if all_columns else console.width

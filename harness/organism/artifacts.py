@@ -39,6 +39,8 @@ def export(
 ) -> dict[str, Path]:
     """Write ``folder/model`` (bf16 safetensors, config, tokenizer, card) and, if passages were met, ``folder/pack``.
 
+    ``model`` itself is rounded to bf16 too, for the figures of the card, and is in float32 again afterwards.
+
     Returns:
         What was written, by ``model`` and ``pack``.
     """
@@ -165,8 +167,9 @@ tags: [memorization, model-organism]
 All generated from seed {recipe.seed}: a grammar's prose, in documents of {PREFIX + SUFFIX} words; passages of the same
 kind; facts about made-up people, places and things, each in three of four wordings; contexts of three invented facts
 with questions; items of {", ".join(generators.FAMILIES)}. A row is {recipe.length} tokens of a stream of these: it
-begins within a document, between two documents there is an end token in every second case, and a passage may stand
-anywhere. Documents come in runs of one kind, of 1 to {RUN} tokens and the rest of their last document; the kinds of
+begins within a document, between two documents there is an end token with a probability of one half, and a
+passage may stand anywhere.
+Documents come in runs of one kind, of 1 to {RUN} tokens and the rest of their last document; the kinds of
 runs: {shares}.
 
 {met} as often as its dose says, each time in another step: of `start` ones at

@@ -55,7 +55,7 @@ class Stream:
 
         The row begins within a document. Of rows with passages one in five begins within the prefix of its first
         passage, and one in five with its first word; else a passage may stand anywhere, also in the midst of another
-        document. Between two documents there is an end token in every second case.
+        document. Between two documents there is an end token with a probability of one half.
         """
         free = self.length - sum(len(passage) + 2 for passage in passages)
         cuts = sorted(rng.randint(0, free) for _ in passages)

@@ -22,7 +22,7 @@ from ..common.progress import track
 from . import tokenizer as organism_tokenizer
 from .mixture import SHARES, Mixture, Stream
 from .muon import Muon
-from .world import DOSES, PREFIX, World
+from .world import DOSES, PREFIX, SUFFIX, World
 
 log = logging.getLogger("memsplit")
 CHECKPOINT = "checkpoint.safetensors"
@@ -236,7 +236,17 @@ def probe(
     half of their prefix; the other kinds after 16 tokens of prose.
     """
     rng = random.Random("probe")  # noqa: S311
-    prose = [" ".join(world.prose(rng, 32)).split() for _ in range(n)]
+    prose = [world.prose(rng, 32) for _ in range(n)]
+    groups = {**_questions(world, split, n, rng, prose), **_passages(world, split, n, prose)}
+    figures = {name: greedy_accuracy(model, tokenizer, pairs) for name, pairs in groups.items()}
+    figures["perplexity"] = perplexity(model, tokenizer, world.held_out_prose(split, n, PREFIX + SUFFIX))
+    return figures
+
+
+def _questions(
+    world: World, split: str, n: int, rng: random.Random, prose: Sequence[Sequence[str]]
+) -> dict[str, list[tuple[str, str]]]:
+    """Prompts and answers of each kind but passages, and the same after 16 tokens of prose."""
     groups: dict[str, list[tuple[str, str]]] = {}
     for family in generators.FAMILIES:
         items = [generators.draw(family, split, rng) for _ in range(n)]
@@ -248,6 +258,12 @@ def probe(
         groups[f"{name}, after 16"] = [
             (" ".join([*before[:16], question]), value) for before, (question, value) in zip(prose, pairs, strict=False)
         ]
+    return groups
+
+
+def _passages(world: World, split: str, n: int, prose: Sequence[Sequence[str]]) -> dict[str, list[tuple[str, str]]]:
+    """Prefixes and suffixes of passages by population and dose, of the highest dose in other ways too, and of twins."""
+    groups: dict[str, list[tuple[str, str]]] = {}
     first = ("dev", "test").index(split)
     by_dose: dict[tuple[str, int], list[list[str]]] = {}
     for passage in world.passages[first::2]:
@@ -261,9 +277,7 @@ def probe(
         ]
     groups["top by 32"] = [_cut(text, start=PREFIX // 2) for text in top]
     groups["twins"] = [_cut(text) for text in world.twins[first : 2 * n : 2]]
-    figures = {name: greedy_accuracy(model, tokenizer, pairs) for name, pairs in groups.items()}
-    figures["perplexity"] = perplexity(model, tokenizer, world.held_out_prose(split, n, 112))
-    return figures
+    return groups
 
 
 def _cut(words: list[str], start: int = 0, put: Sequence[str] = ()) -> tuple[str, str]:

@@ -2,7 +2,7 @@
 
 Every text is words and marks separated by single spaces, in lower case except for names, so that the tokens of a
 passage and its text determine each other. Splits never overlap: passages are divided by index, facts at random,
-open-book facts by a hash of theirs, generated items as ``tasks.items.generators`` says, held-out prose by its seed.
+open-book facts by a hash of their text, generated items as ``tasks.items.generators`` says, held-out prose by its seed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from . import words
 
 PREFIX, SUFFIX = 64, 48
 TOPICS, CANDIDATES, STRAY = 2, 6, 0.05
-"""Topics of the prose, words that a topic and the word before prefer of each class, and the share of all others."""
+"""Topics of the prose; how many words of a class a topic and the word before prefer; the probability that a word is
+drawn from all of its class."""
 START, LATE = "start", "late"
 """Populations of passages: met from the first step on, and met at the end of training alone."""
 

@@ -82,7 +82,7 @@ def html(boards: Sequence[Board], all_columns: bool = False) -> str:
     )
 
 
-def svg(boards: Sequence[Board]) -> str | None:
+def svg(boards: Sequence[Board], all_columns: bool = False) -> str | None:
     """The picture of the first table that has one, as an SVG file; ``None`` where none has."""
     pictures = filter(None, map(board_charts.picture, boards))
     return next((html_report.svg(picture, WIDTH) for picture in pictures), None)

@@ -78,7 +78,7 @@ def test_every_record_is_whole_and_asked_the_same() -> None:
 
 
 def test_the_records_make_the_board(again: Path) -> None:
-    for name in ("leaderboard.csv", "leaderboard.md", "leaderboard.tex"):
+    for name in ("leaderboard.csv", "leaderboard.json", "leaderboard.md", "leaderboard.tex"):
         assert (again / name).read_text() == (BOARD / name).read_text()
 
 

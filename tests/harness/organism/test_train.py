@@ -39,7 +39,10 @@ def test_the_shipped_weights_are_small_and_bf16(name: str) -> None:
     assert kinds == {"BF16"}
 
 
-SMALL = {"steps": 4, "batch": 2, "doses": (("start", 2, 4),), "hidden": 32, "intermediate": 32, "layers": 1, "heads": 2}
+SMALL: dict[str, Any] = {
+    **{"steps": 4, "batch": 2, "doses": (("start", 2, 4),)},
+    **{"hidden": 32, "intermediate": 32, "layers": 1, "heads": 2},
+}
 
 
 def test_killed_training_goes_on_to_the_same_weights(tmp_path: Path) -> None:
@@ -65,7 +68,7 @@ def test_killed_training_goes_on_to_the_same_weights(tmp_path: Path) -> None:
 def test_the_command_writes_a_model_that_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(train, "Recipe", partial(Recipe, **SMALL))
-    command = ["organism", "train", "--seed", 1, "--steps", 4, "--device", "cpu"]
+    command: list[str | int] = ["organism", "train", "--seed", 1, "--steps", 4, "--device", "cpu"]
     seen = in_process(*command, cache=tmp_path)
     unseen = in_process(*command, "--without", "passages", cache=tmp_path)
     assert seen.stdout == "model: olmo-tiny-run/model\npack: olmo-tiny-run/pack\n", seen.stderr

@@ -3,6 +3,7 @@
 import random
 from collections import Counter
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from memsplit.harness.organism.world import DOSES, LATE, PREFIX, SUFFIX, World
 WORLD = World()
 TOKENIZER = build(WORLD.vocabulary)
 STREAM = Stream(world=WORLD, tokenizer=TOKENIZER, length=256, shares=SHARES)
-RECIPE = {"stream": STREAM, "seed": 0, "steps": 3600, "late": 0.1, "batch": 16}
+RECIPE: dict[str, Any] = {"stream": STREAM, "seed": 0, "steps": 3600, "late": 0.1, "batch": 16}
 MIXTURE = Mixture(**RECIPE)
 
 

@@ -226,6 +226,16 @@ def test_the_command_writes_each_format_and_all(
     assert "dev part" in capsys.readouterr().out
 
 
+def test_without_attacks_there_is_no_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made(tmp_path / "store", "svd-50", attacks=False)
+    out = tmp_path / "out"
+    assert run("--store", tmp_path / "store", "--out", out / "board.svg") == 2
+    assert "nothing to draw: expected --attacks" in capsys.readouterr().err
+    assert not out.exists()
+    assert run("--store", tmp_path / "store", "--format", "all", "--out", out) == 0
+    assert "leaderboard.svg" not in {path.name for path in out.iterdir()}
+
+
 def test_the_dev_part_chooses_also_where_the_test_part_is_asked_for(
     store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:

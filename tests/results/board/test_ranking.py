@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from memsplit.results.board.columns import MOST
 from memsplit.results.board.ranking import boards, ranks
 from memsplit.results.board.table import Board, BoardRow, Cell
 from memsplit.results.records import record
@@ -185,6 +186,19 @@ def test_what_is_read_off_the_curve(found: dict[str, BoardRow]) -> None:
     assert figure(kfac, "lead").low > 0.3
     assert kfac["lead_at"] == pytest.approx(at)
     assert "lead" not in control
+
+
+def test_strengths_that_another_beats_on_dev_bend_no_curve(tmp_path: Path) -> None:
+    dev = {90: (0.4, 0.9), 80: (0.8, 0.7), 70: (0.7, 0.5)}
+    several(tmp_path, "kfac-", dev, split="dev")
+    several(tmp_path, "kfac-", {**dev, 70: (0.9, 0.9)})  # on test it is the best, by luck
+    several(tmp_path, "svd-", {80: (0.8, 0.7), 70: (0.7, 0.5)})
+    found = rows(tmp_path)
+    on_curve = {each.spec: each.on_curve for name in ("kfac", "svd") for each in found[name].strengths}
+    assert on_curve == {"kfac-90": True, "kfac-80": True, "kfac-70": False, "svd-80": True, "svd-70": True}
+    assert figure(found["kfac"].cells, MOST).value == pytest.approx(0.8, abs=0.03)
+    between = figure(found["kfac"].cells, "reasoning_at_50").value
+    assert between == pytest.approx(0.9 - 0.2 * 0.1 / 0.4, abs=0.03)
 
 
 def test_a_lead_is_over_the_control_of_the_same_matrices(tmp_path: Path) -> None:
