@@ -254,7 +254,8 @@ def _remarks(rows: Sequence[BoardRow], about: Setting) -> Iterator[str]:
         for each in row.strengths
     )
     if unscored:
-        yield f"{unscored} strength{'s have' if unscored > 1 else ' has'} no record of dev and did not take part in the choice."
+        have = "strengths have" if unscored > 1 else "strength has"
+        yield f"{unscored} {have} no record of dev and did not take part in the choice."
     there = {baseline(row.record) for row in rows if row.kind != "base"}
     if missing := [words for name, words in BASELINES.items() if name not in there]:
         yield f"Baselines that are missing: {', '.join(missing)}."

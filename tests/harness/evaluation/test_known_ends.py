@@ -45,6 +45,7 @@ def records(organism: LoadedModel, tmp_path_factory: pytest.TempPathFactory) -> 
             edits=EDITS,
             tasks=("memsplit_recitation", "memsplit_twins"),
             attacks=["relearn:batch=10"],
+            limit=64,
             device="cpu",
             out=tmp_path_factory.mktemp("out"),
         )
