@@ -1,4 +1,4 @@
-"""Greedy decoding, in batches, with a key-value cache."""
+"""Greedy decoding, in batches, with the state that the model carries."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
-from transformers import DynamicCache
 
 from ...tasks.recitation import TokenStats, longest_run
 from .forward import PrefixSuffix, chunks, teacher_forced
+from .stepping import Steps, carried
 
 
 def continuations(
@@ -31,7 +31,6 @@ def continuations(
     found = [s.suffix(s.greedy)[: longest_run(s.suffix(s.rank)) + 1].tolist() for s in stats]
     left = [len(suffix) - len(ids) for (_, suffix), ids in zip(passages, found, strict=True)]
     departed = [i for i, ids in enumerate(found) if left[i] and not set(ends).intersection(ids)]
-    departed.sort(key=lambda i: (left[i], i))
     prompts = [passages[i][0] + found[i] for i in departed]
     for i, more in zip(
         departed, greedy(model, prompts, [left[i] for i in departed], ends=ends, batch=batch), strict=True
@@ -43,7 +42,6 @@ def continuations(
     ]
 
 
-@torch.inference_mode()
 def greedy(
     model: Any, prompts: Sequence[list[int]], lengths: Sequence[int], *, ends: Collection[int], batch: int
 ) -> list[list[int]]:
@@ -51,34 +49,38 @@ def greedy(
 
     Args:
         model: a causal language model.
-        prompts: token ids; those that stand together are decoded together.
+        prompts: token ids, at least one each; those of like length are decoded together.
         lengths: how many ids to add to each, at least one.
         ends: ids that end a text. What follows an end within a batch that goes on is not cut off.
         batch: sequences a forward pass.
     """
-    found: list[list[int]] = []
-    for chunk in chunks(range(len(prompts)), batch):
-        found += _greedy(model, [prompts[i] for i in chunk], [lengths[i] for i in chunk], ends)
-    return found
+    found: dict[int, list[int]] = {}
+    for chunk in chunks(sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), lengths[i])), batch):
+        added = _greedy(model, [prompts[i] for i in chunk], [lengths[i] for i in chunk], ends)
+        found.update(zip(chunk, added, strict=True))
+    return [found[i] for i in range(len(prompts))]
 
 
+@torch.inference_mode()
 def _greedy(model: Any, prompts: Sequence[list[int]], lengths: Sequence[int], ends: Collection[int]) -> list[list[int]]:
-    """One batch, padded on the left."""
-    device, width = model.device, max(map(len, prompts))
-    ids = torch.tensor([[0] * (width - len(row)) + row for row in prompts], device=device)
-    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in prompts], device=device)
-    position = (mask.cumsum(-1) - 1).clamp(min=0)
-    cache = DynamicCache(config=model.config)
-    stops = torch.tensor(sorted(ends), device=device)
-    left = torch.tensor(lengths, device=device)
-    new: list[torch.Tensor] = []
+    """One batch. All begin with as many ids as the shortest prompt has; of a longer one the rest is fed id by id.
+
+    So nothing is padded, which a model without attention would read as text.
+    """
+    device = model.device
+    begin, stop = torch.tensor([(len(ids), len(ids) + more) for ids, more in zip(prompts, lengths, strict=True)]).T
+    begin, stop = begin.to(device), stop.to(device)
+    given = torch.nn.utils.rnn.pad_sequence([torch.tensor(ids) for ids in prompts], batch_first=True).to(device)
+    stops = torch.tensor(sorted(ends), dtype=torch.long, device=device)
+    steps = Steps(model, carried(model))
+    place = int(begin.min())
+    texts = [given[:, :place]]
     ended = torch.zeros(len(prompts), dtype=torch.bool, device=device)
-    while not bool((ended | (left <= len(new))).all()):
-        out = model(input_ids=ids, attention_mask=mask, position_ids=position, past_key_values=cache, use_cache=True)
-        best = out.logits[:, -1].argmax(-1)
-        new.append(best)
-        ended |= torch.isin(best, stops)
-        ids, position = best[:, None], position[:, -1:] + 1
-        mask = torch.cat([mask, mask.new_ones(len(prompts), 1)], 1)
-    rows: list[list[int]] = torch.stack(new, 1).tolist()
-    return [row[:length] for row, length in zip(rows, lengths, strict=True)]
+    while not bool((ended | (stop <= place)).all()):
+        best = steps.feed(texts[-1]).argmax(-1)
+        chosen = begin <= place
+        ended |= chosen & torch.isin(best, stops)
+        texts.append((best if bool(chosen.all()) else torch.where(chosen, best, given[:, place]))[:, None])
+        place += 1
+    rows: list[list[int]] = torch.cat(texts, 1).tolist()
+    return [row[len(ids) : len(ids) + more] for row, ids, more in zip(rows, prompts, lengths, strict=True)]

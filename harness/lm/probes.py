@@ -11,10 +11,10 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from transformers import DynamicCache
 
 from ...tasks.recitation import Sampling, longest_run
 from .forward import PrefixSuffix, chunks, teacher_forced
+from .stepping import Steps, carried
 
 Row = Mapping[str, Any]
 Figures = dict[str, float]
@@ -141,13 +141,13 @@ def beam_bound(
     gold = torch.tensor([suffix for _, suffix in passages], device=device)
     n, length = gold.shape
     ids = torch.tensor([prefix for prefix, _ in passages], device=device)
-    cache = DynamicCache(config=model.config)
+    steps = Steps(model, carried(model))
     log_q = torch.zeros(n, 1, device=device)
     stops = torch.tensor(sorted(ends), dtype=torch.long, device=device)
     edits = torch.arange(length + 1, device=device).expand(n, 1, -1)  # edit distance to each prefix of the suffix
     is_gold = torch.ones(n, 1, dtype=torch.bool, device=device)
     for step in range(length):
-        logits = model(input_ids=ids, past_key_values=cache, use_cache=True).logits[:, -1]
+        logits = steps.feed(ids)
         width = log_q.shape[1]
         drawn, tokens = _drawn(logits, sampling)
         drawn, tokens = drawn.view(n, width, -1), tokens.view(n, width, -1)
@@ -164,7 +164,7 @@ def beam_bound(
         edits = new_edits.flatten(1, 2).gather(1, chosen[..., None].expand(-1, -1, length + 1))
         ids = tokens.flatten(1).gather(1, chosen).view(-1, 1)
         parents = chosen // drawn.shape[2] + torch.arange(n, device=device)[:, None] * width
-        cache.batch_select_indices(parents.flatten())
+        steps.select(parents.flatten())
     near = edits[..., -1] <= distance
     bounds: list[float] = log_q.masked_fill(~near, -torch.inf).cpu().double().logsumexp(1).exp().tolist()
     return bounds
