@@ -72,12 +72,17 @@ def _stats(logits: torch.Tensor, row: list[int], start: int, sampling: Sampling)
 
 
 def _figures(logits: torch.Tensor, gold: torch.Tensor, sampling: Sampling) -> tuple[torch.Tensor, ...]:
-    """greedy, rank, log_p, log_q, mean and deviation, each [n], of logits [n, vocabulary] and gold ids [n]."""
+    """greedy, rank, log_p, log_q, mean and deviation, each [n], of logits [n, vocabulary] and gold ids [n].
+
+    Where a logit is nan or infinite, the gold token ranks behind every token, and its other figures are nan.
+    """
     logits = logits.float()
     of_gold = logits.gather(1, gold[:, None])
     lower_id = torch.arange(logits.shape[1], device=logits.device) < gold[:, None]
     rank = ((logits > of_gold) | ((logits == of_gold) & lower_id)).sum(1)
     log_p = logits.log_softmax(1)
+    unknown = log_p.isnan().any(1)
+    rank[unknown] = logits.shape[1]
     p = log_p.exp()
     known = log_p.clamp(min=torch.finfo(log_p.dtype).min)  # 0 · -inf is 0 here
     mean = (p * known).sum(1)
@@ -87,6 +92,7 @@ def _figures(logits: torch.Tensor, gold: torch.Tensor, sampling: Sampling) -> tu
     log_q = sampled.gather(1, gold[:, None])[:, 0] - drawn.logsumexp(1)
     if sampling.top_k:
         log_q[rank >= sampling.top_k] = -torch.inf
+    log_q[unknown] = torch.nan
     return logits.argmax(1), rank, log_p.gather(1, gold[:, None])[:, 0], log_q, mean, variance.sqrt()
 
 
@@ -124,11 +130,13 @@ def likelihoods(
 
 
 def _moved(edited: torch.Tensor, base: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """KL(base ‖ edited) and nDCG@10, each [n], of log-probabilities [n, vocabulary]."""
-    kl = (base.exp() * (base - edited)).nan_to_num(nan=0.0).sum(1)  # 0 · (-inf - -inf) is 0
+    """KL(base ‖ edited) and nDCG@10, each [n], of log-probabilities [n, vocabulary]; nan where a row has one."""
+    impossible = base == -torch.inf  # 0 · (-inf - x) is 0
+    kl = torch.where(impossible, 0.0, base.exp() * (base - edited)).sum(1)
     k = min(TOP, base.shape[1])
     worth = torch.arange(k, 0, -1.0, device=base.device)
     by_token = torch.zeros_like(base).scatter_(1, base.topk(k, dim=1).indices, worth.expand(len(base), k))
     discount = 1 / torch.log2(torch.arange(2.0, k + 2, device=base.device))
     gained = (by_token.gather(1, edited.topk(k, dim=1).indices) * discount).sum(1)
-    return kl, gained / (worth * discount).sum()
+    unordered = (base.isnan() | edited.isnan()).any(1)
+    return kl, (gained / (worth * discount).sum()).masked_fill(unordered, torch.nan)

@@ -103,7 +103,8 @@ def probabilities(
     logits = model(rows, use_cache=False).logits[:, len(prefix) - 1 : -1].double() / sampling.temperature
     least = logits.topk(sampling.top_k, dim=-1).values[..., -1:]
     log_q = logits.masked_fill(logits < least, -torch.inf).log_softmax(-1)
-    return log_q.gather(2, rows[:, len(prefix) :, None]).sum((1, 2)).exp().tolist()
+    found: list[float] = log_q.gather(2, rows[:, len(prefix) :, None]).sum((1, 2)).exp().tolist()
+    return found
 
 
 @contextmanager
