@@ -167,4 +167,7 @@ class Verdict:
 
 
 def _number(value: float, sign: str) -> str:
-    return "-" if math.isnan(value) else f"{round(value, 3) + 0.0:{sign}.3f}"  # no -0.000
+    """Three decimals, or from 100,000 on three digits; a hyphen for nan."""
+    if math.isnan(value):
+        return "-"
+    return f"{value:{sign}.2e}" if 1e5 <= abs(value) < math.inf else f"{round(value, 3) + 0.0:{sign}.3f}"  # no -0.000

@@ -48,16 +48,20 @@ def samples_needed(p_z: np.ndarray, certainty: float) -> np.ndarray:
 
 
 def discoverable(items: pd.DataFrame, axis: str, samples: Sequence[int] = SAMPLES) -> Discoverable:
-    """The share of the axis's passages that are (n, p)-discoverable: ``{"p=0.5": {"n=100": share, …}, …}``."""
+    """The share of the axis's passages that are (n, p)-discoverable: ``{"p=0.5": {"n=100": share, …}, …}``.
+
+    nan where a passage's probability is nan.
+    """
     p_z = np.asarray(_rows(items, axis, "p_z")["value"])
     if not len(p_z):
         return {}
     needed = {p: samples_needed(p_z, p) for p in CERTAINTY}
-    return {f"p={p:g}": {f"n={n}": float(np.mean(needed[p] <= n)) for n in samples} for p in CERTAINTY}
+    told = {p: {n: np.where(np.isnan(p_z), np.nan, needed[p] <= n) for n in samples} for p in CERTAINTY}
+    return {f"p={p:g}": {f"n={n}": float(np.mean(out)) for n, out in by_n.items()} for p, by_n in told.items()}
 
 
 def auroc(members: np.ndarray, others: np.ndarray, times_m: np.ndarray, times_n: np.ndarray) -> np.ndarray:
-    """The probability that a member's signal is above another's, ties counting half.
+    """The probability that a member's signal is above another's, ties counting half; nan where a signal is nan.
 
     Args:
         members: [m] signals.
@@ -65,6 +69,8 @@ def auroc(members: np.ndarray, others: np.ndarray, times_m: np.ndarray, times_n:
         times_m: [resamples, m] how often each member counts.
         times_n: [resamples, n] how often each of the others counts.
     """
+    if np.isnan([*members, *others]).any():
+        return np.full(len(times_m), np.nan)
     above = (members[:, None] > others) + (members[:, None] == others) / 2
     return np.asarray(((times_m @ above) * times_n).sum(1) / (times_m.sum(1) * times_n.sum(1)))
 
@@ -74,6 +80,8 @@ def tpr_at_fpr(
 ) -> np.ndarray:
     """The largest share of members above a threshold, where at most a share ``fpr`` of the others is above it.
 
+    nan where a signal is nan.
+
     Args:
         members: [m] signals.
         others: [n] signals.
@@ -81,6 +89,8 @@ def tpr_at_fpr(
         times_n: [resamples, n] how often each of the others counts.
         fpr: the largest share of the others.
     """
+    if np.isnan([*members, *others]).any():
+        return np.full(len(times_m), np.nan)
     order = np.argsort(-others)
     too_many = times_n[:, order].cumsum(1) > fpr * times_n.sum(1, keepdims=True) + 1e-9
     threshold = others[order][too_many.argmax(1)]
@@ -143,12 +153,13 @@ def largest(replicates: Sequence[np.ndarray]) -> Interval:
     figures (Bonferroni), so that all of them hold at once. The value itself is still the largest of noisy ones.
 
     Args:
-        replicates: of each figure, [1 + RESAMPLES], the sample's own value first.
+        replicates: of each figure, [1 + RESAMPLES], the sample's own value first; where one is nan, so is the largest.
     """
     tail = (1 - LEVEL) / 2 * 100
     lows = [float(np.percentile(each[1:], tail / len(replicates))) for each in replicates]
     highs = [float(np.percentile(each[1:], 100 - tail)) for each in replicates]
-    return Interval(value=float(max(each[0] for each in replicates)), low=max(lows), high=max(highs))
+    value, low, high = (float(np.max(each)) for each in ([each[0] for each in replicates], lows, highs))
+    return Interval(value=value, low=low, high=high)
 
 
 def with_reference(items: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame:

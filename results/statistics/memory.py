@@ -67,7 +67,8 @@ class Memory:
                     self._lengths[side] = bits
                     self._gap[side] = -mean
                 else:
-                    self._gap[side] = self._gap[side] + mean
+                    with np.errstate(invalid="ignore"):
+                        self._gap[side] = self._gap[side] + mean
 
     def bits(self, side: str) -> np.ndarray:
         """The memory of a side's model, bits a token, with U's part taken off where there is U.
@@ -77,13 +78,14 @@ class Memory:
         """
         attack = side.partition("+")[2]
         floor = self._gap.get(attacked(UNSEEN, attack) if attack else UNSEEN)
-        return self._gap[side] - (0.0 if floor is None else floor)
+        with np.errstate(invalid="ignore"):  # infinite code lengths
+            return np.asarray(self._gap[side] - (0.0 if floor is None else floor))
 
     def erased(self, side: str = EDIT) -> np.ndarray:
-        """1 - memory / memory(base); nan where the base has none."""
-        base = self.bits(BASE)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return np.where(base > 0, 1 - self.bits(side) / base, np.nan)
+        """1 - memory / memory(base); nan where the base has none, or either is not finite."""
+        base, left = self.bits(BASE), self.bits(side)
+        with np.errstate(all="ignore"):
+            return np.where((base > 0) & np.isfinite(base) & np.isfinite(left), 1 - left / base, np.nan)
 
     @property
     def attacks(self) -> list[str]:
@@ -97,10 +99,13 @@ class Memory:
         return np.min(left, axis=0) if left else None
 
     def distances(self) -> tuple[np.ndarray, np.ndarray] | None:
-        """``ks_shorter`` and ``ks_longer`` of the edited model from U; ``None`` without U."""
+        """``ks_shorter`` and ``ks_longer`` of the edited model from U; ``None`` without U, nan with a length of nan."""
         if UNSEEN not in self._lengths:
             return None
         edited, unseen = self._lengths[EDIT], self._lengths[UNSEEN]
+        if np.isnan(edited).any() or np.isnan(unseen).any():
+            unknown = np.full(len(self._times), np.nan)
+            return unknown, unknown
         values = np.unique(np.concatenate([edited, unseen]))
         difference = self._shares_below(edited, values) - self._shares_below(unseen, values)
         return np.maximum(difference.max(axis=1), 0.0), np.maximum(-difference.min(axis=1), 0.0)

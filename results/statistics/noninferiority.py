@@ -164,6 +164,8 @@ def _p_unbounded(x_c: np.ndarray, times: float, part_c: np.ndarray) -> float:
     if count_p.min() < 2:
         return 1.0
     share_p = count_p / len(x_c)
+    if (largest := np.abs(x_c).max()) > 1e100:  # its cube would overflow
+        x_c = x_c / largest
     deviation_c = x_c - (np.bincount(part_c, x_c) / count_p)[part_c]
     sd_p = np.sqrt(np.bincount(part_c, deviation_c**2) / (count_p - 1))
     mean, n_p = float(x_c.mean()), times * count_p

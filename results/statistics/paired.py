@@ -168,7 +168,8 @@ class Paired:
         ``knowledge_kept`` is that of closed-book facts. ``perplexity_ratio`` = perplexity(edit) / perplexity(base), and
         ``fluency_kept`` = 1 over it, at most 1. ``split_score`` = the harmonic mean of :data:`SPLIT_SCORE`, each
         clipped to 0..1; only where attacks were made. ``recitation_removed`` = 1 - strict(edit) / strict(base). A ratio
-        to a base that holds no memory, recites nothing, or is no better than guessing, is nan, and what is made of it.
+        to a base that holds no memory, recites nothing, or is no better than guessing, is nan, and what is made of it;
+        so is one of figures that are not finite. An infinite perplexity of the edit is a fluency of 0.
         """
         return {name: interval(replicates) for name, replicates in self.summary_replicates().items()}
 
@@ -192,8 +193,9 @@ class Paired:
             if f"{KNOWLEDGE}_kept" in summary:
                 summary["knowledge_kept"] = summary[f"{KNOWLEDGE}_kept"]
             if perplexity := self.metrics.get(PERPLEXITY):
-                summary["perplexity_ratio"] = perplexity.replicates[1] / perplexity.replicates[0]
-                summary["fluency_kept"] = np.minimum(1.0, 1 / summary["perplexity_ratio"])
+                before, after = perplexity.replicates
+                ratio = np.where(np.isfinite(before) & (after > 0), after / before, np.nan)
+                summary |= {"perplexity_ratio": ratio, "fluency_kept": np.minimum(1.0, 1 / ratio)}
             if summary.keys() >= set(SPLIT_SCORE):
                 parts = np.clip([summary[name] for name in SPLIT_SCORE], 0, 1)
                 summary["split_score"] = hmean(parts, axis=0)

@@ -40,6 +40,9 @@ def one_more(levels: np.ndarray, clusters: int) -> np.ndarray:
 
 
 def replicates_of_mean(values: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """The weighted mean of values [items] in each resample, [1 + RESAMPLES]; nan in one that has none of them."""
-    with np.errstate(invalid="ignore"):
+    """The weighted mean of values [items] in each resample, [1 + RESAMPLES]; nan in one that has none of them.
+
+    Where a value is infinite, a resample without it is nan too.
+    """
+    with np.errstate(all="ignore"):
         return np.asarray(times @ values / times.sum(axis=1))

@@ -199,5 +199,7 @@ def _none(known: Sequence[Row], bounds: Bounds) -> str:
         return "no edit has a split score"
     nearest = min(known, key=lambda row: max(bounds.excess(row).values()))
     missed = {name: value for name, value in bounds.excess(nearest).items() if value > 0}
-    values = ", ".join(f"{name.replace('_', ' ')} {nearest.metric(name):.3f}" for name in missed)
+    figures = {name: nearest.metric(name) for name in missed}
+    told = {name: f"{value:.3f}" if abs(value) < 1e5 else f"{value:.2e}" for name, value in figures.items()}
+    values = ", ".join(f"{name.replace('_', ' ')} {text.replace('nan', '-')}" for name, text in told.items())
     return f"none of {len(known)} edits is within the bounds; the nearest is {nearest.spec}, with {values}"

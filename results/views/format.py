@@ -41,9 +41,16 @@ def significant(value: float) -> str:
     return f"{value:{digits}}"
 
 
-def decimals(value: float) -> str:
-    """A number with three decimals; a hyphen for nan."""
-    return "-" if math.isnan(value) else f"{value:.3f}"
+def decimals(value: float, sign: str = "") -> str:
+    """A number with three decimals, or from 100,000 on with three digits; a hyphen for nan.
+
+    Args:
+        value: the number.
+        sign: ``+`` to show the sign of every number.
+    """
+    if math.isnan(value):
+        return "-"
+    return f"{value:{sign}.2e}" if 1e5 <= abs(value) < math.inf else f"{value:{sign}.3f}".replace("inf", "∞")
 
 
 def p_value(p: float) -> str:
@@ -53,9 +60,20 @@ def p_value(p: float) -> str:
 
 def signed(change: Interval) -> str:
     """A change with its sign and its interval; a hyphen for nan."""
-    return "-" if math.isnan(change.value) else f"{change.value:+.3f} [{change.low:+.3f}, {change.high:+.3f}]"
+    if math.isnan(change.value):
+        return "-"
+    return f"{decimals(change.value, '+')} [{decimals(change.low, '+')}, {decimals(change.high, '+')}]"
 
 
 def bounded(value: Interval) -> str:
-    """A value and its interval, each as :func:`significant`."""
+    """A value and its interval, each as :func:`significant`; a hyphen for nan."""
+    if math.isnan(value.value):
+        return "-"
     return f"{significant(value.value)} [{significant(value.low)}, {significant(value.high)}]"
+
+
+def within(value: Interval) -> str:
+    """A value and its interval, each as :func:`decimals`; a hyphen for nan."""
+    if math.isnan(value.value):
+        return "-"
+    return f"{decimals(value.value)} [{decimals(value.low)}, {decimals(value.high)}]"

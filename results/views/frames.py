@@ -10,6 +10,7 @@ import pandas as pd
 from ..records.record import Record
 from ..records.schema import Change, Interval, Key
 from ..statistics.compare import Comparison
+from .format import within
 
 COLUMNS = ["edit", "axis", "metric", "base", "edited", "change", "low", "high", "p", "n"]
 SUMMARY = ("split_score", "erased", "stays_erased", "reasoning_kept", "fluency_kept", "recitation_removed")
@@ -65,6 +66,4 @@ def _title(name: str) -> str:
 
 
 def _cell(interval: Interval | None) -> str:
-    if interval is None or interval.value != interval.value:
-        return "-"
-    return f"{interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
+    return "-" if interval is None else within(interval)

@@ -19,7 +19,7 @@ from ..records.schema import Change, Interval, Key, Risk, Sides
 from ..statistics.compare import Comparison, marked
 from ..statistics.paired import OF_MEMORY, SPLIT_SCORE
 from ..statistics.selection import Bounds, Row
-from .format import TITLES, bounded, decimals, p_value, signed
+from .format import TITLES, bounded, decimals, p_value, signed, within
 
 SAMPLES_SHOWN = (1, 100, 10_000)
 MEMBERSHIP = (
@@ -168,15 +168,14 @@ def risk(sides: Sides[Risk]) -> Table:
         table.add_row(f"{axis}, out in n samples", style="bold")
         for n in SAMPLES_SHOWN:
             both = (curves, edited.discoverable[axis])
-            table.add_row(f"  n = {n:,}", *(f"{side['p=0.5'][f'n={n}']:.3f}" for side in both))
+            table.add_row(f"  n = {n:,}", *(decimals(side["p=0.5"][f"n={n}"]) for side in both))
     for name, title in MEMBERSHIP:
         told = {signal: values[name] for signal, values in base.membership.items() if name in values}
         if told:
             table.add_row(f"members told: {title}", style="bold")
         for signal, before in told.items():
             intervals = (before, edited.membership[signal][name])
-            cells = [f"{side.value:.3f} [{side.low:.3f}, {side.high:.3f}]" for side in intervals]
-            table.add_row(f"  {signal.removeprefix('mia_')}", *cells)
+            table.add_row(f"  {signal.removeprefix('mia_')}", *map(within, intervals))
     return table
 
 
@@ -213,7 +212,7 @@ def sweep(title: str, rows: Sequence[Row], bounds: Bounds, marks: Mapping[str, s
         word = (marks or {}).get(row.spec)
         table.add_row(
             row.spec + (f"\n  {word}" if word else ""),
-            f"{decimals(score.value)} [{decimals(score.low)}, {decimals(score.high)}]",
+            within(score),
             *cells,
             style="" if bounds.hold(row) else "dim",
         )
@@ -230,7 +229,7 @@ def duration(seconds: float) -> str:
 
 def _rows(changes: Mapping[Key, Change], all_metrics: bool) -> dict[Key, list[str]]:
     return {
-        key: [f"{c.base:.3f}", f"{c.edited:.3f}", signed(c), p_value(c.p_holm)]
+        key: [decimals(c.base), decimals(c.edited), signed(c), p_value(c.p_holm)]
         for key, c in changes.items()
         if all_metrics or key[1] not in MINOR
     }
@@ -248,4 +247,4 @@ def _table(title: str, columns: Sequence[str], rows: Mapping[Key, Sequence[str]]
 def _interval(name: str, value: Interval) -> str:
     if math.isnan(value.value):
         return f"-  ({_UNKNOWN.get(name, 'the base is no better than guessing')})"
-    return f"{value.value:.3f}  [{value.low:.3f}, {value.high:.3f}]"
+    return within(value).replace(" [", "  [")
