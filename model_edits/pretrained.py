@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -53,7 +53,8 @@ def load_model(pretrained: str, part: str = "model", hint: str = "", **arguments
         arguments: of ``AutoModelForCausalLM.from_pretrained``.
 
     Raises:
-        UserError: as :func:`fetch`; or weights are missing, or do not fit into memory.
+        UserError: as :func:`fetch`; or weights are missing, have no place in the model, are not finite, or do not fit
+            into memory.
     """
     arguments["output_loading_info"] = True
     load = partial(transformers.AutoModelForCausalLM.from_pretrained, pretrained, **arguments)
@@ -61,9 +62,22 @@ def load_model(pretrained: str, part: str = "model", hint: str = "", **arguments
     absent = sorted({*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])})
     if absent:
         raise UserError(f"the weights of {pretrained!r} lack {absent[0]} ({len(absent)} tensors in all)")
+    if surplus := sorted(info["unexpected_keys"]):
+        raise UserError(
+            f"the weights of {pretrained!r} hold {surplus[0]} ({len(surplus)} tensors in all), for which "
+            f"{type(model).__name__} has no place: expected the weights of that architecture alone"
+        )
     if any(parameter.is_meta for parameter in model.parameters()):
         raise UserError(f"{pretrained!r} does not fit into this machine's memory: expected more or larger devices")
+    if broken := not_finite(model.named_parameters()):
+        raise UserError(f"the weights of {pretrained!r} are not finite: {broken[0]} ({len(broken)} tensors in all)")
     return model
+
+
+def not_finite(tensors: Iterable[tuple[str, Any]]) -> list[str]:
+    """The names of those with a nan or an infinity; types of a byte, codes of a quantization, are passed over."""
+    wide = ((name, tensor) for name, tensor in tensors if tensor.is_floating_point() and tensor.itemsize > 1)
+    return [name for name, tensor in wide if not bool(tensor.isfinite().all())]
 
 
 def _reason(error: Exception) -> str:
