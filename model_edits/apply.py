@@ -42,7 +42,8 @@ def compute(
 
     Returns:
         New weights of the parameters that change, computed in float32 or wider and cast once; and what the edit did to
-        each weight that it looked at.
+        each weight that it looked at. Under a further name of a parameter there is a weight where it becomes another
+        than the parameter.
 
     Raises:
         UserError: the edit cannot be made.
@@ -50,6 +51,7 @@ def compute(
     weights: dict[str, torch.Tensor] = {}
     changes = []
     targets = {target.name: target for target in inputs.targets}
+    shared = other_names(model)
     for name, edited in edit.new_weights(model, inputs):
         target = targets.get(name)
         parameter = target.parameter if target else name
@@ -61,12 +63,41 @@ def compute(
         norm = 0.0 if unchanged else float((wide - new).norm() / wide.norm().clamp(min=1e-30))
         label = f"{name}.weight" if target else name
         changes.append(MatrixChange(name=label, kept=edited.kept, total=edited.total, removed_norm=norm))
-        if not unchanged:
+        if not unchanged or (name in shared and edit.dial != 1):
             if parameter not in weights:
                 weights[parameter] = stored.clone(memory_format=torch.contiguous_format)
             whole = weights[parameter]
             (target.view(whole) if target else whole).copy_(new)
+    for name, first in shared.items():
+        if name in weights and torch.equal(weights[name], weights.get(first, model.get_parameter(first))):
+            del weights[name]
     return weights, changes
+
+
+def other_names(model: torch.nn.Module) -> dict[str, str]:
+    """The further names of parameters that have several, such as an output head that is the embeddings.
+
+    Returns:
+        By each of these names, the parameter's first name, which is the one that ``named_parameters`` has.
+    """
+    first = {id(parameter): name for name, parameter in model.named_parameters()}
+    every = model.named_parameters(remove_duplicate=False)
+    return {name: first[id(parameter)] for name, parameter in every if first[id(parameter)] != name}
+
+
+def put(model: torch.nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
+    """Put these weights into the model. A further name of a parameter becomes a parameter of its own."""
+    shared = other_names(model)
+    for name, weight in weights.items():
+        if name in shared:
+            _replace(model, name, torch.nn.Parameter(weight, requires_grad=False))
+        else:
+            model.get_parameter(name).data = weight
+
+
+def _replace(model: torch.nn.Module, name: str, parameter: torch.nn.Parameter) -> None:
+    owner, _, last = name.rpartition(".")
+    setattr(model.get_submodule(owner), last, parameter)
 
 
 @contextmanager
@@ -76,16 +107,18 @@ def applied(model: torch.nn.Module, weights: Mapping[str, torch.Tensor]) -> Iter
     Raises:
         RuntimeError: on leaving, the model holds other weights than these: what was entered later was not left first.
     """
-    before = {name: model.get_parameter(name).data for name in weights}
+    parameters = {name: model.get_parameter(name) for name in weights}
+    before = {name: parameter.data for name, parameter in parameters.items()}
     places: dict[str, int] = {}
     try:
-        for name, weight in weights.items():
-            model.get_parameter(name).data = weight
-        places = {name: model.get_parameter(name).data_ptr() for name in weights}  # of tied ones, the last is in
+        put(model, weights)
+        places = {name: model.get_parameter(name).data_ptr() for name in weights}
         yield before
     finally:
         held = all(model.get_parameter(name).data_ptr() == place for name, place in places.items())
-        for name, tensor in before.items():
-            model.get_parameter(name).data = tensor
+        for name, parameter in parameters.items():
+            parameter.data = before[name]
+            if model.get_parameter(name) is not parameter:
+                _replace(model, name, parameter)
     if not held:
         raise RuntimeError("two edits of one model were left in the order in which they were entered: load it again")

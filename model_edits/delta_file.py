@@ -41,7 +41,7 @@ def read(path: Path, model: torch.nn.Module) -> dict[str, torch.Tensor]:
     base = json.loads(header.get("base", "{}"))
     if header.get("format") != FORMAT or base.keys() != tensors.keys():
         raise UserError(f"{str(path)!r} is of the format {header.get('format')!r}, expected {FORMAT!r}")
-    own = dict(model.named_parameters())
+    own = dict(model.named_parameters(remove_duplicate=False))
     for name, tensor in tensors.items():
         if name in own and own[name].dtype != tensor.dtype:
             types = [str(t.dtype).removeprefix("torch.") for t in (tensor, own[name])]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import logging
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -15,11 +16,11 @@ from ..lazy import torch
 from ..pretrained import load_model
 from ..registry import Edit, EditedWeight, register_edit
 
-ASIDE = {
-    *("architectures", "dtype", "torch_dtype", "transformers_version", "use_cache", "quantization_config"),
-    *("bos_token_id", "eos_token_id", "pad_token_id", "max_position_embeddings", "id2label", "label2id"),
-}
-"""Keys of a config that do not change the function that the weights compute."""
+TOKENS = 128
+"""Random tokens on which a checkpoint's own model and the base with its weights must give the same logits."""
+ADDED = 256
+"""Rows of embeddings, at most, that a resize for added tokens leaves: a token or two, and up to a round number."""
+log = logging.getLogger("memsplit")
 
 
 @register_edit("checkpoint")
@@ -42,22 +43,60 @@ class Checkpoint(Edit):
         object.__setattr__(self, "path", checked_path(self.path, "config.json"))
 
     def new_weights(self, model: torch.nn.Module, inputs: EditInputs) -> Iterator[tuple[str, EditedWeight]]:
-        """Every parameter."""
+        """Every parameter; an embedding's rows of tokens that the base does not have are left out."""
         where = {"revision": self.revision} if self.revision else {}
         other = load_model(self.path, "checkpoint", dtype=next(model.parameters()).dtype, **where)
-        models: tuple[Any, Any] = (model, other)
-        own, its = (_computing(m.config.to_dict()) for m in models)
-        for key in sorted(own.keys() | its.keys(), key=lambda key: (isinstance(own.get(key), list | dict), key)):
-            if own.get(key) != its.get(key):
-                raise UserError(
-                    f"{self.path!r} is of another architecture: {key} is {its.get(key)}, not {own.get(key)}"
-                )
-        return replaced(model, dict(other.named_parameters()), self.path)
+        weights = _without_added_tokens(model, other, self.path)
+        check_names(model, weights, self.path)
+        _check_function(model, other, weights, self.path)
+        return replaced(model, weights, self.path)
 
 
-def _computing(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The keys and values of a config that determine the function that the weights compute."""
-    return {key: value for key, value in config.items() if not key.startswith("_") and key not in ASIDE}
+def _without_added_tokens(model: Any, other: Any, path: str) -> dict[str, torch.Tensor]:
+    """The other model's parameters, those of embeddings and head with as many rows as the model's embeddings have.
+
+    A checkpoint of fewer rows, or of more than :data:`ADDED` more, is left as it is.
+    """
+    rows, its_rows = (m.get_input_embeddings().weight.shape[0] for m in (model, other))
+    weights = dict(other.named_parameters(remove_duplicate=False))
+    if not rows < its_rows <= rows + ADDED:
+        return weights
+    log.warning("%r has %d more tokens than the base: they are left out", path, its_rows - rows)
+    tables = [table for table in (other.get_input_embeddings(), other.get_output_embeddings()) if table is not None]
+    cut = {id(parameter) for table in tables for parameter in table.parameters()}
+    return {name: weight[:rows] if id(weight) in cut else weight for name, weight in weights.items()}
+
+
+def _check_function(model: Any, other: Any, weights: Mapping[str, torch.Tensor], path: str) -> None:
+    """Whether the model computes with these weights what the checkpoint's own model does.
+
+    Shapes do not tell it: a base of another rotary frequency or normalization would compute something else with the
+    same weights, and most other keys of a configuration change nothing.
+
+    Raises:
+        UserError: the logits differ by a thousandth (in types narrower than float32, a twentieth) of their spread.
+    """
+    from ..apply import applied  # which imports torch
+
+    vocabulary = model.get_input_embeddings().weight.shape[0]
+    longest = getattr(model.config.get_text_config(), "max_position_embeddings", None) or TOKENS
+    ids = torch.randint(vocabulary, (1, min(TOKENS, longest)), generator=torch.Generator().manual_seed(0))
+    with applied(model, {name: weight.detach().to(model.get_parameter(name)) for name, weight in weights.items()}):
+        found = model(ids.to(model.device), use_cache=False)
+    expected = other(ids.to(other.device), use_cache=False)
+    own, its = (out.logits[..., :vocabulary].float().cpu() for out in (found, expected))
+    allowed = 1e-3 if next(model.parameters()).dtype.itemsize >= 4 else 0.05
+    if not (own - its).abs().max() <= allowed * its.std():
+        raise UserError(
+            f"{path!r} is of another architecture: its weights give other logits in the base; "
+            f"the configurations differ in {_differing(model.config.to_dict(), other.config.to_dict())}"
+        )
+
+
+def _differing(own: Mapping[str, Any], its: Mapping[str, Any]) -> str:
+    """The keys that differ, each with its values."""
+    keys = [key for key in sorted(own.keys() | its.keys()) if not key.startswith("_") and own.get(key) != its.get(key)]
+    return ", ".join(f"{key} ({its.get(key)}, not {own.get(key)})" for key in keys)[:300] or "nothing that they tell"
 
 
 def checked_path(path: str, *files: str) -> str:
@@ -83,22 +122,36 @@ def checked_path(path: str, *files: str) -> str:
     return path
 
 
+def check_names(model: torch.nn.Module, other: Mapping[str, torch.Tensor], path: str) -> None:
+    """Whether ``other`` has the model's parameters.
+
+    Further names of a parameter (see ``apply.other_names``) may be there or not: an output head that is the embeddings
+    in the model may be one of its own in ``other``.
+
+    Raises:
+        UserError: a name or shape differs.
+    """
+    own = dict(model.named_parameters())
+    every = dict(model.named_parameters(remove_duplicate=False))
+    for name in sorted((own.keys() - other.keys()) | (other.keys() - every.keys())):
+        whose = "the model" if name in own else repr(path)
+        raise UserError(f"{path!r} is of another architecture: only {whose} has {name}")
+    for name in (name for name in every if name in other):
+        found, expected = tuple(other[name].shape), tuple(every[name].shape)
+        if found != expected:
+            raise UserError(f"{path!r} is of another architecture: {name} is {found}, expected {expected}")
+
+
 def replaced(
     model: torch.nn.Module, other: Mapping[str, torch.Tensor], path: str
 ) -> Iterator[tuple[str, EditedWeight]]:
     """The parameters of ``other`` in place of the model's; weights that are equal count as kept.
 
     Raises:
-        UserError: a name or shape differs.
+        UserError: as :func:`check_names`.
     """
-    own = dict(model.named_parameters())
-    for name in sorted(own.keys() ^ other.keys()):
-        whose = "the model" if name in own else repr(path)
-        raise UserError(f"{path!r} is of another architecture: only {whose} has {name}")
-    for name, weight in own.items():
-        new = other[name].detach().to(weight.device)
-        if new.shape != weight.shape:
-            found, expected = tuple(new.shape), tuple(weight.shape)
-            raise UserError(f"{path!r} is of another architecture: {name} is {found}, expected {expected}")
-        kept = int((new == weight).sum())
-        yield name, EditedWeight(weight=new, kept=kept, total=weight.numel())
+    check_names(model, other, path)
+    for name, weight in model.named_parameters(remove_duplicate=False):
+        if name in other:
+            new = other[name].detach().to(weight.device)
+            yield name, EditedWeight(weight=new, kept=int((new == weight).sum()), total=weight.numel())

@@ -32,6 +32,7 @@ class PEFT(Edit):
 
     summary = "an adapter of the peft library, merged: a folder or hub id"
     source = "Hu et al., arXiv 2106.09685"
+    version = 2
     targeted = False
 
     path: str
@@ -43,18 +44,27 @@ class PEFT(Edit):
         object.__setattr__(self, "path", checked_path(self.path, "adapter_config.json", "adapter_model.*"))
 
     def new_weights(self, model: torch.nn.Module, inputs: EditInputs) -> Iterator[tuple[str, EditedWeight]]:
-        """Every parameter, most of them unchanged. The adapter is merged into a copy of the model."""
+        """Every parameter, most of them unchanged. The adapter is merged into a copy of the model.
+
+        In the copy no module shares its weight with another: while an adapter is trained, what it adds to an output
+        head that is the embeddings is added to the head alone.
+        """
         from peft import PeftModel  # optional: the extra memsplit[peft]
+
+        from ..apply import other_names, put  # which imports torch
 
         where: dict[str, Any] = {"revision": self.revision} if self.revision else {}
 
         def load() -> Any:
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
-                adapted = PeftModel.from_pretrained(copy.deepcopy(model), self.path, **where)
-            missing = [str(w.message) for w in caught if "missing adapter keys" in str(w.message)]
-            if missing:
-                raise ValueError(f"it is not whole, or of another model: {missing[0][:200]}")
-            return adapted.merge_and_unload()
+                copied = copy.deepcopy(model)
+                put(copied, {name: copied.get_parameter(name).detach().clone() for name in other_names(copied)})
+                adapted = PeftModel.from_pretrained(copied, self.path, **where)
+                missing = [str(w.message) for w in caught if "missing adapter keys" in str(w.message)]
+                if missing:
+                    raise ValueError(f"it is not whole, or of another model: {missing[0][:200]}")
+                return adapted.merge_and_unload()
 
-        return replaced(model, dict(fetch(self.path, "adapter", load).named_parameters()), self.path)
+        merged = fetch(self.path, "adapter", load)
+        return replaced(model, dict(merged.named_parameters(remove_duplicate=False)), self.path)

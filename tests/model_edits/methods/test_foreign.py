@@ -127,15 +127,15 @@ def broken(folders: dict[str, Path], tmp_path: Path) -> dict[str, str]:
     (tmp_path / "flipped.safetensors").write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     weights = tmp_path / "narrow" / "model.safetensors"
     return {
-        f"checkpoint:path={tmp_path}/narrow": "is of another architecture: intermediate_size is 64, not 384",
-        f"checkpoint:path={tmp_path}/shallow": "is of another architecture: num_hidden_layers is 3, not 4",
+        f"checkpoint:path={tmp_path}/narrow": "is of another architecture: model.layers.0.mlp.down_proj.weight is (128, 64), expected (128, ",
+        f"checkpoint:path={tmp_path}/shallow": "is of another architecture: only the model has model.layers.3.",
         f"checkpoint:path={tmp_path}/empty": "it holds no config.json",
         f"checkpoint:path={tmp_path}/narow": f"a hub id OWNER/NAME; did you mean '{tmp_path}/narrow'?",
         "checkpoint:layers=2,path=x/y": "unknown key 'layers': expected one of path, revision",
         "none:layers=2": "'none' takes no keys, found 'layers'",
         "checkpoint:revision=x": "path=… expected",
         f"checkpoint:path={tmp_path}/partial": "lack model.layers.2.mlp.up_proj.weight",
-        f"checkpoint:path={tmp_path}/normed": "is of another architecture: rms_norm_eps is 0.5, not 1e-05",
+        f"checkpoint:path={tmp_path}/normed": "the configurations differ in rms_norm_eps (0.5, not 1e-05)",
         f"peft:path={tmp_path}/partial_peft": "it is not whole, or of another model",
         f"peft:path={tmp_path}/empty": "it holds no adapter_config.json",
         f"peft:path={tmp_path}/no_weights": "it holds no adapter_model.*",
