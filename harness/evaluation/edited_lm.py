@@ -13,9 +13,11 @@ from typing import Any
 
 from lm_eval.api.registry import register_model
 
+from ...model_edits.apply import put
 from ..common import runtime
 from ..lm.adapter import MemsplitLM
 from ..models import loading, model_table
+from .canary import Canary
 from .editing import ModelEditor
 
 
@@ -48,8 +50,10 @@ class EditedLM(MemsplitLM):
         if isinstance(loaded, str):
             loaded = loading.load(model_table.resolve(loaded), device=runtime.device(device), dtype=dtype)
         editor = ModelEditor(loaded)
-        weights = editor.prepare(*editor.chain(edit)).weights
-        base = {name: loaded.model.get_parameter(name).data for name in weights}
+        canary = Canary(loaded.model, loaded.entry.name)
+        prepared = editor.prepare(*editor.chain(edit))
+        base = {name: loaded.model.get_parameter(name).data for name in prepared.weights}
         super().__init__(loaded, base=base, batch_size=batch_size, **options)
-        for name, weight in weights.items():
-            loaded.model.get_parameter(name).data = weight
+        if prepared.weights:
+            put(loaded.model, prepared.weights)
+            canary.check(prepared.spec)

@@ -115,11 +115,12 @@ def run(request: Request) -> Report:
 
 def evaluate(session: EvalSession, chain: Sequence[registry.Edit], out: Path | None = None) -> Record:
     """Score an edit, write its record into ``out`` or the request's folder, and put the base's weights back."""
-    base, base_risk = session.base
+    canary, (base, base_risk) = session.canary, session.base
     prepared = session.editor.prepare(*chain)
     edited = base
     if prepared.weights:
         with applied(session.loaded.model, prepared.weights) as base_weights:
+            canary.check(prepared.spec)
             edited = session.score(prepared.weights_hash, prepared.spec, base_weights)
     seconds = {"base": base.seconds, **prepared.seconds, "suite": edited.seconds}
     sides = session.unseen[1]
