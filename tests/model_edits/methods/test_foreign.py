@@ -127,7 +127,7 @@ def broken(folders: dict[str, Path], tmp_path: Path) -> dict[str, str]:
     (tmp_path / "flipped.safetensors").write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     weights = tmp_path / "narrow" / "model.safetensors"
     return {
-        f"checkpoint:path={tmp_path}/narrow": "is of another architecture: model.layers.0.mlp.down_proj.weight is (128, 64), expected (128, ",
+        f"checkpoint:path={tmp_path}/narrow": "is of another architecture: model.layers.0.mlp.gate_proj.weight is (64, 192), expected (",
         f"checkpoint:path={tmp_path}/shallow": "is of another architecture: only the model has model.layers.3.",
         f"checkpoint:path={tmp_path}/empty": "it holds no config.json",
         f"checkpoint:path={tmp_path}/narow": f"a hub id OWNER/NAME; did you mean '{tmp_path}/narrow'?",
