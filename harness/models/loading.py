@@ -19,7 +19,7 @@ from ...model_edits.hashing import tensors_sha256
 from ...model_edits.pretrained import fetch, load_model
 from ...tasks import packs
 from ..common import runtime
-from . import corpus
+from . import corpus, tokenizer_check
 from .model_table import ModelEntry
 from .token_ids import length, validation_errors
 
@@ -129,9 +129,12 @@ def load_tokenizer(entry: ModelEntry) -> PreTrainedTokenizerBase:
     """A model's tokenizer.
 
     Raises:
-        UserError: as :func:`load`.
+        UserError: as :func:`load`, or it reads text otherwise than its file (see ``tokenizer_check.check``).
     """
-    return _fetch(entry, "tokenizer", AutoTokenizer)
+    tokenizer: PreTrainedTokenizerBase = _fetch(entry, "tokenizer", AutoTokenizer)
+    if not entry.gguf_file and (file := _file(entry, "tokenizer.json")):
+        tokenizer_check.check(tokenizer, file, entry.name)
+    return tokenizer
 
 
 def load_config(entry: ModelEntry) -> Any:
@@ -164,10 +167,16 @@ def _settings_hash(model: Any, tokenizer: Any) -> str:
 
 
 def _commit(entry: ModelEntry) -> str | None:
+    path = None if Path(entry.pretrained).is_dir() else _file(entry, "config.json")
+    return path.parent.name if path else None
+
+
+def _file(entry: ModelEntry, name: str) -> Path | None:
+    """The path of a file beside the weights, once they are fetched; a local folder may not have it."""
     if Path(entry.pretrained).is_dir():
-        return None
-    path = try_to_load_from_cache(entry.pretrained, "config.json", revision=entry.revision)
-    return Path(path).parent.name if isinstance(path, str) else None
+        return Path(entry.pretrained) / name
+    path = try_to_load_from_cache(entry.pretrained, name, revision=entry.revision)
+    return Path(path) if isinstance(path, str) else None
 
 
 def check_pack(loaded: LoadedModel, kinds: Iterable[str]) -> dict[str, str]:
