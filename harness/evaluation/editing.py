@@ -26,7 +26,7 @@ from ...model_edits.inputs import EditInputs, MemorizedSequence, untracked
 from ...tasks import packs
 from ..common.progress import track
 from ..models import loading, model_table
-from ..models.token_ids import passage_ids, text_ids
+from ..models.token_ids import context_length, passage_ids, start_ids, text_ids
 from .factor_cache import Curvature
 from .request import fill_in, whole_number
 
@@ -163,16 +163,24 @@ class ModelEditor:
     def _passages(self, edit: registry.Edit) -> dict[str, Any]:
         """What an edit that trains is given: memorized passages of the dev part, and its clean text to retain.
 
-        Passages of the population ``late`` are left out: no edit is told of them, and all are scored on them.
+        Passages of the population ``late`` are left out: no edit is told of them, and all are scored on them. So is
+        what the model cannot read at once.
         """
         if not edit.needs_forget_set:
             return {}
         pack = packs.find(self.loaded.entry.pack)
-        told = (row for row in pack.rows("memorized", "dev") if row.get("population") != HELD_OUT)
-        passages = [passage_ids(row, self.loaded.tokenizer) for row in told]
+        tokenizer, context = self.loaded.tokenizer, context_length(self.loaded.model.config)
+        start = start_ids(tokenizer)
+        told = [row for row in pack.rows("memorized", "dev") if row.get("population") != HELD_OUT]
+        passages = [passage_ids(row, tokenizer, start) for row in told]
+        texts = [text_ids(row, tokenizer, start) for row in pack.rows("clean", "dev")]
         return {
-            "forget": [MemorizedSequence(prefix=prefix, suffix=suffix) for prefix, suffix in passages],
-            "retain": [text_ids(row, self.loaded.tokenizer) for row in pack.rows("clean", "dev")],
+            "forget": [
+                MemorizedSequence(prefix=prefix, suffix=suffix)
+                for prefix, suffix in passages
+                if context is None or len(prefix) + len(suffix) <= context
+            ],
+            "retain": [ids for ids in texts if context is None or len(ids) <= context],
         }
 
 

@@ -21,6 +21,7 @@ from ..common import cache
 from ..common.progress import track
 from ..models import documents
 from ..models.loading import LoadedModel
+from ..models.token_ids import context_length, start_ids
 
 BATCH_TOKENS = {"cpu": 2048}
 """Tokens a batch on a kind of device; a CPU is not faster with more, and its memory may be small."""
@@ -45,8 +46,10 @@ class Curvature:
         self.loaded = loaded
         self.tokens = factor_tokens or loaded.entry.factor_tokens
         self.must_have_all = factor_tokens is not None
-        longest = getattr(loaded.model.config, "max_position_embeddings", None) or loaded.entry.factor_length
+        longest = context_length(loaded.model.config) or loaded.entry.factor_length
         self.length = min(loaded.entry.factor_length, longest)
+        start = start_ids(loaded.tokenizer)
+        self._start: Arguments = {"start": "+".join(map(str, start))} if start else {}
         self.store = store or FactorStore(cache.folder() / "factors")
         self.collected_s: dict[Path, float] = {}
         self._held: dict[Path, Factors] = {}
@@ -63,6 +66,7 @@ class Curvature:
             "corpus": self._corpus_name,
             "tokens": self.tokens // self.length * self.length,
             "length": self.length,
+            **self._start,
             **({} if edit.statistic == "aaT_diag" else self._labels()),
             **edit.factor_options(),
         }

@@ -6,6 +6,7 @@ the task's ``process_results`` takes it (see ``tasks.measured``). Its registered
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -13,11 +14,13 @@ from typing import Any
 import torch
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
+from lm_eval.models.utils import normalize_gen_kwargs
 
+from ...errors import UserError
 from ...tasks import measured
 from ...tasks.recitation import Generation
+from ..models import token_ids
 from ..models.loading import LoadedModel
-from ..models.token_ids import passage_ids, text_ids
 from . import decoding, probes
 from .forward import PrefixSuffix, likelihoods
 from .transcripts import Key, Transcript, is_open, pieces
@@ -45,9 +48,9 @@ class MemsplitLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
         batch_size: int | str = 32,
         **options: Any,
     ) -> None:
-        super().__init__(
-            pretrained=loaded.model, tokenizer=loaded.tokenizer, backend="causal", batch_size=batch_size, **options
-        )
+        padded = _padded(loaded.tokenizer)
+        super().__init__(pretrained=loaded.model, tokenizer=padded, backend="causal", batch_size=batch_size, **options)
+        self.tokenizer = loaded.tokenizer
         self.pretrained = loaded.entry.pretrained
         self.revision = loaded.entry.revision or "main"
         self.delta = self.peft = None
@@ -56,7 +59,11 @@ class MemsplitLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = True) -> list[tuple[float, bool]]:
         """Score as ``HFLM`` does; what the model generates in place of a wrong open answer is kept as a transcript."""
-        scores: list[tuple[float, bool]] = super().loglikelihood(requests, disable_tqdm=True)
+        pairs = [(request.args, *self._encode_pair(*request.args)) for request in requests]
+        for request, (_, _, answer) in zip(requests, pairs, strict=True):
+            if not answer:
+                raise self._nothing_before(request)
+        scores = self._loglikelihood_tokens(pairs, disable_tqdm=True)
         self._transcribe(requests, scores)
         return scores
 
@@ -64,12 +71,16 @@ class MemsplitLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
         """Score as ``HFLM`` does, but a pack's text on its ids, with its distance from the base model."""
         ours = [i for i, request in enumerate(requests) if "pack" in (request.doc or {})]
         others = [i for i, request in enumerate(requests) if "pack" not in (request.doc or {})]
-        texts = [[self.prefix_token_id, *text_ids(requests[i].doc, self.tokenizer)] for i in ours]
+        texts = [self._text(requests[i].doc) for i in ours]
+        given = max(1, len(self.first))
         scores: dict[int, float] = {}
-        for i, likelihood in zip(ours, likelihoods(self.model, texts, batch=self.batch, base=self.base), strict=True):
+        found = likelihoods(self.model, texts, batch=self.batch, base=self.base, given=given)
+        for i, likelihood in zip(ours, found, strict=True):
             measured.leave(requests[i].doc, likelihood)
             scores[i] = likelihood.nats
         if others:
+            if not self.first:
+                raise self._nothing_before(requests[others[0]])
             rolled = super().loglikelihood_rolling([requests[i] for i in others], disable_tqdm=True)
             scores.update(zip(others, rolled, strict=True))
         return [scores[i] for i in range(len(requests))]
@@ -89,8 +100,7 @@ class MemsplitLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
         """
         kinds: dict[str, list[int]] = {"other": [], "passage": [], "probe": []}
         for i, request in enumerate(requests):
-            doc = request.doc or {}
-            kinds["other" if "suffix_text" not in doc else "probe" if doc.get("probe") else "passage"].append(i)
+            kinds[_kind(request.doc or {})].append(i)
         texts: dict[int, str] = {}
         if others := [requests[i] for i in kinds["other"]]:
             texts.update(zip(kinds["other"], super().generate_until(others, disable_tqdm=True), strict=True))
@@ -100,16 +110,98 @@ class MemsplitLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
 
     @cached_property
     def start(self) -> list[int]:
-        """The start token, if the model wants one before a text: ``add_bos_token``, else as its tokenizer does."""
-        token = [self.prefix_token_id]
-        wanted = self.add_bos_token
-        return token if (self.tokenizer("")["input_ids"][:1] == token if wanted is None else wanted) else []
+        """The tokens before every text: as the tokenizer does, unless ``add_bos_token`` says otherwise."""
+        if self.add_bos_token is None:
+            return token_ids.start_ids(self.tokenizer)
+        return token_ids.first_ids(self.tokenizer) if self.add_bos_token else []
+
+    @cached_property
+    def first(self) -> list[int]:
+        """What the first token of a text is scored after: :attr:`start`, else a BOS or EOS token, if there is one."""
+        custom = [] if self.custom_prefix_token_id is None else [self.custom_prefix_token_id]
+        return custom or self.start or token_ids.first_ids(self.tokenizer)
+
+    def tok_encode(
+        self, string: str, add_special_tokens: bool | None = None, left_truncate_len: int | None = None, **_: Any
+    ) -> list[int]:
+        """A text's ids after :attr:`start`; those of the text alone if special tokens are declined."""
+        ids = token_ids.encode(string, self.tokenizer)
+        ids = ids if add_special_tokens is False else token_ids.begun(ids, self.start)
+        return ids[-left_truncate_len:] if left_truncate_len else ids
+
+    def tok_batch_encode(
+        self,
+        strings: list[str],
+        padding_side: str = "left",
+        left_truncate_len: int | None = None,
+        truncation: bool = False,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The ids of texts (see :meth:`tok_encode`), and a mask that is 0 where they are padded with 0: [b, longest].
+
+        Args:
+            strings: the texts.
+            padding_side: ``left`` or ``right``.
+            left_truncate_len: the last so many tokens of each.
+            truncation: has no effect.
+        """
+        rows = [torch.tensor(self.tok_encode(text, left_truncate_len=left_truncate_len)) for text in strings]
+        masks = [torch.ones_like(row) for row in rows]
+        pad = torch.nn.utils.rnn.pad_sequence
+        ids, mask = (pad(each, batch_first=True, padding_side=padding_side) for each in (rows, masks))
+        return ids, mask
+
+    def tok_decode(self, tokens: Any, skip_special_tokens: bool = True) -> Any:
+        """The text of ids; ``None`` for no token, which is what lm-eval asks for where a tokenizer has no EOS."""
+        return None if tokens is None else self.tokenizer.decode(tokens, skip_special_tokens=skip_special_tokens)
+
+    def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
+        """The ids of a prompt, after :attr:`start`, and of what may follow it (see ``token_ids.cut``).
+
+        The first token is of the prompt, whatever the texts are: nothing tells how probable it is.
+        """
+        prompt, answer, _ = token_ids.cut(context, continuation, self.tokenizer)
+        ids = token_ids.begun(prompt + answer, self.start if prompt else self.first)
+        border = len(ids) - len(answer) or 1
+        return ids[:border], ids[border:]
+
+    @property
+    def max_length(self) -> int:
+        """Tokens that the model can read at once: as given, as its configuration says, or as lm-eval takes it."""
+        said: int = self._max_length or token_ids.context_length(self.model.config) or super().max_length
+        return said
+
+    def fits(self, request: Instance) -> bool:
+        """Whether the model can read all that a request gives it, and write what it asks for.
+
+        Other texts than a pack's fit always, for lm-eval scores them in windows.
+        """
+        doc, (text, *asked) = request.doc or {}, request.args
+        if _kind(doc) != "other":
+            return self.tokens(doc) <= self.max_length
+        if request.request_type == "loglikelihood_rolling":
+            return "pack" not in doc or len(self._text(doc)) <= self.max_length
+        scored = request.request_type == "loglikelihood"
+        more = 0 if scored else normalize_gen_kwargs(asked[0], self.max_gen_toks)["max_gen_toks"]
+        if len((text + asked[0] if scored else text).encode()) + len(self.first) + more <= self.max_length:
+            return True  # no token is shorter than a byte
+        ids = sum(map(len, self._encode_pair(text, *asked))) - 1 if scored else len(self.tok_encode(text))
+        return ids + more <= self.max_length
+
+    def tokens(self, row: Mapping[str, Any]) -> int:
+        """How many tokens the model is given of a passage, in the longest of its prompts and the suffix."""
+        prefix, suffix = self.passage(row)
+        return max(len(each) for each in (prefix, *(self.passage(o)[0] for o in row.get("others") or ()))) + len(suffix)
 
     def passage(self, row: Mapping[str, Any]) -> PrefixSuffix:
-        """The prefix and suffix ids of a pack's row, after the start token if the model wants one."""
-        prefix, suffix = passage_ids(row, self.tokenizer)
-        start = [] if prefix[:1] == self.start else self.start
-        return start + prefix, suffix
+        """The prefix and suffix ids of a pack's row, after :attr:`start`."""
+        return token_ids.passage_ids(row, self.tokenizer, self.start)
+
+    def _nothing_before(self, request: Instance) -> UserError:
+        about = f"item {request.doc_id} of {request.task_name}"
+        return UserError(f"{about} cannot be scored: {self.pretrained} has no token that a text begins with")
+
+    def _text(self, row: Mapping[str, Any]) -> list[int]:
+        return token_ids.text_ids(row, self.tokenizer, self.first)
 
     def continuations(self, passages: Sequence[PrefixSuffix]) -> list[Generation]:
         """The greedy continuation of each prefix (see ``decoding.continuations``)."""
@@ -123,7 +215,7 @@ class MemsplitLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
         """The ids that end a text: the generation config's, else the tokenizer's."""
         end = self.model.generation_config.eos_token_id
         end = self.eot_token_id if end is None else end
-        return set(end) if isinstance(end, list) else {end}
+        return set(end) if isinstance(end, list) else {end} - {None}
 
     @property
     def batch(self) -> int:
@@ -162,3 +254,14 @@ class MemsplitLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
         expected = pieces(gold, self.tok_decode)
         generated = expected if list(ids) == list(gold) else pieces(ids, self.tok_decode)
         self.transcripts[request.task_name, request.doc_id] = Transcript(expected, generated)
+
+
+def _kind(doc: Mapping[str, Any]) -> str:
+    """Whether a request's document is a pack's ``passage``, a ``probe`` of one, or ``other``."""
+    return "other" if "suffix_text" not in doc else "probe" if doc.get("probe") else "passage"
+
+
+def _padded(tokenizer: Any) -> Any:
+    """The tokenizer, or a copy of one to which lm-eval would add a padding token that the model does not have."""
+    has = tokenizer is None or any(getattr(tokenizer, f"{name}_token") for name in ("pad", "unk", "eos"))
+    return tokenizer if has else copy.deepcopy(tokenizer)

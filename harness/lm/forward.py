@@ -98,15 +98,16 @@ def _figures(logits: torch.Tensor, gold: torch.Tensor, sampling: Sampling) -> tu
 
 @torch.inference_mode()
 def likelihoods(
-    model: Any, texts: Sequence[list[int]], *, batch: int, base: Mapping[str, torch.Tensor]
+    model: Any, texts: Sequence[list[int]], *, batch: int, base: Mapping[str, torch.Tensor], given: int = 1
 ) -> list[Likelihood]:
-    """The likelihood of each text's tokens after its first, and its distance from the base model.
+    """The likelihood of each text's tokens after those that are ``given``, and its distance from the base model.
 
     Args:
         model: a causal language model, perhaps edited.
-        texts: at least two ids each.
+        texts: more ids than are given, each.
         batch: sequences a forward pass.
         base: the base model's weights that the edit has replaced; empty for the base model, whose KL is 0.
+        given: how many ids each text begins with that are not scored, at least one.
     """
     found: dict[int, Likelihood] = {}
     for chunk, ids in batches(texts, batch, model.device):
@@ -119,13 +120,13 @@ def likelihoods(
         for row, i in enumerate(chunk):
             n = len(texts[i]) - 1
             sums = np.zeros(3)
-            for at in range(0, n, size):
+            for at in range(given - 1, n, size):
                 part = slice(at, min(at + size, n))
                 log_p = edited[row, part].float().log_softmax(1)
                 nats = log_p.gather(1, ids[row, part.start + 1 : part.stop + 1, None])
                 moved = _moved(log_p, before[row, part].float().log_softmax(1)) if base else (nats * 0, nats * 0 + 1)
                 sums += [float(column.cpu().double().sum()) for column in (nats, *moved)]
-            found[i] = Likelihood(nats=sums[0], tokens=n, kl=sums[1], ndcg=sums[2])
+            found[i] = Likelihood(nats=sums[0], tokens=n - given + 1, kl=sums[1], ndcg=sums[2])
     return [found[i] for i in range(len(texts))]
 
 

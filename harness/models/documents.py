@@ -14,6 +14,7 @@ from pyarrow import ArrowException
 from ...errors import UserError
 from ...tasks import packs
 from .corpus import COLUMN, FORMATS, Corpus
+from .token_ids import start_ids
 
 _TOKENIZED_AT_ONCE = 256
 
@@ -77,6 +78,8 @@ def blocks(
 ) -> torch.Tensor:
     """``tokens // length`` full sequences [n, length]: the texts one after the other, an end token after each.
 
+    Each sequence begins as every text does (see ``token_ids.start_ids``), and its start counts as its tokens.
+
     Args:
         texts: documents; those that hold fewer tokens give as many sequences as they fill, unless all are a must.
         tokenizer: turns them into ids.
@@ -87,8 +90,10 @@ def blocks(
     Raises:
         UserError: the documents hold fewer tokens than they must, or do not fill one sequence.
     """
+    start = start_ids(tokenizer)
     end = [tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else []
-    need = tokens // length * length
+    body = length - len(start)
+    need = tokens // length * body
     found: list[Any] = []
     held = 0
     rest = iter(texts)
@@ -97,8 +102,10 @@ def blocks(
             found.append(np.asarray(ids + end, dtype=np.int64))
             held += len(found[-1])
     held = min(held, need)
-    if held < length or not need:
-        raise UserError(f"the corpus holds {held} tokens: expected {length} at least, one sequence")
+    if body < 1 or held < body or not need:
+        raise UserError(f"the corpus holds {held} tokens: expected {max(body, 1)} at least, one sequence")
+    rows = held // body
     if held < need and must_have_all:
-        raise UserError(f"--factor-tokens {tokens}: expected {length} to {held}, what the corpus holds")
-    return torch.from_numpy(np.concatenate(found)[: held // length * length]).view(-1, length)
+        raise UserError(f"--factor-tokens {tokens}: expected {length} to {rows * length}, what the corpus holds")
+    stream = torch.from_numpy(np.concatenate(found)[: rows * body]).view(rows, body)
+    return torch.cat([torch.tensor(start, dtype=stream.dtype).expand(rows, -1), stream], dim=1)

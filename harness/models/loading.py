@@ -21,7 +21,7 @@ from ...tasks import packs
 from ..common import runtime
 from . import corpus, tokenizer_check
 from .model_table import ModelEntry
-from .token_ids import length, validation_errors
+from .token_ids import moved_note, validation_errors
 
 OFFLINE_HINT = "; without a network, olmo-tiny and local folders work"
 
@@ -179,28 +179,26 @@ def _file(entry: ModelEntry, name: str) -> Path | None:
     return Path(path) if isinstance(path, str) else None
 
 
-def check_pack(loaded: LoadedModel, kinds: Iterable[str]) -> dict[str, str]:
-    """Check that the rows of a pack fit the model.
+def check_pack(loaded: LoadedModel, kinds: Iterable[str]) -> list[str]:
+    """Check that the rows of a pack fit the model. How long they are is not checked.
 
     Args:
         loaded: the model.
         kinds: the files of its pack that are used.
 
     Returns:
-        The files with a row that is longer than the model's context, each with the reason why it is left out.
+        A line for each file with passages that are cut elsewhere than their texts (see ``token_ids.cut``).
 
     Raises:
         UserError: a row is of another tokenizer, or has no token (see ``token_ids.validation_errors``).
     """
     pack = packs.find(loaded.entry.pack)
     vocabulary = loaded.model.get_input_embeddings().num_embeddings
-    context = getattr(loaded.model.config.get_text_config(), "max_position_embeddings", None)
-    long: dict[str, str] = {}
+    notes: list[str] = []
     for kind in (kind for kind in dict.fromkeys(kinds) if kind in (*packs.PASSAGES, "clean")):
-        for row in pack.rows(kind):
+        rows = pack.rows(kind)
+        for row in rows:
             for fault in validation_errors(row, kind, loaded.entry.name, loaded.tokenizer, vocabulary):
                 raise UserError(f"the pack {pack.name!r} does not fit: {pack.path(kind)}, {row['id']!r} {fault}")
-            tokens = length(row, kind, loaded.tokenizer)
-            if context is not None and tokens >= context:
-                long[kind] = f"it has {tokens} tokens in {row['id']!r}, and the model's context is {context}"
-    return long
+        notes.append(moved_note(kind, rows, loaded.tokenizer))
+    return [note for note in notes if note]

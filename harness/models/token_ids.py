@@ -1,37 +1,120 @@
-"""The token ids of a pack's rows: the row's own, or its text under the model's tokenizer."""
+"""The token ids of texts: one place says what a model is given, whether it is scored, trained or its curvature taken.
+
+A text is encoded without special tokens, and its *start*, the tokens that the tokenizer puts before every text, is put
+before it: a BOS token, none, or several.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ...tasks import packs
 
+CONTEXT = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len")
+"""Names that configurations have for the length of the context."""
 
-def passage_ids(row: Mapping[str, Any], tokenizer: Any) -> tuple[list[int], list[int]]:
-    """A passage's (prefix ids, suffix ids).
 
-    A text is cut as lm-eval cuts context and continuation: the whole text is encoded, and its first ids, as many as the
-    prefix alone has, are the prefix. Spaces at the prefix's end belong to the suffix.
+def context_length(config: Any) -> int | None:
+    """How many tokens a model of this configuration can read; ``None`` where it says no limit."""
+    text = config.get_text_config()
+    return next((int(value) for name in CONTEXT if isinstance(value := getattr(text, name, None), int)), None)
+
+
+def encode(text: str, tokenizer: Any) -> list[int]:
+    """The ids of a text without any special token that is not written in it."""
+    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+    return ids
+
+
+def start_ids(tokenizer: Any) -> list[int]:
+    """The tokens that a tokenizer puts before every text; what it puts after one is no part of them."""
+    if tokenizer is None:
+        return []
+    ids, plain = tokenizer("a")["input_ids"], encode("a", tokenizer)
+    return next((ids[:n] for n in range(len(ids)) if ids[n : n + len(plain)] == plain), [])
+
+
+def first_ids(tokenizer: Any) -> list[int]:
+    """What the first token of a text is scored after: the start, else the BOS or EOS token, if there is one."""
+    start = start_ids(tokenizer)
+    special = next((i for i in (tokenizer.bos_token_id, tokenizer.eos_token_id) if i is not None), None)
+    return start or ([] if special is None else [special])
+
+
+def begun(ids: Sequence[int], start: Sequence[int]) -> list[int]:
+    """The ids after the start; ids that begin with it already are left as they are."""
+    return [*([] if list(ids[: len(start)]) == list(start) else start), *ids]
+
+
+def cut(before: str, after: str, tokenizer: Any) -> tuple[list[int], list[int], bool]:
+    """The ids of the two parts of a text, and whether a token spans the place where they meet.
+
+    The whole text is encoded, as lm-eval does, and cut at the end of the tokens that it has in common with ``before``
+    alone: a border of tokens at the place or before it. A token that spans the place is of the second part, which
+    would be given away in part otherwise. Spaces at the end of ``before`` are of the second part too.
     """
+    first = before.rstrip()
+    whole, alone = encode(before + after, tokenizer), encode(first, tokenizer)
+    border = next((n for n, pair in enumerate(zip(alone, whole, strict=False)) if pair[0] != pair[1]), None)
+    border = min(len(alone), len(whole)) if border is None else border
+    return whole[:border], whole[border:], border < len(alone)
+
+
+def passage_ids(
+    row: Mapping[str, Any], tokenizer: Any, start: Sequence[int] | None = None
+) -> tuple[list[int], list[int]]:
+    """A passage's (prefix ids, suffix ids): its own, or those of its texts (see :func:`cut`).
+
+    Args:
+        row: of a pack.
+        tokenizer: the model's.
+        start: what the prefix begins with; by default the tokenizer's start.
+    """
+    prefix, suffix = _passage(row, tokenizer)
+    return begun(prefix, start_ids(tokenizer) if start is None else start), suffix
+
+
+def text_ids(row: Mapping[str, Any], tokenizer: Any, start: Sequence[int] | None = None) -> list[int]:
+    """The ids of a row of clean text, after ``start``, by default the tokenizer's."""
+    return begun(_text(row, tokenizer), start_ids(tokenizer) if start is None else start)
+
+
+def moved(rows: Iterable[Mapping[str, Any]], tokenizer: Any) -> int:
+    """How many passages are cut before the place where their texts are, because a token spans that."""
+    texts = ((row["prefix_text"], row["suffix_text"]) for row in rows if not row.get("prefix_ids"))
+    return sum(cut(*pair, tokenizer)[2] for pair in texts)
+
+
+def moved_note(kind: str, rows: Sequence[Mapping[str, Any]], tokenizer: Any) -> str:
+    """One line that says how many passages of a pack's file are cut earlier (see :func:`moved`), or ``""``."""
+    if kind not in packs.PASSAGES or not (n := moved(rows, tokenizer)):
+        return ""
+    return f"{n} of {len(rows)} passages of {kind}.jsonl are cut earlier, before a token that spans their cut"
+
+
+def _passage(row: Mapping[str, Any], tokenizer: Any) -> tuple[list[int], list[int]]:
     if row.get("prefix_ids"):
         return list(row["prefix_ids"]), list(row["suffix_ids"])
-    prefix = row["prefix_text"].rstrip()
-    whole = _encode(prefix + row["prefix_text"][len(prefix) :] + row["suffix_text"], tokenizer)
-    cut = len(_encode(prefix, tokenizer))
-    return whole[:cut], whole[cut:]
+    return cut(row["prefix_text"], row["suffix_text"], tokenizer)[:2]
+
+
+def _text(row: Mapping[str, Any], tokenizer: Any) -> list[int]:
+    return list(row["ids"]) if row.get("ids") else encode(row["text"], tokenizer)
 
 
 def _parts(row: Mapping[str, Any], kind: str, tokenizer: Any) -> dict[str, list[int]]:
-    """The ids of a row by name: ``prefix`` and ``suffix`` of a passage, ``text`` of clean text."""
+    """The ids of a row by name, without a start: ``prefix`` and ``suffix`` of a passage, ``text`` of clean text."""
     if kind in packs.PASSAGES:
-        return dict(zip(("prefix", "suffix"), passage_ids(row, tokenizer), strict=True))
-    return {"text": text_ids(row, tokenizer)}
+        return dict(zip(("prefix", "suffix"), _passage(row, tokenizer), strict=True))
+    return {"text": _text(row, tokenizer)}
 
 
 def length(row: Mapping[str, Any], kind: str, tokenizer: Any) -> int:
-    """How many tokens a row of passages or clean text has."""
-    return sum(map(len, _parts(row, kind, tokenizer).values()))
+    """How many tokens a model is given of a row of passages or clean text, the start counted."""
+    if kind in packs.PASSAGES:
+        return sum(map(len, passage_ids(row, tokenizer)))
+    return len(text_ids(row, tokenizer, first_ids(tokenizer)))
 
 
 def validation_errors(row: Mapping[str, Any], kind: str, model: str, tokenizer: Any, vocabulary: int) -> Iterator[str]:
@@ -51,6 +134,8 @@ def validation_errors(row: Mapping[str, Any], kind: str, model: str, tokenizer: 
         yield f"has no token of its own in its {empty[0]}"
     elif most >= vocabulary:
         yield f"has the id {most}: {model} has {vocabulary}, from 0 on"
+    elif len(parts.get("text", [0, 0])) < 2 and not first_ids(tokenizer):
+        yield f"has one token alone, and {model} has none to begin a text with"
     else:
         for name in ("prefix_ids", "suffix_ids", "ids"):
             text = row.get(name.replace("ids", "text"))
@@ -61,13 +146,3 @@ def validation_errors(row: Mapping[str, Any], kind: str, model: str, tokenizer: 
 def spell(ids: Sequence[int], text: str, tokenizer: Any) -> bool:
     """Whether the ids decode to this text, white space aside."""
     return "".join(tokenizer.decode(ids).split()) == "".join(text.split())
-
-
-def text_ids(row: Mapping[str, Any], tokenizer: Any) -> list[int]:
-    """The ids of a row of clean text."""
-    return list(row["ids"]) if row.get("ids") else _encode(row["text"], tokenizer)
-
-
-def _encode(text: str, tokenizer: Any) -> list[int]:
-    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
-    return ids

@@ -63,7 +63,7 @@ def texts(session: EvalSession) -> Iterator[ProbeText]:
             yield _text(session, kind, row["id"], row, prefix, suffix)
     prefix_length, suffix_length = (int(statistics.median(lengths)) for lengths in zip(*cuts, strict=True))
     for row in pack.rows("clean", request.split)[: request.limit]:
-        ids = [*lm.start, *text_ids(row, lm.tokenizer)]
+        ids = text_ids(row, lm.tokenizer, lm.start)
         cut = min(prefix_length, len(ids) // 2)
         yield _text(session, "clean", row["id"], row, ids[:cut], ids[cut : cut + suffix_length])
     for part in session.parts:
@@ -94,7 +94,7 @@ def _task_texts(session: EvalSession, part: TaskSpec) -> Iterator[ProbeText]:
         else:
             prompt, answer = lm._encode_pair(*_prompt_and_answer(task, doc, of_doc))
         if answer:
-            yield _text(session, part.task, str(doc_id), doc, prompt or [lm.prefix_token_id], answer)
+            yield _text(session, part.task, str(doc_id), doc, prompt, answer)
 
 
 def _prompt_and_answer(task: Any, doc: Mapping[str, Any], requests: Sequence[Any]) -> tuple[str, str]:

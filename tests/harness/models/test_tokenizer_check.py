@@ -48,7 +48,13 @@ def test_another_pre_tokenizer_is_refused(tmp_path: Path) -> None:
         loading.load_tokenizer(entry)
     said = str(refused.value)
     assert len(said.splitlines()) == 1
-    for word in ("which loads it as GPT2Tokenizer", "19 84", "198 4", "transformers 5.13 or newer", str(tmp_path / "model")):
+    for word in (
+        "which loads it as GPT2Tokenizer",
+        "19 84",
+        "198 4",
+        "transformers 5.13 or newer",
+        str(tmp_path / "model"),
+    ):
         assert word in said
     config = json.loads((tmp_path / "model" / "tokenizer_config.json").read_text())
     (tmp_path / "model" / "tokenizer_config.json").write_text(
