@@ -61,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(json.dumps(report.to_json(), allow_nan=False))
     else:
         _print(report, arguments.all_metrics)
-    for line in not_asked(report.skipped):
+    for line in (*not_asked(report.skipped), *report.notes):
         print(line, file=sys.stderr)
     return 0
 
@@ -72,8 +72,8 @@ def _print(report: lazy.runner.Report, all_metrics: bool) -> None:
     for written in report.records:
         title = f"{report.model}  {written.spec}"
         console.print(lazy.terminal.comparison(title, written.changes, written.summary, all_metrics=all_metrics))
-        for table in lazy.terminal.memory(written):
-            console.print(table)
+        for shown in (*lazy.terminal.left_out(written), *lazy.terminal.memory(written)):
+            console.print(shown)
         if written.content.risk.base.discoverable:
             console.print(lazy.terminal.risk(written.content.risk))
         console.print(f"record: {written.path}\n", soft_wrap=True)

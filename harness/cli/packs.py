@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from ...tasks import pack_check, packs
 from ...tasks.pack_check import Problem, Rows
 from ..common.runtime import quiet
 from ..models import model_table
-from ..models.token_ids import length, validation_errors
+from ..models.token_ids import context_length, length, moved_note, validation_errors
 from . import lazy
 from .parser import Parser
 
@@ -91,31 +91,39 @@ def check(arguments: argparse.Namespace) -> int:
     """Run ``memsplit pack check``; the exit code is 1 where anything is wrong."""
     entry = model_table.resolve(arguments.model) if arguments.model is not None else None
     folders, paths = _find(arguments.pack)
+    notes: list[str] = []
     good, problems = pack_check.read(paths)
     problems += pack_check.problems(paths, good)
     problems += [problem for folder in folders for problem in pack_check.folder_problems(folder)]
     if entry is not None:
         quiet()
-        problems += _validation_errors(entry, paths, good)
+        found, notes = _of_model(entry, paths, good)
+        problems += found
     clean = f"nothing is wrong with {sum(map(len, good.values()))} lines of {len(good)} files"
-    print("\n".join(map(str, sorted(problems))) if problems else clean)
+    print("\n".join([*map(str, sorted(problems)), *([] if problems else [clean]), *notes]))
     return int(bool(problems))
 
 
-def _validation_errors(
+def _of_model(
     entry: model_table.ModelEntry, paths: Mapping[str, Path], good: Mapping[str, Rows]
-) -> Iterator[Problem]:
-    """Lines whose ids or length do not suit a model. Only its tokenizer and configuration are loaded."""
+) -> tuple[list[Problem], list[str]]:
+    """Lines whose ids or length do not suit a model, and a note on each file with passages that are cut elsewhere.
+
+    Only the model's tokenizer and configuration are loaded.
+    """
     loading = lazy.loading
-    tokenizer, config = loading.load_tokenizer(entry), loading.load_config(entry).get_text_config()
-    vocabulary, context = config.vocab_size, getattr(config, "max_position_embeddings", None)
-    for kind in (*packs.PASSAGES, "clean"):
-        for number, row in good.get(kind, ()):
+    tokenizer, config = loading.load_tokenizer(entry), loading.load_config(entry)
+    vocabulary, context = config.get_text_config().vocab_size, context_length(config)
+    problems, notes = [], []
+    for kind in (kind for kind in (*packs.PASSAGES, "clean") if good.get(kind)):
+        for number, row in good[kind]:
             faults = list(validation_errors(row, kind, entry.name, tokenizer, vocabulary))
             tokens = length(row, kind, tokenizer)
-            if context is not None and tokens >= context:
-                faults.append(f"has {tokens} tokens: the context of {entry.name} is {context}, with a start token")
-            yield from (Problem(path=paths[kind], line=number, what=fault) for fault in faults)
+            if context is not None and tokens > context:
+                faults.append(f"has {tokens} tokens, which is left out: the context of {entry.name} is {context}")
+            problems += [Problem(path=paths[kind], line=number, what=fault) for fault in faults]
+        notes.append(moved_note(kind, [row for _, row in good[kind]], tokenizer))
+    return problems, [note for note in notes if note]
 
 
 def _find(name: str) -> tuple[tuple[Path, ...], dict[str, Path]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from functools import cached_property
 from typing import Any
@@ -39,10 +39,16 @@ class PassageScorer:
     @cached_property
     def _passages(self) -> dict[str, list[tuple[dict[str, Any], int]]]:
         """By task, each passage's document, and how many tokens of the evaluated model its suffix has."""
-        docs = {part.task: list(self._scorer.tasks[part.task].eval_docs)[: self._scorer.limit] for part in self.parts}
+        docs = {part.task: self._scorer.docs(part.task) for part in self.parts}
         return {
             task: [(doc, len(self._scorer.lm.passage(doc)[1])) for doc in of_task] for task, of_task in docs.items()
         }
+
+    def too_long(self, lm: MemsplitLM) -> Iterator[str]:
+        """The passages that another model cannot read at once, one line each."""
+        for doc in (doc for asked in self._passages.values() for doc, _ in asked):
+            if (tokens := lm.tokens(doc)) > lm.max_length:
+                yield f"{doc['id']!r} has {tokens} tokens, and its context is {lm.max_length}"
 
     def score(self, weights: str | None, enter: Callable[[], AbstractContextManager[MemsplitLM]]) -> pd.DataFrame:
         """The items (see ``statistics.aggregate``) of ``strict``, ``token_accuracy``, ``log_prob`` and ``mia_loss``.

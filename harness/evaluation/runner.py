@@ -40,13 +40,17 @@ PACKAGES = ("memsplit", "torch", "transformers", "lm-eval", "datasets", "rapidfu
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Report:
-    """The records of a request's edits; shown as a short table by an interpreter or a notebook."""
+    """The records of a request's edits; shown as a short table by an interpreter or a notebook.
+
+    ``notes`` are lines on what else must be known of the questions.
+    """
 
     model: str
     suite: str
     fingerprint: str
     records: list[Record]
     skipped: list[TaskSpec]
+    notes: Sequence[str] = ()
 
     def frame(self) -> pd.DataFrame:
         """One row for each edit, axis and metric (see :func:`memsplit.results.views.frames.tidy`)."""
@@ -70,6 +74,8 @@ class Report:
                 "suite": self.suite,
                 "fingerprint": self.fingerprint,
                 "skipped": [{"task": part.task, "reason": part.reason} for part in self.skipped],
+                "left_out": {name: task.left_out for name, task in first.tasks.items() if task.left_out},
+                "notes": list(self.notes),
                 "base": first.base,
                 "base_risk": first.risk.base,
                 "edits": [
@@ -110,6 +116,7 @@ def run(request: Request) -> Report:
         fingerprint=session.scorer.fingerprint,
         records=[finished[registry.chain_text(chain)] for chain in session.chains],
         skipped=session.skipped,
+        notes=session.notes,
     )
 
 
@@ -241,6 +248,7 @@ def _context(session: EvalSession, prepared: Prepared, items: Mapping[str, int])
                 version=scorer.tasks[part.task].VERSION,
                 fingerprint=scorer.fingerprints[part.task],
                 n=items[part.task],
+                left_out=scorer.left_out[part.task] or UNSET,
             )
             for part in session.parts
         },

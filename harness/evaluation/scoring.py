@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib.metadata
 import time
@@ -22,10 +23,11 @@ from ...tasks import suite
 from ..common.progress import track
 from ..lm import transcripts
 from ..lm.adapter import MemsplitLM
+from .task_selection import leave_out
 
 SCORE_PACKAGES = ("torch", "transformers", "lm-eval", "numpy", "rapidfuzz", "sacrebleu")
 """Packages whose versions are part of a score's key in the cache."""
-VERSION = 1
+VERSION = 2
 """The version of how a model is asked and of the tables that are kept: raise it when a figure or a row changes.
 
 A metric's own definition has its version in its task's YAML (``metadata.version``), which is part of the task's
@@ -45,7 +47,7 @@ def load_tasks(parts: Sequence[suite.TaskSpec], pack: str, split: str) -> dict[s
 
 
 class Scorer:
-    """Scores one suite.
+    """Scores one suite. Items that are longer than the model's context are left out, whatever its weights.
 
     Args:
         lm: the model; its weights may change between calls.
@@ -54,6 +56,14 @@ class Scorer:
         limit: only the first so many items of each task.
         store: where scores are kept.
         rescore: do not read from the store.
+
+    Attributes:
+        parts: the tasks of which an item is left.
+        skipped: the other tasks, each with its ``note``.
+        left_out: how many items of each task are left out, by its name.
+
+    Raises:
+        UserError: no task is left.
     """
 
     def __init__(
@@ -67,12 +77,18 @@ class Scorer:
         rescore: bool = False,
     ) -> None:
         self.lm = lm
-        self.parts = parts
-        self.tasks = tasks
         self.limit = limit
         self.store = store
         self.rescore = rescore
-        self.fingerprints = {name: task_fingerprint(task, limit) for name, task in tasks.items()}
+        self._items = {name: _fitting(task, lm, limit) for name, task in tasks.items()}
+        note = f"every item is longer than the model's context of {lm.max_length} tokens"
+        self.skipped = [dataclasses.replace(p, note=note) for p in parts if not self._items[p.task]]
+        self.parts = leave_out(parts, self.skipped) if self.skipped else parts
+        self.tasks = {part.task: tasks[part.task] for part in self.parts}
+        self.left_out = {
+            name: len(list(task.eval_docs)[:limit]) - len(self._items[name]) for name, task in self.tasks.items()
+        }
+        self.fingerprints = {name: _hash(task, self.docs(name)) for name, task in self.tasks.items()}
         self.settings = {
             "batch_size": lm.batch_size,
             "device": torch.device(lm.device).type,
@@ -84,6 +100,15 @@ class Scorer:
     def fingerprint(self) -> str:
         """A hash of the tasks' fingerprints, equal only for suites of the same items and prompts."""
         return digest(sorted(self.fingerprints.items()))[:16]
+
+    def docs(self, task: str) -> list[dict[str, Any]]:
+        """The documents of the task's items that are scored."""
+        docs = list(self.tasks[task].eval_docs)
+        return [docs[i] for i in self._items[task]]
+
+    def _samples(self, task: str) -> list[int] | None:
+        """The indices of the items that are scored, where any is left out."""
+        return self._items[task] if self.left_out[task] else None
 
     def arguments(self, weights: str, part: suite.TaskSpec) -> dict[str, Any]:
         """The key of one task's scores in the cache: all that they depend on."""
@@ -121,14 +146,14 @@ class Scorer:
         task = self.tasks[part.task]
         task.set_fewshot_seed(SHOTS_SEED)
         self.lm.transcripts.clear()
+        items = self._samples(part.task)
+        asked = {"limit": self.limit} if items is None else {"samples": {part.task: items}}
         with _no_bars():
-            result = evaluate(
-                self.lm, {"tasks": {part.task: task}}, limit=self.limit, bootstrap_iters=0, log_samples=True
-            )
+            result = evaluate(self.lm, {"tasks": {part.task: task}}, bootstrap_iters=0, log_samples=True, **asked)
         samples = result["samples"][part.task]
-        items = pd.DataFrame(_rows(part, samples), columns=ITEMS)
+        table = pd.DataFrame(_rows(part, samples), columns=ITEMS)
         generated = pd.DataFrame(transcripts.rows(part, task, samples, self.lm.transcripts), columns=ANSWERS)
-        scores = Scores(items, generated, time.monotonic() - start)
+        scores = Scores(table, generated, time.monotonic() - start)
         self.store.save(arguments, scores)
         return scores
 
@@ -166,11 +191,32 @@ def group_of(doc: Mapping[str, Any]) -> str:
     return str(doc.get("level") or doc.get("relation") or "")
 
 
-def build_requests(task: Any, limit: int | None) -> None:
-    """Build a task's requests (``task.instances``), with the same examples each time."""
+def build_requests(task: Any, limit: int | None, items: Sequence[int] | None = None) -> None:
+    """Build a task's requests (``task.instances``), with the same examples each time.
+
+    Args:
+        task: lm-eval's object.
+        limit: only the first so many items.
+        items: indices of the items, in place of a limit; one at least.
+    """
     task.set_fewshot_seed(SHOTS_SEED)
     with _no_bars():
-        task.build_all_requests(limit=limit)
+        task.build_all_requests(**({"limit": limit} if items is None else {"samples": list(items)}))
+
+
+def _fitting(task: Any, lm: MemsplitLM, limit: int | None) -> list[int]:
+    """The indices of the items that the model can read whole.
+
+    Without an item the next may be shown other examples, so that what is left is built, and measured, again.
+    """
+    items = list(range(len(list(task.eval_docs)[:limit])))
+    build_requests(task, limit)
+    while long := {request.doc_id for request in task.instances if not lm.fits(request)}:
+        items = [item for place, item in enumerate(items) if place not in long]
+        if not items:
+            break
+        build_requests(task, None, items)
+    return items
 
 
 @contextmanager
@@ -187,5 +233,10 @@ def _no_bars() -> Iterator[None]:
 def task_fingerprint(task: Any, limit: int | None) -> str:
     """A hash of a task's version, items and requests: every prompt as it is sent, with the examples before it."""
     build_requests(task, limit)
-    docs = ({k: v for k, v in doc.items() if k != "pack"} for doc in list(task.eval_docs)[:limit])  # not its folder
-    return digest([task.config.task, task.VERSION, list(docs), [request.args for request in task.instances]])[:16]
+    return _hash(task, list(task.eval_docs)[:limit])
+
+
+def _hash(task: Any, docs: Iterable[Mapping[str, Any]]) -> str:
+    """The fingerprint of a task whose requests for these documents are built."""
+    about = [{k: v for k, v in doc.items() if k != "pack"} for doc in docs]  # not its folder
+    return digest([task.config.task, task.VERSION, about, [request.args for request in task.instances]])[:16]

@@ -45,6 +45,7 @@ class EvalSession:
         attacks: the attacks that each edit is scored after too, by canonical spec.
         parts: the tasks that are scored.
         skipped: the tasks that are left out, each with its reason.
+        notes: what else must be known of the questions, a line each.
         scorer: scores the tasks.
         passages: scores their passages alone.
 
@@ -64,10 +65,12 @@ class EvalSession:
         self.chains = [self.editor.chain(text) for text in request.edits]
         self.attacks = attacks.chains(request.attacks, self.editor)
         lm = MemsplitLM(self.loaded, batch_size=request.batch_size)
-        self.parts, tasks, left_out = _load_tasks(parts, lm, self.loaded, request.split)
-        self.skipped = [*skipped, *left_out]
+        self.notes = loading.check_pack(self.loaded, pack_kinds(parts))
+        parts, tasks, missing = _load_tasks(parts, lm, self.loaded, request.split)
         store = ScoreStore(cache.folder() / "scores")
-        self.scorer = Scorer(lm, self.parts, tasks, limit=request.limit, store=store, rescore=request.rescore)
+        self.scorer = Scorer(lm, parts, tasks, limit=request.limit, store=store, rescore=request.rescore)
+        self.parts = self.scorer.parts
+        self.skipped = [*skipped, *missing, *self.scorer.skipped]
         self.passages = PassageScorer(self.scorer)
 
     @functools.cached_property
@@ -151,17 +154,10 @@ def _load_tasks(
     """The tasks that can be scored, lm-eval's objects of them by name, and those left out, each with its ``note``.
 
     Raises:
-        UserError: the pack is not this model's, or no task is left.
+        UserError: no task is left.
     """
-    too_long = loading.check_pack(loaded, pack_kinds(parts))
-    skipped = [
-        dataclasses.replace(part, note=reasons[0])
-        for part in parts
-        if (reasons := [too_long[kind] for kind in pack_kinds([part]) if kind in too_long])
-    ]
-    parts = leave_out(parts, skipped)
     metadata = {"split": split, "pack": loaded.entry.pack}
     tasks, completed, missing = hub_tasks.load([part for part in parts if not part.own], lm, metadata)
     parts = [completed.get(part.task, part) for part in leave_out(parts, missing)]
     tasks |= load_tasks([part for part in parts if part.own], loaded.entry.pack, split)
-    return parts, {part.task: tasks[part.task] for part in parts}, [*skipped, *missing]
+    return parts, {part.task: tasks[part.task] for part in parts}, missing

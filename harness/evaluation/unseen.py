@@ -38,9 +38,10 @@ def score(
     """
     entry = model_table.resolve(name, pack)
     loaded = loading.load(entry, device=request.device, dtype=request.dtype, parallelize=request.parallelize)
-    for reason in loading.check_pack(loaded, pack_kinds(scorer.parts)).values():
-        raise UserError(f"the reference model {name!r} cannot be asked: {reason}")
+    loading.check_pack(loaded, pack_kinds(scorer.parts))
     lm, editor = MemsplitLM(loaded, batch_size=request.batch_size), ModelEditor(loaded)
+    for reason in scorer.too_long(lm):
+        raise UserError(f"the reference model {name!r} cannot be asked: {reason}")
     about = Reference(model=name, weights=loaded.weights, revision=loaded.revision)
     sides = {UNSEEN: scorer.score(loaded.weights, lambda: nullcontext(lm))}
     chains = {attack: editor.chain(attack) for attack in names}

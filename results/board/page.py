@@ -211,7 +211,8 @@ def _settings(content: RecordContent) -> Iterator[tuple[str, Any]]:
         yield "curvature", _words({key: value for key, value in factors.items() if key in shown_keys})
     arguments = msgspec.structs.asdict(content.arguments)
     yield "arguments", _words({key: value for key, value in arguments.items() if value not in (None, False, (), "")})
-    yield "tasks", ", ".join(f"{name} ({task.n})" for name, task in content.tasks.items())
+    left_out = {name: f", {task.left_out} too long" if task.left_out else "" for name, task in content.tasks.items()}
+    yield "tasks", ", ".join(f"{name} ({task.n}{left_out[name]})" for name, task in content.tasks.items())
     yield "not asked", ", ".join(skipped.task for skipped in content.skipped)
     yield "seconds", _words({phase: round(value, 1) for phase, value in content.seconds.items()})
     yield "hardware", _words(content.hardware)

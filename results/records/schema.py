@@ -154,12 +154,16 @@ class Attack(Struct, frozen=True, kw_only=True):
 
 
 class ScoredTask(Struct, frozen=True, kw_only=True):
-    """A task of the suite: its axis, its version, the hash of its items and prompts, and how many items were scored."""
+    """A task of the suite: its axis, its version, the hash of its items and prompts, and how many items were scored.
+
+    ``left_out`` is how many more there are that are longer than the model's context; in the JSON only where there are.
+    """
 
     axis: str
     version: int | float | str
     fingerprint: str
     n: Count
+    left_out: Count | UnsetType = UNSET
 
 
 class SkippedTask(Struct, frozen=True, kw_only=True):

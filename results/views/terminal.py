@@ -87,6 +87,14 @@ def summary_lines(summary: Mapping[str, Interval]) -> list[Text]:
     return lines
 
 
+def left_out(record: Record) -> list[Text]:
+    """One line on the items that were left out, of base and edit alike; none where there are none."""
+    tasks = [
+        f"{n} of {task.n + n} items of {name}" for name, task in record.content.tasks.items() if (n := task.left_out)
+    ]
+    return [Text(f"left out, longer than the model's context: {', '.join(tasks)}")] if tasks else []
+
+
 def memory(record: Record) -> list[Table]:
     """What each attack brought back, and the memory of each dose; no table where there is nothing for it."""
     tables = []

@@ -235,9 +235,9 @@ def test_a_model_is_asked_of_ids_and_lengths(tmp_path: Path, capsys: pytest.Capt
         "memorized.jsonl, line 2: its prefix_ids spell another text under olmo-tiny's tokenizer",
         "memorized.jsonl, line 3: its suffix_ids spell another text under olmo-tiny's tokenizer",
         "memorized.jsonl, line 4: has the id 1000000: olmo-tiny has 1147, from 0 on",
-        "memorized.jsonl, line 5: has 624 tokens: the context of olmo-tiny is 256, with a start token",
+        "memorized.jsonl, line 5: has 624 tokens, which is left out: the context of olmo-tiny is 256",
         "memorized.jsonl, line 5: its prefix_ids spell another text under olmo-tiny's tokenizer",
-        "quotes.jsonl, line 1: has no token of its own in its suffix",
+        "1 of 1 passages of quotes.jsonl are cut earlier, before a token that spans their cut",
     ]
 
 

@@ -150,7 +150,7 @@ def test_drawn_examples_are_the_same_for_base_and_edit(
         return result
 
     monkeypatch.setattr(scoring, "evaluate", watched)
-    lm = MemsplitLM(organism, batch_size=8)
+    lm = MemsplitLM(organism, batch_size=8, max_length=4096)  # all items fit
     one = scoring.Scorer(lm, [part], {part.task: task}, limit=3, store=ScoreStore(tmp_path))
     hashed = [request.args for request in task.instances]
     one.score("w", "base")
