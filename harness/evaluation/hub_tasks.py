@@ -88,7 +88,7 @@ def _unfit(manager: TaskManager, part: TaskSpec, lm: MemsplitLM) -> str:
     if part.metrics and (part.filter not in filters or not metrics.issuperset(part.metrics)):
         return f"lm-eval {version} does not score it by {', '.join(part.metrics)} after the filter {part.filter}"
     if config.get("output_type") == "generate_until":
-        room = (config.get("generation_kwargs") or {}).get("max_gen_toks", lm.max_gen_toks)
+        room: Any = (config.get("generation_kwargs") or {}).get("max_gen_toks", lm.max_gen_toks)
         if room >= lm.max_length:
             return f"an answer may take {room} tokens and the model's context is {lm.max_length}"
     return ""

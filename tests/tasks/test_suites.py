@@ -91,8 +91,8 @@ def test_what_the_context_has_no_room_for_is_left_out_with_a_word(cache: Path, t
     assert done.returncode == 0, done.stderr
     assert set(json.loads(done.stdout)["base"]) == {"facts_open"}
     assert "memsplit_fluency" in done.stderr
-    assert "the model's context is 256" in done.stderr
-    refused(memsplit(*job[:4], "memsplit_twins", cache=cache), ["memsplit_twins", "context is 256"])
+    assert "longer than the model's context of 256 tokens" in done.stderr
+    refused(memsplit(*job[:4], "memsplit_twins", cache=cache), ["memsplit_twins", "context of 256"])
 
 
 def test_generated_tasks_for_other_models_are_left_out_unless_named() -> None:

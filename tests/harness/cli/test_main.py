@@ -49,7 +49,17 @@ def test_json_has_the_promised_shape(report: dict[str, Any]) -> None:
         "logic": {"acc", "boolean", "ordering", "chain"},
         "fluency": {"perplexity", "kl", "ndcg"},
     }
-    assert set(report) == {"model", "suite", "fingerprint", "skipped", "base", "base_risk", "edits"}
+    assert set(report) == {
+        "model",
+        "suite",
+        "fingerprint",
+        "skipped",
+        "left_out",
+        "notes",
+        "base",
+        "base_risk",
+        "edits",
+    }
     left_out = ["memsplit_quotes", "memsplit_facts_choice", "memsplit_facts_counterfactual"]
     assert [part["task"] for part in report["skipped"]] == left_out
     axes |= {axis: {*FIGURES, "mia_ratio"} for axis in ("recitation", "twins")}

@@ -109,7 +109,8 @@ def test_no_edit_is_told_what_the_model_cannot_read(tmp_path: Path) -> None:
     pack = tiny_models.pack(tmp_path / "pack", files)
     loaded = loading.load(model_table.resolve(str(tiny_models.folder(tmp_path / "model", "bos", CONTEXT)), str(pack)))
     editor = ModelEditor(loaded)
-    given = editor.inputs(*editor.chain("relearn"))
+    (relearn,) = editor.chain("relearn")
+    given = editor.inputs(relearn)
     assert (len(given.forget), len(given.retain)) == (2, 2)
     assert max(len(each.prefix) + len(each.suffix) for each in given.forget) <= CONTEXT
 

@@ -51,7 +51,8 @@ def log_p(model: Any, ids: list[int], start: int) -> float:
 def test_one_start_everywhere(loaded: LoadedModel) -> None:
     lm, editor = MemsplitLM(loaded, batch_size=2), ModelEditor(loaded, 24)
     passages = [lm.passage(row) for row in PASSAGES]
-    given = editor.inputs(*editor.chain("relearn"))
+    (relearn,) = editor.chain("relearn")
+    given = editor.inputs(relearn)
     assert [(each.prefix, each.suffix) for each in given.forget] == passages
     assert [lm.tok_encode(text) for text in ("the lamb and the lion", "no more")] == given.retain
     editor.curvature.length = 12
@@ -138,3 +139,18 @@ def test_an_option_says_whether_texts_begin_with_bos() -> None:
     long, short = (len(given.tok_encode(text)) for text in ("no more", "no"))
     _, mask = given.tok_batch_encode(["no more", "no"])
     assert mask.tolist() == [[1] * long, [0] * (long - short) + [1] * short]
+
+
+def test_what_fits_is_what_the_model_reads_to_the_token(loaded: LoadedModel) -> None:
+    """A prompt and answer are read but for the last token, a passage and a text whole, a prompt with room to write."""
+    lm = MemsplitLM(loaded)
+    prompt, answer = lm._encode_pair("the lion ate", " the lamb and the wind")
+    text = lm.first + loaded.tokenizer("the lamb and the wind", add_special_tokens=False)["input_ids"]
+    for asked, read in (
+        (request("loglikelihood", {}, "the lion ate", " the lamb and the wind"), len(prompt) + len(answer) - 1),
+        (request("generate_until", {}, "the lion ate", {"max_gen_toks": 5}), len(prompt) + 5),
+        (request("generate_until", {**PASSAGES[1], "pack": "p"}, "", {}), sum(map(len, lm.passage(PASSAGES[1])))),
+        (request("loglikelihood_rolling", {"pack": "p", "text": "the lamb and the wind"}, ""), len(text)),
+    ):
+        assert MemsplitLM(loaded, max_length=read).fits(asked)
+        assert not MemsplitLM(loaded, max_length=read - 1).fits(asked)
