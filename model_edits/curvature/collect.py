@@ -187,6 +187,8 @@ def _run(
                 continue
             logits_btv = model(input_ids=ids_bt[:, :-1], use_cache=False).logits
             if draws:
+                if not logits_btv.requires_grad:
+                    raise _unseen(targets[0])
                 _backward(logits_btv, ids_bt, first, draws)
             if mine % FOLD == 0:
                 for s in sums.values():
@@ -215,9 +217,13 @@ def _check(targets: Sequence[Target], sums: Mapping[str, Sums]) -> None:
     seen = {(t.layer, t.proj) for t in targets if sums[t.name].positions.any()}
     for target in targets:
         if (target.layer, target.proj) not in seen:
-            raise UserError(f"no product with {target.name} was seen: the model computes it in another way")
+            raise _unseen(target)
         if not all(bool(total.isfinite().all()) for total in sums[target.name].totals.values()):
             raise UserError(f"the curvature of {target.name} is not finite: expected a sound model, or --dtype float32")
+
+
+def _unseen(target: Target) -> UserError:
+    return UserError(f"no product with {target.name} was seen: the model computes it in another way")
 
 
 @contextmanager
