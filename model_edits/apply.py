@@ -67,7 +67,7 @@ def compute(
             if parameter not in weights:
                 weights[parameter] = stored.clone(memory_format=torch.contiguous_format)
             whole = weights[parameter]
-            (target.view(whole) if target else whole).copy_(new)
+            target.put(whole, new) if target else whole.copy_(new)
     for name, first in shared.items():
         if name in weights and torch.equal(weights[name], weights.get(first, model.get_parameter(first))):
             del weights[name]

@@ -16,7 +16,7 @@ from .inputs import EditInputs
 from .lazy import torch
 from .option_values import accepted
 from .spec import EditSpec, number
-from .targets import format_layers
+from .target_names import format_layers
 
 COMMON = ("percent", "dial", "layers", "proj")
 """The fields that every edit has."""

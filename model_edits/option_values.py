@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from ..errors import UserError, unknown
 from .spec import EditSpec
-from .targets import parse_layers, parse_proj
+from .target_names import parse_layers, parse_proj
 
 
 def accepted(hint: Any) -> list[str]:

@@ -20,7 +20,7 @@ from ..errors import UserError, unknown
 from .edit import COMMON, CurvatureEdit, Edit, EditedWeight, MatrixEdit
 from .option_values import parse_value
 from .spec import EditSpec, number
-from .targets import PROJECTIONS
+from .target_names import ALL, ROLES, SETS
 
 __all__ = [
     "COMMON",
@@ -67,7 +67,7 @@ def register_edit(name: str) -> Callable[[E], E]:
 def _check_free(name: str, cls: type[Edit]) -> None:
     if cls.__module__ == f"{METHODS}.{name}":
         return
-    if name in (*PROJECTIONS, "all"):
+    if name in (*ROLES, *SETS, ALL):
         raise ValueError(f"edit {name!r} has the name of a projection")
     owners = [f"{METHODS}.{name}"] if name in _built_in() else []
     owners += [entry.value for entry in _of_packages(name) if _top(entry.module) != _top(cls.__module__)]

@@ -60,7 +60,7 @@ def insert_matrices(
         for target in targets:
             if target.parameter not in weights:
                 weights[target.parameter] = model.get_parameter(target.parameter).detach().clone()
-            target.view(weights[target.parameter]).copy_(matrices[target.name])
+            target.put(weights[target.parameter], matrices[target.name])
     return {name: weight.requires_grad_() for name, weight in weights.items()}
 
 

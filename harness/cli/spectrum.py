@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from ...errors import UserError, unknown
-from ...model_edits import targets
+from ...model_edits import target_names
 from ...results.records import record
 from ...results.records.encoding import plain
 from ...tasks import packs
@@ -26,8 +26,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     add_model(parser)
     add = parser.add_argument
-    add("--layers", metavar="L", help="layers, as in an edit's: 2, 0-3, 0+2-3 (default: all)")
-    add("--proj", metavar="P", help="projections, as in an edit's: gate+up, all (default: those of the MLP)")
+    add("--layers", metavar="L", help="layers, as in an edit's: 2, 0-3, 0+2-3, -1 (default: all)")
+    add("--proj", metavar="P", help="projections, as in an edit's: gate+up, mlp, *.fc1 (default: those of the MLP)")
     add_suite(parser)
     add("--split", default="test", metavar="PART", help="the part of the items: dev or test (default: %(default)s)")
     add(
@@ -73,8 +73,8 @@ def run(arguments: argparse.Namespace) -> int:
     quiet()
     request = lazy.measure.SpectrumRequest(
         evaluation=make_request(arguments, edits=[arguments.edit] if arguments.edit else [], device=chosen),
-        layers=targets.parse_layers(arguments.layers) if arguments.layers is not None else None,
-        proj=targets.parse_proj(arguments.proj) if arguments.proj is not None else None,
+        layers=target_names.parse_layers(arguments.layers) if arguments.layers is not None else None,
+        proj=target_names.parse_proj(arguments.proj) if arguments.proj is not None else None,
         everywhere=arguments.positions == "all",
         record=cost_record,
     )
@@ -111,10 +111,11 @@ def _check(arguments: argparse.Namespace) -> record.Record | None:
     packs.check_split(arguments.split)
     config = model_table.local_config(entry)
     if arguments.layers is not None:
-        layers = targets.parse_layers(arguments.layers)
-        targets.check_layers(layers, (model_table.layer_count(config) if config else None) or max(layers) + 1)
+        layers = target_names.parse_layers(arguments.layers)
+        if config and (n_layers := model_table.layer_count(config)):
+            target_names.resolve_layers(layers, n_layers)
     if arguments.proj is not None:
-        targets.parse_proj(arguments.proj)
+        target_names.parse_proj(arguments.proj)
     for name, known in (("positions", ("asked", "all")), ("measure", lazy.band_strength.MEASURES)):
         if getattr(arguments, name) not in known:
             raise unknown(name, getattr(arguments, name), known)

@@ -79,9 +79,9 @@ class ModelEditor:
     def chain(self, text: str) -> tuple[registry.Edit, ...]:
         """The steps of a spec, with this model's defaults (see ``request.fill_in``)."""
         model = self.loaded.model
-        steps = fill_in(text, self.loaded.entry, model_table.layer_count(model.config.to_dict()))
+        steps = fill_in(text, self.loaded.entry, targets.layer_count(model))
         return tuple(
-            dataclasses.replace(step, proj=targets.default_proj(model))
+            dataclasses.replace(step, proj=targets.default_proj(model, step.layers))
             if step.targeted and not (step.proj or step.on_all)
             else step
             for step in steps

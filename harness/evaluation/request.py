@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import UserError
-from ...model_edits import registry, spec, targets
+from ...model_edits import registry, spec
+from ...model_edits.target_names import resolve_layers
 from ...results.records.axes import RECITATION, TWINS
 from ...results.records.store import DEFAULT
 from ...tasks import packs
@@ -233,7 +234,7 @@ def _fill_in(edit: registry.Edit, entry: model_table.ModelEntry, n_layers: int |
     layers = edit.layers or entry.layers or (model_table.default_layers(n_layers) if n_layers else None)
     if layers and n_layers:
         try:
-            targets.check_layers(layers, n_layers)
+            layers = resolve_layers(layers, n_layers)
         except UserError as error:
             raise UserError(f"bad edit '{edit.spec}': {error}") from error
     return dataclasses.replace(edit, layers=layers, proj=edit.proj or entry.proj)

@@ -168,9 +168,15 @@ def local_config(entry: ModelEntry) -> dict[str, Any] | None:
 
 
 def layer_count(config: Mapping[str, Any]) -> int | None:
-    """The number of layers that a config states, whatever its architecture calls it."""
-    for key in ("num_hidden_layers", "n_layer", "num_layers"):
-        if key in config:
+    """The number of layers that a config states, whatever its architecture calls it; ``None`` where it states none.
+
+    Of a config that nests another one for text, that one's.
+    """
+    for nested in ("text_config", "decoder", "generator"):
+        if isinstance(config.get(nested), Mapping):
+            return layer_count(config[nested])
+    for key in ("num_hidden_layers", "n_layer", "num_layers", "n_layers"):
+        if isinstance(config.get(key), int):
             return int(config[key])
     return None
 

@@ -24,7 +24,7 @@ from ..common.progress import track
 from ..evaluation.request import Request
 from ..evaluation.session import EvalSession
 from ..lm.forward import batches
-from ..models import loading, model_table
+from ..models import loading
 from .cost import EditCost, check_record, edit_cost
 from .report import SpectrumReport
 from .texts import KINDS, ProbeText, table, texts
@@ -71,7 +71,7 @@ def run(request: SpectrumRequest) -> SpectrumReport:
     factors = _factors(session, matrices)
     for layer, group in itertools.groupby(matrices, key=lambda target: target.layer):
         of_layer = list(group)
-        banded = {t.name: Banded(t.matrix(session.loaded.model), _known(factors, t), bands) for t in of_layer}
+        banded = [(t.module, Banded(t.matrix(session.loaded.model), _known(factors, t), bands)) for t in of_layer]
         for target in of_layer:
             row, curve = _spectrum(target, factors[target.name])
             spectra.append(row)
@@ -153,10 +153,9 @@ def _matrices(session: EvalSession, request: SpectrumRequest) -> tuple[Target, .
         UserError: a layer or projection is not there, or has experts.
     """
     model: Any = session.loaded.model
-    n_layers = model_table.layer_count(model.config.to_dict())
-    layers = request.layers if request.layers is not None else range(n_layers or 1)
+    layers = request.layers if request.layers is not None else range(targets.layer_count(model))
     matrices = targets.find(model, layers, request.proj or (*targets.default_proj(model), "down"))
-    if any(target.part for target in matrices):
+    if any(target.expert is not None for target in matrices):
         raise UserError(
             f"{type(model).__name__} has experts, whose inputs are not told apart by text: expected --proj q+k+v+o"
         )
@@ -201,14 +200,14 @@ def _spectrum(target: Target, factors: Factors) -> tuple[dict[str, Any], pd.Data
 
 @torch.inference_mode()
 def _sums(
-    session: EvalSession, banded: Mapping[str, Banded], shown: Sequence[ProbeText], everywhere: bool, label: str
+    session: EvalSession, banded: Sequence[tuple[str, Banded]], shown: Sequence[ProbeText], everywhere: bool, label: str
 ) -> np.ndarray:
     """The sum of the strengths over the counted tokens of each text [texts, matrices, bands, measures].
 
     All texts go through the model once; hooks on the matrices read their inputs.
     """
     model, batch = session.loaded.model, session.scorer.lm.batch
-    bands = len(next(iter(banded.values())).steps)
+    bands = len(banded[0][1].steps)
     sums = np.zeros((len(shown), len(banded), bands, len(band_strength.MEASURES)))
     chosen: tuple[list[int], list[int], list[int]] = ([], [], [])
 
@@ -222,7 +221,7 @@ def _sums(
         return feed
 
     with ExitStack() as stack:
-        for matrix, (name, one) in enumerate(banded.items()):
+        for matrix, (name, one) in enumerate(banded):
             stack.callback(model.get_submodule(name).register_forward_hook(hook(matrix, one)).remove)
         passes = batches([text.ids for text in shown], batch, model.device)
         for chunk, ids in track(passes, label, len(shown), size=lambda item: len(item[0])):

@@ -121,7 +121,7 @@ class Relearn(Edit):
             lora_alpha=self.lora / 2,  # type: ignore[arg-type]  # it is only divided by r
             target_modules=[target.name for target in found if not target.part],
             target_parameters=sorted({target.parameter for target in found if target.part}),
-            fan_in_fan_out=any(target.transposed for target in found),
+            fan_in_fan_out=any(target.transposed for target in found if not target.part),
         )
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(self.seed)

@@ -52,7 +52,7 @@ def test_nobody_takes_the_name_of_a_built_in_edit(module: str) -> None:
     assert done.stdout == "edit 'svd' is registered already, by memsplit.model_edits.methods.svd\n"
 
 
-@pytest.mark.parametrize("name", ["up", "all"])
+@pytest.mark.parametrize("name", ["up", "all", "attn", "shared_up"])
 def test_no_edit_has_the_name_of_a_projection(name: str) -> None:
     """``kfac-80:proj=gate+up`` would be a chain."""
     with pytest.raises(ValueError, match=f"edit '{name}' has the name of a projection"):

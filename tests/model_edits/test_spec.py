@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memsplit.errors import UserError
-from memsplit.model_edits import registry, targets
+from memsplit.model_edits import registry, target_names
 from memsplit.model_edits.spec import EditSpec, number, parse, parse_chain
 from memsplit.tests.support.edit_cases import all_specs
 
@@ -93,6 +93,7 @@ def test_the_canonical_text_of_a_chain_is_the_same_chain(chain: list[registry.Ed
         ("kfac-80:proj=up+relearn", ["kfac", "relearn"]),
         ("kfac-80:proj=gate+up+relearn+quantize", ["kfac", "relearn", "quantize"]),
         ("svd-9:layers=0+2+noise@0.5+none", ["svd", "noise", "none"]),
+        ("svd-9:layers=0+-1,proj=*.fc1+mlp+h.0.*+noise", ["svd", "noise"]),
         ("none+relearn:on=clean+noise", ["none", "relearn", "noise"]),
         ("kfac:proj=up+kfc-80", ["kfac", "kfc"]),
         ("checkpoint:path=/a+b-1/c", ["checkpoint"]),
@@ -121,9 +122,22 @@ def test_any_text_is_a_spec_or_a_user_error(text: str) -> None:
         assert parse(str(spec)) == spec
 
 
-@given(st.sets(st.integers(0, 40), min_size=1))
+@given(st.sets(st.integers(-20, 40), min_size=1))
 def test_layers_round_trip(layers: set[int]) -> None:
-    assert targets.parse_layers(targets.format_layers(layers)) == tuple(sorted(layers))
+    assert target_names.parse_layers(target_names.format_layers(layers)) == tuple(sorted(layers))
+
+
+@given(st.sets(st.integers(-9, 8), min_size=1), st.integers(9, 12))
+def test_negative_layers_are_those_of_a_list(layers: set[int], n_layers: int) -> None:
+    expected = {list(range(n_layers))[layer] for layer in layers}
+    assert target_names.resolve_layers(layers, n_layers) == tuple(sorted(expected))
+
+
+@given(st.lists(st.sampled_from((*target_names.ROLES, *target_names.SETS, "*.fc1", "mlp.2", "h.[01].*")), min_size=1))
+def test_projections_have_one_order(items: list[str]) -> None:
+    parsed = target_names.parse_proj("+".join(items))
+    assert set(parsed) == set(items)
+    assert target_names.parse_proj("+".join(sorted(items))) == target_names.parse_proj("+".join(parsed)) == parsed
 
 
 @pytest.mark.parametrize(
@@ -136,6 +150,9 @@ def test_layers_round_trip(layers: set[int]) -> None:
         ("kfac-50:draws=4,label_seed=3", "kfac-50:draws=4,label_seed=3"),
         ("kfac-50@0", "kfac-50"),
         ("kfac-50:proj=all", "kfac-50:proj=gate+up+down"),
+        ("kfac-50:proj=attn+up+mlp,layers=all", "kfac-50:layers=all,proj=up+mlp+attn"),
+        ("kfac-50:layers=-1+-3--2+0", "kfac-50:layers=-3--1+0"),
+        ("kfac-50:proj=*.fc2+shared_up+*.fc1+*.fc1", "kfac-50:proj=shared_up+*.fc1+*.fc2"),
         ("random-50:match=kfac-50", "random:match=kfac-50"),
         ("noise:size=0.2,match=kfac-50.0", "noise:match=kfac-50"),
         ("quantize:bits=4", "quantize"),
@@ -160,6 +177,10 @@ def test_equal_edits_have_one_text(text: str, canonical: str) -> None:
         ("KFAC-50", ["'KFAC' found"]),
         ("kfac-50:layers=x", ["bad layers 'x'"]),
         ("kfac-50:layers=3-1", ["'3-1' found"]),
+        ("kfac-50:layers=-1-2", ["'-1-2' found", "-1 for the last"]),
+        ("kfac-50:layers=all+2", ["'all' found"]),
+        ("kfac-50:proj=fc1", ["unknown projection 'fc1'", "a glob of module names", "shared_up"]),
+        ("kfac-50:proj=a/*", ["unknown projection 'a/*'"]),
         ("kfac-50:proj=gat", ["unknown projection 'gat'", "did you mean 'gate'"]),
         ("kfac-50:draws=0", ["draws=0", "expected draws above 0"]),
         ("kfac-50:draws=x", ["'x' found, expected draws=int"]),
