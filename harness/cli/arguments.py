@@ -20,8 +20,8 @@ from ..models import model_table
 
 SPEC = "NAME[-PERCENT][:key=value,…][@DIAL], or a chain of them joined by +"
 CORPUS = (
-    "pack, a file or folder of text, JSON lines or parquet, or OWNER/NAME[@REVISION][:CONFIG[:SPLIT[:COLUMN]]] of the "
-    "hub"
+    "pack, a file or folder of text, JSON, CSV or parquet (PATH[:COLUMN]), or "
+    "OWNER/NAME[@REVISION][:CONFIG[:SPLIT[:COLUMN]]] of the hub"
 )
 
 

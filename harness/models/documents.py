@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
+import logging
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -11,16 +13,18 @@ import numpy as np
 import torch
 from pyarrow import ArrowException
 
-from ...errors import UserError
+from ...errors import UserError, unknown
 from ...tasks import packs
-from .corpus import COLUMN, FORMATS, Corpus
+from . import local_files
+from .corpus import COLUMN, Corpus
 from .token_ids import start_ids
 
+log = logging.getLogger("memsplit")
 _TOKENIZED_AT_ONCE = 256
 
 
 def documents(corpus: Corpus) -> Iterator[str]:
-    """The documents in order; a text file is one document, empty documents are left out.
+    """The documents in order; a text file is one document, rows without text are left out and counted.
 
     Raises:
         UserError: the corpus cannot be read or fetched, or has no such column.
@@ -29,47 +33,85 @@ def documents(corpus: Corpus) -> Iterator[str]:
 
 
 def located(corpus: Corpus) -> Iterator[tuple[str, str]]:
-    """The documents, each after its place: ``FILE:ROW``, or ``ROW`` of a data set or of texts. Rows count from 1.
+    """The documents, each after its place: ``FILE:NUMBER``, or ``NUMBER`` of a data set or of texts.
+
+    The number is that of the line in JSON lines and CSV, else that of the row, from 1 on. How many rows had no text,
+    because it was null, missing or white space, is logged.
 
     Raises:
         UserError: as for :func:`documents`.
     """
-    column = corpus.parts()[4] if corpus.address else COLUMN
-    for file, rows in _files(corpus):
-        for number, row in enumerate(rows, 1):
-            if not isinstance(row.get(column), str):
-                raise UserError(
-                    f"a row of the corpus {corpus} has no text in {column!r}: its columns are {', '.join(row)}"
-                )
-            if row[column].strip():
-                yield f"{file}:{number}" if file else str(number), row[column]
+    column, empty = corpus.parts()[4] if corpus.address else corpus.column, 0
+    try:
+        for file, rows in _files(corpus):
+            inside = f"{file}, " if corpus.path and corpus.path.name != file else ""
+            for at, (unit, number, row) in enumerate(rows):
+                text = _text(row, column, f"{corpus}, {inside}{unit} {number}", first=not at)
+                if text.strip():
+                    yield f"{file}:{number}" if file else str(number), text
+                else:
+                    empty += 1
+    finally:
+        if empty:
+            _tell(str(corpus), empty)
 
 
-def _files(corpus: Corpus) -> Iterator[tuple[str, Iterator[dict[str, Any]]]]:
+def _text(row: Any, column: str, where: str, *, first: bool) -> str:
+    """The text of a row, ``""`` for null; only the first row must have the column.
+
+    Raises:
+        UserError: the row has something else in the column, or is no object and no text.
+    """
+    if isinstance(row, str) and column == COLUMN:
+        return row
+    if not isinstance(row, dict):
+        raise UserError(f"the corpus {where}: expected an object with {column!r}, found {type(row).__name__}")
+    if column not in row and first:
+        raise UserError(f"the corpus {where}: {unknown('column', column, map(str, row))}")
+    text = row.get(column)
+    if not isinstance(text, str | None):
+        raise UserError(f"the corpus {where}: expected text in {column!r}, found {type(text).__name__}")
+    return text or ""
+
+
+@functools.cache
+def _tell(corpus: str, empty: int) -> None:
+    """Log how many rows of a corpus had no text; once, however often it is read."""
+    log.info("the corpus %s: %d rows without text are left out", corpus, empty)
+
+
+def _files(corpus: Corpus) -> Iterator[tuple[str, Iterable[local_files.Located]]]:
     """Each file's name in its folder, and its rows; a data set and texts are one file without a name."""
     if corpus.texts is not None:
-        yield "", ({COLUMN: text} for text in corpus.texts)
+        yield "", _numbered({COLUMN: text} for text in corpus.texts)
     elif corpus.pack is not None:
-        yield "corpus.jsonl", iter(packs.find(corpus.pack).rows("corpus"))
+        yield "corpus.jsonl", _numbered(packs.find(corpus.pack).rows("corpus"))
     elif corpus.address:
-        name, revision, config, split, _ = corpus.parts()
-        yield "", _rows(corpus, name, config, split=split, revision=revision)
+        yield "", _numbered(_data_set(corpus))
     elif corpus.path is not None:
         for path in corpus.files():
-            kind = FORMATS[path.suffix.lower()]
-            options = {"sample_by": "document"} if kind == "text" else {}
             name = path.name if path == corpus.path else path.relative_to(corpus.path).as_posix()
-            yield name, _rows(corpus, kind, data_files=[str(path)], split="train", **options)
+            yield name, local_files.read(path)
 
 
-def _rows(corpus: Corpus, *arguments: str | None, **options: Any) -> Iterator[dict[str, Any]]:
+def _numbered(rows: Iterable[Any]) -> Iterator[local_files.Located]:
+    return (local_files.Located("row", number, row) for number, row in enumerate(rows, 1))
+
+
+def _data_set(corpus: Corpus) -> Iterator[dict[str, Any]]:
+    """The rows of a data set of the hub.
+
+    Raises:
+        UserError: it cannot be fetched or read.
+    """
+    name, revision, config, split, _ = corpus.parts()
     try:
-        yield from datasets.load_dataset(*arguments, streaming=True, **options)
+        yield from datasets.load_dataset(name, config, split=split, revision=revision, streaming=True)
     except StopIteration:  # the library raises it for an empty file
         return
     except (OSError, ValueError, ArrowException, datasets.exceptions.DatasetsError) as error:
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        hint = "; without a network, --corpus takes local files" if corpus.address else ""
+        hint = "; without a network, --corpus takes local files"
         raise UserError(f"the corpus {corpus} cannot be read: {reason}{hint}") from error
 
 
