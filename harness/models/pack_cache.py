@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import logging
 import os
 import shutil
@@ -10,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import msgspec
 from filelock import FileLock, Timeout
@@ -45,25 +46,52 @@ def _reference(name: str) -> Source:
     """The source work's files on a model, from ``$MEMSPLIT_PACKS_URL`` in place of where they were published."""
 
     def make(work: Path) -> Content:
-        data = reference.DATA_SETS[name]
-        url = os.environ.get(VARIABLE, "").rstrip("/") or reference.URL
-        if not _is_url(url):
-            raise UserError(f"bad {VARIABLE} {url!r}: expected http://HOST/… or https://HOST/…")
-        log.info("fetching the pack %r from %s", name, url)
-        for file, expected in data.files.items():
-            if not (work / file).exists():
-                download.fetch(f"{url}/{file}", work / file, expected)
-        return reference.pack(data, {file: (work / file).read_bytes() for file in data.files})
+        data, url = reference.DATA_SETS[name], _url()
+        folder = _local(url)
+        if folder is None:
+            log.info("fetching the pack %r from %s", name, url)
+            for file, expected in data.files.items():
+                if not (work / file).exists():
+                    download.fetch(f"{url}/{file}", work / file, expected)
+        return reference.pack(data, {file: _content((folder or work) / file, sha) for file, sha in data.files.items()})
 
     return Source(version=lambda: reference.VERSION, make=make, fetched=True)
 
 
-def _is_url(text: str) -> bool:
+def _url() -> str:
+    """Where the source work's files are.
+
+    Raises:
+        UserError: ``$MEMSPLIT_PACKS_URL`` is no address of a server or of a folder.
+    """
+    url = os.environ.get(VARIABLE, "").rstrip("/") or reference.URL
     try:
-        parts = urlsplit(text)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        parts = urlsplit(url)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:  # no port, no address
-        return False
+        good = False
+    if not good and _local(url) is None:
+        raise UserError(f"bad {VARIABLE} {url!r}: expected http://HOST/…, https://HOST/… or file:///FOLDER")
+    return url
+
+
+def _local(url: str) -> Path | None:
+    """The folder of a ``file:///…`` address; ``None`` for another address."""
+    return Path(unquote(url.removeprefix("file://"))) if url.startswith("file:///") else None
+
+
+def _content(path: Path, expected: str) -> bytes:
+    """A file's bytes, which must have the sha256 that is expected."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be read ({error.strerror}); 'memsplit pack import' makes a pack of the files that are there"
+        ) from error
+    found = hashlib.sha256(content).hexdigest()
+    if found != expected:
+        raise UserError(f"{path} is another file: sha256 {found[:12]}… found, {expected[:12]}… expected")
+    return content
 
 
 SOURCES: dict[str, Source] = {
@@ -87,7 +115,7 @@ def locate(name: str) -> Path:
     source = SOURCES[name]
     folder = cache.folder() / "packs" / f"{name}-{source.version()}"
     if not folder.exists():
-        variable = download.offline() if source.fetched else None
+        variable = download.offline() if source.fetched and _local(_url()) is None else None
         if variable:
             raise UserError(
                 f"the pack {name!r} is not in {folder.parent}, and {variable} is set: fetch it once without "

@@ -210,8 +210,29 @@ class TestPacks:
         assert json.loads(outputs[0][0])["files"]["memorized"]["lines"] == 11
         assert len(server.asked) == 3
 
+    def test_files_of_this_machine_need_no_network(
+        self, small: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        folder = tmp_path / "a b"
+        folder.mkdir()
+        monkeypatch.setenv("MEMSPLIT_PACKS_URL", f"{folder.as_uri()}/")
+        monkeypatch.setenv("MEMSPLIT_OFFLINE", "1")
+        with pytest.raises(UserError, match=r"val\.jsonl cannot be read \(No such file.*'memsplit pack import'"):
+            packs.find("olmo-1b")
+        for name, content in small.items():
+            (folder / name).write_bytes(content)
+        (folder / "extra.jsonl").write_bytes(b"{}")
+        with pytest.raises(UserError, match=r"extra\.jsonl is another file: sha256 44136fa355b3… found"):
+            packs.find("olmo-1b")
+        (folder / "extra.jsonl").write_bytes(small["extra.jsonl"])
+        assert (
+            packs.find("olmo-1b").rows("memorized")
+            == reference.pack(reference.DATA_SETS["olmo-1b"], small)[0]["memorized"]
+        )
+        assert {path.name for path in folder.iterdir()} == set(small)
+
     def test_a_bad_address_is_named(self, small: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
-        for url in ("ftp://host", "host/data", "http://", "http://host:port/"):
+        for url in ("ftp://host", "host/data", "http://", "http://host:port/", "file://data", "file:data"):
             monkeypatch.setenv("MEMSPLIT_PACKS_URL", url)
             with pytest.raises(UserError, match="bad MEMSPLIT_PACKS_URL"):
                 packs.find("olmo-1b")
