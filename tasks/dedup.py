@@ -6,6 +6,7 @@ pairs. :class:`Overlap` asks how much of a passage another text contains: its ru
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections import Counter, defaultdict
@@ -124,29 +125,42 @@ class Overlap:
         return dict(shares)
 
 
-def groups(rows: Sequence[Mapping[str, Any]], shared: Sequence[Iterable[Hashable]]) -> list[list[int]]:
+def groups(
+    rows: Sequence[Mapping[str, Any]], shared: Sequence[Iterable[Hashable]], *, near: bool = True
+) -> list[list[int]]:
     """Groups of passages that are near to one another or have a key in common, directly or through other passages.
 
     Args:
         rows: the rows of a pack's file of passages.
         shared: the keys of each row.
+        near: whether rows that are near to one another belong together; they may only be of another file if not.
 
     Returns:
         The positions of each group's passages; every passage is in exactly one group.
     """
     joined = Groups()
-    overlap = Overlap(rows)
+    overlap = Overlap(rows if near else [])
     first: dict[Hashable, int] = {}
     for position, (row, keys) in enumerate(zip(rows, shared, strict=True)):
         for key in keys:
             joined.join(position, first.setdefault(key, position))
-        for other, share in overlap.shares(row).items():
+        for other, share in overlap.shares(row).items() if near else ():
             if share >= NEAR:
                 joined.join(position, other)
     together: dict[int, list[int]] = defaultdict(list)
     for position in range(len(rows)):
         together[joined.lowest(position)].append(position)
     return list(together.values())
+
+
+def asked(row: Mapping[str, Any]) -> object:
+    """A key that is equal for items that ask the same, whatever the white space in their texts."""
+    if "prefix_ids" in row:
+        return tuple(row["prefix_ids"]), tuple(row["suffix_ids"])
+    for names in ("prefix_text", "suffix_text"), ("question", "answer"), ("relation", "subject"), ("text",):
+        if all(name in row for name in names):
+            return tuple(" ".join(row[name].split()) for name in names)
+    return json.dumps({name: value for name, value in row.items() if name not in ("id", "split")}, sort_keys=True)
 
 
 def _spaces(row: Mapping[str, Any], parts: Sequence[str]) -> Iterator[tuple[str, Sequence[Hashable]]]:

@@ -13,6 +13,7 @@ from typing import Any
 import datasets
 
 from . import packs
+from .extra_fields import uniform
 from .items import families
 from .items.generators import Item
 from .measured import Rows
@@ -36,19 +37,20 @@ def pack_rows(
         probe: the probe to run on each passage instead of its continuation (see ``lm.probes``), if any.
 
     Returns:
-        One row for each line. Each also has the pack's name as ``pack``, and ``None`` for a field that only other rows
-        have. With a probe each has its name as ``probe``; for the probe ``prior`` each has ``others``, the next
-        :data:`OTHERS` passages of the pack's twins, the passage itself excluded.
+        One row for each line, its unknown fields of one type each (see :mod:`.extra_fields`). Each also has the pack's
+        name as ``pack``, and ``None`` for a field that only other rows have. With a probe each has its name as
+        ``probe``; for the probe ``prior`` each has ``others``, the next :data:`OTHERS` passages of the pack's twins,
+        the passage itself excluded.
 
     Raises:
         UserError: there is no such pack, or one of its lines is broken.
     """
     found = packs.find(pack)
-    given = found.rows(kind, packs.check_split(split))
+    given = uniform(found.rows(kind, packs.check_split(split)), packs.KNOWN)
     common = {**dict.fromkeys(name for row in given for name in row), "pack": pack}  # datasets goes by the first row
-    rows = [{**common, **row, **({"probe": probe} if probe else {})} for row in given]
+    rows = [{**common, **row, "pack": pack, **({"probe": probe} if probe else {})} for row in given]
     if probe == "prior":
-        twins = found.rows("twins", split)
+        twins = uniform(found.rows("twins", split), packs.KNOWN)
         for i, row in enumerate(rows):
             row["others"] = [twins[(i + j) % len(twins)] for j in range(1, min(OTHERS, len(twins) - 1) + 1)]
     return {"test": Rows(datasets.Dataset.from_list(rows))}

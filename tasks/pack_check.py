@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 from .. import files
 from ..errors import UserError, unknown
 from . import packs, suite
-from .dedup import NEAR, Overlap
+from .dedup import NEAR, Overlap, asked
 from .items import world
 
 Rows = list[tuple[int, dict[str, Any]]]
@@ -113,7 +112,7 @@ def problems(paths: Mapping[str, Path], good: Mapping[str, Rows]) -> list[Proble
 
         problems += [problem(n, f"its id {row['id']!r} is that of line {m}") for n, m, row in _twice(rows, _id)]
         splits = {number: row["split"] for number, row in rows}
-        for number, first, row in _twice(rows, _asked):
+        for number, first, row in _twice(rows, asked):
             other = f", which is in {splits[first]}" if splits[first] != row["split"] else ""
             problems.append(problem(number, f"asks the same as line {first}{other}"))
         if kind in packs.PASSAGES:
@@ -156,23 +155,13 @@ def _id(row: Mapping[str, Any]) -> object:
     return row["id"]
 
 
-def _asked(row: Mapping[str, Any]) -> object:
-    """A key that is equal for items that ask the same, whatever the white space in their texts."""
-    if "prefix_ids" in row:
-        return tuple(row["prefix_ids"]), tuple(row["suffix_ids"])
-    for names in ("prefix_text", "suffix_text"), ("question", "answer"), ("relation", "subject"), ("text",):
-        if all(name in row for name in names):
-            return tuple(" ".join(row[name].split()) for name in names)
-    return json.dumps({name: value for name, value in row.items() if name not in ("id", "split")}, sort_keys=True)
-
-
 def _near_across(rows: Rows) -> Iterator[tuple[int, int, float]]:
     """(line, earlier line of the other split that it is near but not equal to, share of runs) of each such pair."""
     overlap = Overlap([row for _, row in rows])
     near: dict[tuple[int, int], float] = {}
     for i, (_, row) in enumerate(rows):
         for j, share in overlap.shares(row).items():
-            if share >= NEAR and rows[j][1]["split"] != row["split"] and _asked(rows[j][1]) != _asked(row):
+            if share >= NEAR and rows[j][1]["split"] != row["split"] and asked(rows[j][1]) != asked(row):
                 pair = (max(i, j), min(i, j))
                 near[pair] = max(share, near.get(pair, 0.0))
     for (later, earlier), share in near.items():

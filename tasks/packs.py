@@ -21,11 +21,10 @@ file                     fields of a line
 ``tokenizer.json``       turns answers back into ids under a harness that returns only text
 =======================  ================================================================================
 
-There are two more kinds of questions about facts. ``facts_choice.jsonl`` has the fields of ``facts_closed``, and
-``choices`` with ``gold``, the index of the correct one. ``facts_counterfactual.jsonl`` has those of ``facts_open``, but
-``answer`` is the false answer that the context gives; ``truth`` is the true one, ``recalled`` holds it and its aliases.
-
-``split`` is ``dev`` or ``test``. Edits are chosen on ``dev``, and results are reported on ``test``.
+``facts_choice.jsonl`` has the fields of ``facts_closed``, and ``choices`` with ``gold``, the index of the correct one;
+``facts_counterfactual.jsonl`` those of ``facts_open``, but ``answer`` is the false one that the context gives,
+``truth`` the true one, and ``recalled`` holds it and its aliases. ``split`` is ``dev``, which edits are chosen on, or
+``test``.
 """
 
 from __future__ import annotations
@@ -41,6 +40,7 @@ from typing import Any, NoReturn
 import msgspec
 
 from ..errors import UserError, unknown
+from ..files import write_whole
 from . import plugins
 from .items import world
 
@@ -63,6 +63,8 @@ FIELDS: dict[str, dict[str, type]] = {
 """The fields that each line of a file must have, with their types."""
 _IDS = ("prefix_ids", "suffix_ids", "ids")
 _TEXTS = ("aliases", "choices", "recalled")
+KNOWN = frozenset({*(name for fields in FIELDS.values() for name in fields), *_IDS, *_TEXTS, "dose", "population"})
+"""Every field that is checked in a line of some file."""
 PASSAGES = ("memorized", "twins", "quotes")
 """The files of passages, which a model is asked to continue."""
 
@@ -203,13 +205,11 @@ def manifest(folder: Path) -> Manifest:
 
 def write(folder: Path, files: Mapping[str, Iterable[Mapping[str, Any]]], about: Manifest) -> None:
     """Write a pack's files, by kind, and its manifest into a folder, which is created if it does not exist."""
-    folder.mkdir(parents=True, exist_ok=True)
     for kind, rows in files.items():
         text = "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows)
-        (folder / f"{kind}.jsonl").write_text(text, encoding="utf-8")
-    (folder / "pack.json").write_text(
-        json.dumps(msgspec.structs.asdict(about), indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
-    )
+        write_whole(folder / f"{kind}.jsonl", text)
+    text = json.dumps(msgspec.structs.asdict(about), indent=2, ensure_ascii=False)
+    write_whole(folder / "pack.json", f"{text}\n")
 
 
 def check_split(split: str) -> str:
@@ -242,19 +242,20 @@ def lines(path: Path, kind: str) -> Iterator[tuple[int, dict[str, Any], list[str
             yield number, {}, [f"not JSON ({error})"]
             continue
         if isinstance(row, dict):
-            yield number, row, list(_faults(row, kind))
+            yield number, row, list(faults(row, kind))
         else:
             yield number, {}, [f"expected an object, found {type(row).__name__}"]
 
 
 def _read(path: Path, kind: str) -> Iterator[dict[str, Any]]:
-    for number, row, faults in lines(path, kind):
-        if faults:
-            raise UserError(f"{path}, line {number}: {faults[0]}")
+    for number, row, wrong in lines(path, kind):
+        if wrong:
+            raise UserError(f"{path}, line {number}: {wrong[0]}")
         yield row
 
 
-def _faults(row: Mapping[str, Any], kind: str) -> Iterator[str]:
+def faults(row: Mapping[str, Any], kind: str) -> Iterator[str]:
+    """What is wrong with a row of a file, one sentence a fault."""
     fields = FIELDS[kind]
     for name, expected in fields.items():
         if not isinstance(row.get(name), expected):

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from .dedup import groups
-from .packs import SPLITS, Manifest
+from .packs import Manifest
+from .splits import halves
 
 REPOSITORY = "goodfire-ai/memorization_kfac"
 COMMIT = "8d059db5b18fb8b9a0bcbc835efbfc35e43bf1e1"
@@ -134,14 +135,8 @@ def _halved(kind: str, rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     by_hash: dict[str, dict[str, Any]] = {}
     for row in rows:
         by_hash.setdefault(_asked(row), row)
-    hashes, different = list(by_hash), list(by_hash.values())
-    together = groups(different, [_keys(row) for row in different])
-    sizes, split = dict.fromkeys(SPLITS, 0), [""] * len(different)
-    for group in sorted(together, key=lambda group: (-len(group), min(hashes[i] for i in group))):
-        smaller = min(SPLITS, key=sizes.__getitem__)
-        sizes[smaller] += len(group)
-        for i in group:
-            split[i] = smaller
+    different = list(by_hash.values())
+    split = halves(groups(different, [_keys(row) for row in different]), list(by_hash))
     return [{"id": f"{kind}-{i}", "split": split[i], **row} for i, row in enumerate(different)]
 
 
