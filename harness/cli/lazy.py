@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ...results.views import terminal
     from ..evaluation import editing, estimate, runner
     from ..mining import mine
-    from ..models import loading
+    from ..models import loading, pack_import
     from ..organism import artifacts, train
     from ..publishing import export, publish
     from ..spectrum import measure, report
@@ -35,7 +35,7 @@ else:
         "...results.views": ("terminal",),
         "..evaluation": ("editing", "estimate", "runner"),
         "..mining": ("mine",),
-        "..models": ("loading",),
+        "..models": ("loading", "pack_import"),
         "..organism": ("artifacts", "train"),
         "..publishing": ("export", "publish"),
         "..spectrum": ("measure", "report"),

@@ -30,7 +30,7 @@ COMMANDS = {
     "compare": ("compare", "compare edits with one another, item by item"),
     "power": ("power", "say how small a change a record's items would show, and how many items a given change needs"),
     "gate": ("gate", "pass or fail an edit by a policy"),
-    "pack": ("packs", "show what a pack of probe data holds, or check it"),
+    "pack": ("packs", "show what a pack of probe data holds, check it, or make one of other files"),
     "mine": ("mine", "write what a model recites of a corpus as a pack"),
     "sweep": ("sweep", "score a grid of edits on the dev part, choose one, and report it once on test"),
     "spectrum": ("spectrum", "measure how strongly memorized text acts on each band of curvature"),

@@ -1,22 +1,28 @@
-"""``memsplit pack``: show what a pack of probe data holds, and check it."""
+"""``memsplit pack``: show what a pack of probe data holds, check it, and make one of other files."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from ...errors import UserError, unknown
+from ...results.records import record
 from ...tasks import pack_check, packs
+from ...tasks.importing.row_fields import NAMES
+from ...tasks.importing.splitting import BY, Splitting
 from ...tasks.pack_check import Problem, Rows
 from ..common.runtime import quiet
 from ..models import model_table
 from ..models.token_ids import context_length, length, moved_note, validation_errors
 from . import lazy
+from .arguments import path, positive, seed
 from .parser import Parser
 
 _IDS = ("prefix_ids", "suffix_ids", "ids")
@@ -44,6 +50,8 @@ def add(parser: argparse.ArgumentParser) -> None:
             action.add_argument(
                 "--model", metavar="NAME", help="check too that the ids spell the texts, and fit this model"
             )
+    text = "make files of a pack of other files: with ids, splits and the cut made where they lack"
+    _add_import(actions.add_parser("import", help=text, description=f"{text.capitalize()}."))
 
 
 def show(arguments: argparse.Namespace) -> int:
@@ -124,6 +132,105 @@ def _of_model(
             problems += [Problem(path=paths[kind], line=number, what=fault) for fault in faults]
         notes.append(moved_note(kind, [row for _, row in good[kind]], tokenizer))
     return problems, [note for note in notes if note]
+
+
+def _add_import(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    add = parser.add_argument
+    add(
+        "files",
+        nargs="+",
+        type=path,
+        metavar="FILE",
+        help="rows, as .jsonl, .json, .csv, .parquet, .npy, or a folder; several make one file of the pack",
+    )
+    add("--out", type=path, required=True, metavar="FOLDER", help="the pack, new or with other files in it")
+    add(
+        "--as", dest="kind", metavar="KIND", help="memorized, twins, clean, facts_closed, … (default: as the rows look)"
+    )
+    add(
+        "--field",
+        action="append",
+        default=[],
+        metavar="NAME=FIELD",
+        help="where a field of the pack is in the rows, such as text=body or answer=answers.0; repeatable",
+    )
+    add("--prefix", type=positive, default=64, metavar="N", help="tokens or words of a prefix (default: %(default)s)")
+    add("--suffix", type=positive, default=48, metavar="N", help="tokens or words of a suffix (default: %(default)s)")
+    add("--model", metavar="NAME", help="cut by this model's tokens, not by words, and spell ids that have no text")
+    add("--split-by", metavar="WAY", help=f"one of {', '.join(BY)} (default: the first that the rows have)")
+    add(
+        "--split",
+        action="append",
+        default=[],
+        metavar="NAME=PART",
+        help="what a split's name in the rows stands for, dev or test; repeatable",
+    )
+    add("--seed", type=seed, default=0, help="of the split and of choices (default: %(default)s)")
+    add("--force", action="store_true", help="replace files of the pack that are there")
+    add("--json", action="store_true", help="print one JSON object instead of lines")
+    parser.set_defaults(run=import_files)
+
+
+def import_files(arguments: argparse.Namespace) -> int:
+    """Run ``memsplit pack import``; the exit code is 1 where a part got no row."""
+    splitting = Splitting(
+        by=_one_of("--split-by", arguments.split_by, BY), seed=arguments.seed, names=_pairs("--split", arguments.split)
+    )
+    for part in splitting.names.values():
+        packs.check_split(part)
+    places = _pairs("--field", arguments.field)
+    for name in places:
+        _one_of("field", name, NAMES)
+    kind = _one_of("kind", arguments.kind, packs.FIELDS)
+    entry = model_table.resolve(arguments.model) if arguments.model is not None else None
+    record.check_writable(arguments.out)
+    tokenizer = None
+    if entry is not None:
+        quiet()
+        tokenizer = lazy.loading.load_tokenizer(entry)
+    given = ("files", "out", "prefix", "suffix", "force")
+    request = lazy.pack_import.ImportRequest(
+        **{name: getattr(arguments, name) for name in given}, kind=kind, places=places, splitting=splitting
+    )
+    report = lazy.pack_import.run(request, tokenizer, entry.name if entry is not None else "")
+    lacking = [
+        f"no row of {name}.jsonl in the part {part!r}"
+        for name, counts in report.files.items()
+        for part in (packs.SPLITS if name != "corpus" else ())
+        if part not in counts
+    ]
+    print("\n".join(lacking), file=sys.stderr, end="\n" if lacking else "")
+    if arguments.json:
+        print(json.dumps({**vars(report), "lacking": lacking}))
+    else:
+        for name, counts in report.files.items():
+            print(f"{name + '.jsonl':<20}{', '.join(f'{counts[part]} {part}' for part in sorted(counts))}")
+        for reason, count in report.left_out.items():
+            print(f"left out: {count} {reason}")
+        print(f"pack: {report.pack}\ncheck: memsplit pack check {report.pack}")
+    return int(bool(lacking))
+
+
+def _pairs(option: str, texts: Sequence[str]) -> dict[str, str]:
+    """``NAME=VALUE`` words as a mapping.
+
+    Raises:
+        UserError: a word is none, or gives a name twice.
+    """
+    pairs: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not (name and equals and value) or name in pairs:
+            raise UserError(f"bad {option} {text!r}: expected {'another NAME' if name in pairs else 'NAME=VALUE'}")
+        pairs[name] = value
+    return pairs
+
+
+def _one_of(what: str, name: str | None, known: Collection[str]) -> str | None:
+    if name is not None and name not in known:
+        raise unknown(what, name, known)
+    return name
 
 
 def _find(name: str) -> tuple[tuple[Path, ...], dict[str, Path]]:

@@ -19,7 +19,7 @@ VERSION = f"memsplit {version('memsplit')}\n"
 ACTIONS = {
     "factors": ["collect", "import", "list", "show", "verify", "prune"],
     "runs": ["list", "show", "remove", "verify"],
-    "pack": ["show", "check"],
+    "pack": ["show", "check", "import"],
     "organism": ["train"],
 }
 OURS = [name for name in main.COMMANDS if name != "lm-eval"]  # whose help is lm-eval's own

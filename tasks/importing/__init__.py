@@ -1,0 +1,1 @@
+"""Rows of other formats as files of a pack."""
