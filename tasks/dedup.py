@@ -157,6 +157,8 @@ def asked(row: Mapping[str, Any]) -> object:
     """A key that is equal for items that ask the same, whatever the white space in their texts."""
     if "prefix_ids" in row:
         return tuple(row["prefix_ids"]), tuple(row["suffix_ids"])
+    if "ids" in row:
+        return tuple(row["ids"])
     for names in ("prefix_text", "suffix_text"), ("question", "answer"), ("relation", "subject"), ("text",):
         if all(name in row for name in names):
             return tuple(" ".join(row[name].split()) for name in names)

@@ -95,9 +95,12 @@ class RowFields:
         return all(self.find(name) is not None for name in names)
 
     def is_blank(self, *names: str) -> bool:
-        """Whether one of the fields is there and holds nothing but white space."""
-        values = [at(self.row, place) for name in names for place in self._places(name)]
-        return any(there and not str("" if value is None else value).strip() for there, value in values)
+        """Whether one of the fields is there, and all of its places that are there hold nothing but white space."""
+        return any(self._blank(name) for name in names)
+
+    def _blank(self, name: str) -> bool:
+        values = [value for there, value in (at(self.row, place) for place in self._places(name)) if there]
+        return bool(values) and all(map(_is_blank, values))
 
     def others(self) -> dict[str, Any]:
         """The fields of the row that were not looked in for any field of a pack."""
@@ -108,12 +111,18 @@ class RowFields:
         return (self._given[name],) if name in self._given else NAMES[name]
 
     def _at(self, name: str) -> tuple[str, Any]:
-        """The place of a field and its value."""
+        """The place of a field and its value: the first that is not blank, else the first that is not null."""
         places = self._places(name)
         found = [(place, *at(self.row, place)) for place in places]
         if name in self._given and not found[0][1]:
             raise unknown("field", places[0], fields(self.row))
-        return next(((place, value) for place, _, value in found if value is not None), (places[0], None))
+        there = [(place, value) for place, _, value in found if value is not None]
+        return next((each for each in there if not _is_blank(each[1])), (there or [(places[0], None)])[0])
+
+
+def _is_blank(value: Any) -> bool:
+    """Whether a value is null or nothing but white space."""
+    return value is None or (isinstance(value, str) and not value.strip())
 
 
 def at(value: Any, path: str) -> tuple[bool, Any]:
