@@ -17,10 +17,12 @@ from ...errors import UserError
 from ...files import sha256, write_whole
 from ...tasks import packs
 from ...tasks.importing import cuts, foreign
-from ...tasks.importing.assembly import Given, assemble
+from ...tasks.importing.assembly import CHOICES, Given, assemble
+from ...tasks.importing.foreign import QUESTIONS
 from ...tasks.importing.splitting import Splitting
 from . import corpus, local_files
 
+_TOKENIZER = "tokenizer.json"
 _PREFIX, _SUFFIX = (re.compile(f"(?<![a-z]){part}(?![a-z])") for part in ("prefix", "suffix"))
 Files = dict[str, list[dict[str, Any]]]
 
@@ -82,13 +84,17 @@ def run(request: ImportRequest, tokenizer: Any = None, model: str = "") -> Repor
         kind=kind, places=request.places, prefix=sizes[0], suffix=sizes[1], cut=cut, relation=_stem(first.file)
     )
     made, left_out = assemble(itertools.chain([first], rows), reading, request.splitting)
-    _check_new(request, made)
+    stale = _stale(request.out, made)
+    _check_new(request, [*made, *stale])
+    has_ids = any({"prefix_ids", "ids"} & row.keys() for row in made[kind])
+    backend = getattr(tokenizer, "backend_tokenizer", None) if has_ids else None
+    spelling = backend.to_str(pretty=True) if backend is not None else ""
+    _check_same(request, spelling)
     if tokenizer is not None:
         _spell(made, tokenizer, model)
-    _write(request, made, left_out, model)
-    has_ids = any({"prefix_ids", "ids"} & row.keys() for row in made[kind])
-    if has_ids and hasattr(tokenizer, "backend_tokenizer"):
-        write_whole(request.out / "tokenizer.json", tokenizer.backend_tokenizer.to_str(pretty=True))
+    _write(request, made, stale, left_out, model)
+    if spelling:
+        write_whole(request.out / _TOKENIZER, spelling)
     counts = {name: dict(Counter(row.get("split", "rows") for row in of_file)) for name, of_file in made.items()}
     return Report(pack=str(request.out), files=counts, left_out=dict(left_out))
 
@@ -174,6 +180,25 @@ def _check_new(request: ImportRequest, kinds: Iterable[str]) -> None:
         raise UserError(f"{there[0]} is there: expected another --out, or --force to replace it")
 
 
+def _check_same(request: ImportRequest, spelling: str) -> None:
+    """Refuse to replace the pack's tokenizer by another one, by which its other files are not spelled."""
+    path = request.out / _TOKENIZER
+    if spelling and path.exists() and path.read_bytes() != spelling.encode() and not request.force:
+        raise UserError(f"{path} is there, and is another tokenizer: expected another --out, or --force to replace it")
+
+
+def _stale(out: Path, kinds: Iterable[str]) -> list[str]:
+    """The choices that an earlier import made of questions that these kinds replace, where there are no new ones.
+
+    Their ids would be those of other questions.
+    """
+    before = packs.manifest(out).provenance.get("imported")
+    before = before if isinstance(before, dict) else {}
+    of = [before[kind] for kind in QUESTIONS if kind in kinds and kind in before]
+    there = (out / f"{CHOICES}.jsonl").exists()
+    return [CHOICES] if there and CHOICES not in kinds and before.get(CHOICES) in of else []
+
+
 def _last(tokenizer: Any, model: str) -> Any:
     """A function from a text to the number of characters up to the end of each of its tokens."""
     if not getattr(tokenizer, "is_fast", False):
@@ -208,8 +233,8 @@ def _spell(files: Files, tokenizer: Any, model: str) -> None:
             row["text"] = tokenizer.decode(ids)
 
 
-def _write(request: ImportRequest, files: Files, left_out: Counter[str], model: str) -> None:
-    """Write the pack's files, and into its manifest where they are from."""
+def _write(request: ImportRequest, files: Files, stale: Sequence[str], left_out: Counter[str], model: str) -> None:
+    """Write the pack's files, and into its manifest where they are from; delete those of stale kinds."""
     about = packs.manifest(request.out)
     sources = [file for names in _arrays_and_files(request.files) for file in names.values()]
     told = {
@@ -221,11 +246,15 @@ def _write(request: ImportRequest, files: Files, left_out: Counter[str], model: 
         "left_out": dict(left_out),
     }
     provenance = dict(about.provenance)
+    gone = {*files, *stale}
     hashes = provenance.get("sha256")
     if isinstance(hashes, dict):
-        provenance["sha256"] = {name: sha for name, sha in hashes.items() if name.removesuffix(".jsonl") not in files}
+        provenance["sha256"] = {name: sha for name, sha in hashes.items() if name.removesuffix(".jsonl") not in gone}
     before = provenance.get("imported")
-    provenance["imported"] = {**(before if isinstance(before, dict) else {}), **dict.fromkeys(files, told)}
+    kept = {kind: value for kind, value in before.items() if kind not in gone} if isinstance(before, dict) else {}
+    provenance["imported"] = {**kept, **dict.fromkeys(files, told)}
     summary = about.summary or f"imported from {', '.join(path.name for path in sources[:4])}"
     new = msgspec.structs.replace(about, version=about.version or "1.0", summary=summary, provenance=provenance)
     packs.write(request.out, files, new)
+    for kind in stale:
+        (request.out / f"{kind}.jsonl").unlink(missing_ok=True)

@@ -17,6 +17,8 @@ from .foreign import QUESTIONS, LeftOut, Reading
 from .row_fields import NAMES, RowFields
 from .splitting import Splitting
 
+CHOICES = "facts_choice"
+"""The file of questions with choices, which is made beside one of questions."""
 WRONG = 3
 """Wrong answers of a question with choices."""
 _OURS = frozenset({*NAMES, *packs.KNOWN, "pack", "probe", "others", "level", "source", "line", "given_id"})
@@ -71,7 +73,7 @@ def assemble(
     files = {reading.kind: _checked(places, made, extras, reading.kind)}
     if reading.kind in QUESTIONS:
         choices = _choices(files[reading.kind], wrong, splitting.seed)
-        files |= {"facts_choice": choices} if choices else {}
+        files |= {CHOICES: choices} if choices else {}
     return files, +left_out
 
 

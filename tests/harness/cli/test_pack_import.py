@@ -304,6 +304,59 @@ def test_files_are_added_to_a_pack(tmp_path: Path, capsys: pytest.CaptureFixture
     assert imported(tmp_path / "pack", clean, "--force", "--seed", "1")["memorized"] == made["memorized"]
 
 
+def test_the_choices_of_questions_that_are_replaced_go_with_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They would carry the ids of the new questions."""
+    old = [
+        {"question": f"Who is {n}?", "answer": f"A{n}", "perturbed_answer": [f"{b}{n}" for b in "BCD"]}
+        for n in range(4)
+    ]
+    new = [{"question": f"Where is {n}?", "answer": f"L{n}"} for n in range(4)]
+    files = {name: write(tmp_path / f"{name}.jsonl", rows) for name, rows in (("old", old), ("new", new))}
+    pack = tmp_path / "pack"
+    assert {*imported(pack, files["old"])} == {"facts_closed", "facts_choice"}
+    assert {*imported(pack, files["new"], "--as", "facts_open")} == {"facts_closed", "facts_choice", "facts_open"}
+    (pack / "facts_closed.jsonl").unlink()
+    assert main.main(["pack", "import", str(files["new"]), "--out", str(pack)]) == 2
+    assert "facts_choice.jsonl is there: expected another --out, or --force" in capsys.readouterr().err
+    made = imported(pack, files["new"], "--force")
+    assert {*made} == {"facts_closed", "facts_open"}
+    assert {row["answer"] for row in made["facts_closed"]} == {row["answer"] for row in new}
+    assert {*packs.manifest(pack).provenance["imported"]} == {"facts_closed", "facts_open"}
+
+
+TEXTS = (("one lion", "two lambs"), ("sow wind", "reap rain"))
+
+
+def test_a_pack_keeps_its_tokenizer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Which spells the ids of the files that are there."""
+    model, pack = byte_model(tmp_path / "model"), tmp_path / "pack"
+    ids = [write(tmp_path / f"{n}.jsonl", [{"ids": [*t.encode()]} for t in texts]) for n, texts in enumerate(TEXTS)]
+    imported(pack, ids[0], "--model", model)
+    assert "clean" in imported(pack, ids[1], "--model", model, "--as", "clean")
+    (pack / "clean.jsonl").unlink()
+    kept = (pack / "tokenizer.json").read_text() + " "
+    (pack / "tokenizer.json").write_text(kept)
+    again = ["pack", "import", str(ids[1]), "--model", str(model), "--as", "clean", "--out", str(pack)]
+    assert main.main(again) == 2
+    assert "tokenizer.json is there, and is another tokenizer: expected another --out" in capsys.readouterr().err
+    assert not (pack / "clean.jsonl").exists()
+    assert main.main([*again, "--force"]) == 0
+    assert (pack / "tokenizer.json").read_text() != kept
+
+
+@pytest.mark.parametrize("blank", [{"content": None}, {"content": " "}])
+def test_a_field_that_is_empty_does_not_hide_one_of_another_name(tmp_path: Path, blank: dict[str, Any]) -> None:
+    given = [{**blank, "text": words(f"t{n}-")} for n in range(4)] + [{"text": " ", **blank}]
+    assert len(imported(tmp_path / "a", write(tmp_path / "a.jsonl", given), "--as", "clean")["clean"]) == 4
+    given = [{"text": " ", "content": words(f"t{n}-")} for n in range(4)]
+    assert len(imported(tmp_path / "c", write(tmp_path / "c.jsonl", given), "--as", "clean")["clean"]) == 4
+    asked = [{"question": f"Who is {n}?", "answer": f"A{n}", "prompt": blank["content"]} for n in range(4)]
+    made = imported(tmp_path / "b", write(tmp_path / "b.jsonl", asked), "--as", "facts_closed")
+    assert len(made["facts_closed"]) == 4
+
+
 def test_what_is_left_out_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     given = [{"text": words(f"t{n}-")} for n in range(4)] + [{"text": None}, {"text": " "}, {"text": "one"}]
     file = write(tmp_path / "t.jsonl", [*given, given[0]])
