@@ -199,7 +199,7 @@ def manifest(folder: Path) -> Manifest:
         field = re.search("unknown field `(.*)`", str(error))
         problem = unknown("field", field[1], Manifest.__struct_fields__) if field else error
         raise UserError(f"{path}: {problem}") from error
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise UserError(f"{path}: not JSON ({error})") from error
 
 
@@ -238,7 +238,7 @@ def lines(path: Path, kind: str) -> Iterator[tuple[int, dict[str, Any], list[str
     for number, line in enumerate(content, 1):
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             yield number, {}, [f"not JSON ({error})"]
             continue
         if isinstance(row, dict):

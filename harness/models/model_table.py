@@ -160,7 +160,7 @@ def local_config(entry: ModelEntry) -> dict[str, Any] | None:
         return None
     try:
         config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not JSON ({error})") from error
     if not isinstance(config, dict):
         raise UserError(f"{path} is no object: expected a model's configuration")

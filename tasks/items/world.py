@@ -58,7 +58,7 @@ def read_relations(path: Path) -> dict[str, Phrasing]:
         content = json.loads(path.read_bytes())
     except OSError as error:
         raise UserError(f"the pack's {path} cannot be read ({error.strerror})") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not JSON ({error})") from error
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected an object, found {type(content).__name__}")

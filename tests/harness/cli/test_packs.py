@@ -209,6 +209,19 @@ def test_all_problems_are_told_in_their_order(tmp_path: Path, capsys: pytest.Cap
     assert any("pack.json: not JSON" in one for one in check(capsys, folder)[1])
 
 
+@pytest.mark.parametrize("name", ["corpus.jsonl", "pack.json", "relations.json"])
+def test_json_that_is_nested_too_deeply_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    folder = write(tmp_path / "pack", sound())
+    fact = {"id": "f", "split": "dev", "subject": "s", "relation": "r", "answer": "a"}
+    (folder / "facts.jsonl").write_text(json.dumps(fact))
+    (folder / name).write_text('{"provenance": ' + '{"a":' * 200000)
+    code, found = check(capsys, folder)
+    assert code in (1, 2)
+    assert len([one for one in found if f"/{name}" in one and "not JSON" in one]) == 1
+
+
 @pytest.mark.parametrize("name", ["olmo-tiny", "world", "quotes"])
 def test_the_packs_are_sound(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     model = ["--model", "olmo-tiny"] if name == "olmo-tiny" else []
