@@ -90,6 +90,9 @@ def format_of(path: Path) -> str:
 def local_files(path: Path) -> list[Path]:
     """The files of a path in the order of their names: itself, or those in a folder that have a format.
 
+    Files and folders within whose names begin with a dot are passed over: a file that is being written, a copy that an
+    editor or a version control keeps.
+
     Of a folder that ``datasets`` has saved these are the files of its rows; of one with parts, those of ``train`` or of
     its only part.
 
@@ -111,7 +114,7 @@ def _inside(folder: Path) -> Iterator[Path]:
     if (folder / _STATE).is_file():
         yield from (folder / name for name in _listed(folder / _STATE, "_data_files"))
         return
-    for child in folder.iterdir():
+    for child in (child for child in folder.iterdir() if not child.name.startswith(".")):
         if child.is_dir() and not child.is_symlink():
             yield from _inside(child)
         elif child.name not in _ABOUT and format_of(child) not in ("", "arrow") and child.is_file():
@@ -122,7 +125,7 @@ def _listed(path: Path, field: str) -> list[str]:
     """The names of files or folders that a saved data set lists; each lies in its folder."""
     try:
         names = [item["filename"] if field == "_data_files" else item for item in json.loads(path.read_bytes())[field]]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{path}: expected a list {field!r}, as datasets saves it") from error
     if not all(isinstance(name, str) and name not in ("", "..") and os.path.basename(name) == name for name in names):
         raise UserError(f"{path}: expected names of this folder in {field!r}")

@@ -57,6 +57,9 @@ class TestCorpus:
         assert list(documents.documents(corpus.find(str(folder / "b.jsonl"), "world"))) == [TEXTS[1]]
 
     def test_documents_say_where_they_stand(self, folder: Path) -> None:
+        (folder / ".b.jsonl.partial.jsonl").write_text('{"te')
+        (folder / ".git").mkdir()
+        (folder / ".git" / "d.txt").write_text("a copy")
         places = [place for place, _ in documents.located(corpus.find(str(folder), "world"))]
         assert places == ["a.txt:1", "b.jsonl:1", "deep/c.parquet:1"]
         assert next(documents.located(corpus.find("pack", "olmo-tiny")))[0] == "corpus.jsonl:1"
