@@ -53,8 +53,8 @@ def load_model(pretrained: str, part: str = "model", hint: str = "", **arguments
         arguments: of ``AutoModelForCausalLM.from_pretrained``.
 
     Raises:
-        UserError: as :func:`fetch`; or weights are missing, have no place in the model, are not finite, or do not fit
-            into memory.
+        UserError: as :func:`fetch` and :func:`check_merged`; or weights are missing, have no place in the model, are
+            not finite, or do not fit into memory.
     """
     arguments["output_loading_info"] = True
     load = partial(transformers.AutoModelForCausalLM.from_pretrained, pretrained, **arguments)
@@ -67,11 +67,26 @@ def load_model(pretrained: str, part: str = "model", hint: str = "", **arguments
             f"the weights of {pretrained!r} hold {surplus[0]} ({len(surplus)} tensors in all), for which "
             f"{type(model).__name__} has no place: expected the weights of that architecture alone"
         )
+    check_merged(model)
     if any(parameter.is_meta for parameter in model.parameters()):
         raise UserError(f"{pretrained!r} does not fit into this machine's memory: expected more or larger devices")
     if broken := not_finite(model.named_parameters()):
         raise UserError(f"the weights of {pretrained!r} are not finite: {broken[0]} ({len(broken)} tensors in all)")
     return model
+
+
+def check_merged(model: Any) -> None:
+    """Refuse a model with an adapter beside its weights: an edit would change the weights alone.
+
+    Raises:
+        UserError: a module is one of the library peft.
+    """
+    adapters = (name for name, module in model.named_modules() if type(module).__module__.split(".")[0] == "peft")
+    if name := next(adapters, None):
+        raise UserError(
+            f"{type(model).__name__} has an adapter that is not merged, in {name}: merge it first "
+            "(peft.PeftModel.merge_and_unload), or take the model without it and the edit peft:path=…"
+        )
 
 
 def not_finite(tensors: Iterable[tuple[str, Any]]) -> list[str]:

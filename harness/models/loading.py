@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedT
 from ...errors import UserError
 from ...files import digest
 from ...model_edits.hashing import tensors_sha256
-from ...model_edits.pretrained import fetch, load_model
+from ...model_edits.pretrained import check_merged, fetch, load_model
 from ...tasks import packs
 from ..common import runtime
 from . import corpus, tokenizer_check
@@ -107,12 +107,13 @@ def wrap(
         texts: calibration data; without it, curvature is collected from the default corpus of the model table.
 
     Raises:
-        UserError: an argument is of the wrong kind.
+        UserError: an argument is of the wrong kind, or the model has an adapter that is not merged.
     """
     if not isinstance(model, PreTrainedModel) or not model.can_generate():
         raise UserError(f"bad model of type {type(model).__name__}: expected a causal language model of transformers")
     if tokenizer is not None and not isinstance(tokenizer, PreTrainedTokenizerBase):
         raise UserError(f"bad tokenizer of type {type(tokenizer).__name__}: expected a tokenizer of transformers")
+    check_merged(model)
     kept = tuple(texts) if isinstance(texts, Iterable) and not isinstance(texts, str) else texts
     if kept is not None and not (isinstance(kept, tuple) and all(isinstance(text, str) for text in kept)):
         raise UserError("bad corpus: expected a list of texts")

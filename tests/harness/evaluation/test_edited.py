@@ -1,17 +1,22 @@
 """A model in memory under an edit: what it computes there, and that all of it is restored."""
 
 import copy
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import peft
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
 from memsplit.errors import UserError
 from memsplit.harness.evaluation.editing import edited
 from memsplit.harness.models.loading import LoadedModel
 from memsplit.model_edits.curvature.store import FactorStore
+from memsplit.model_edits.pretrained import load_model
 from memsplit.tasks import packs
+from memsplit.tests.support import tiny_models
 
 TEXTS = [row["text"] for row in packs.find("olmo-tiny").rows("corpus")[:60]]
 IDS = torch.tensor([[5, 6, 7, 8]])
@@ -161,6 +166,30 @@ def test_texts_may_come_one_by_one_and_gradients_be_off(model: Any, kfac: dict[s
 def test_a_model_without_a_head_is_refused(model: Any) -> None:
     with pytest.raises(UserError, match="expected a causal language model"), edited(model.model, "svd-50"):
         pass
+
+
+def test_an_adapter_that_is_not_merged_is_refused(tmp_path: Path) -> None:
+    """An edit would change the weights beneath it alone; merged, it is the model's own."""
+    lora = partial(peft.LoraConfig, target_modules=["up_proj"], init_lora_weights=False)
+    added = tiny_models.model()
+    added.add_adapter(lora())
+    within = peft.get_peft_model(tiny_models.model(), lora())
+    for model in (added, within.base_model.model):
+        with (
+            pytest.raises(
+                UserError, match=r"an adapter that is not merged, in model\.layers\.0\.mlp\.up_proj: merge it"
+            ),
+            edited(model, "svd-50:proj=up"),
+        ):
+            pass
+    merged = within.merge_and_unload()
+    before = merged.get_parameter("model.layers.1.mlp.up_proj.weight").clone()
+    with edited(merged, "svd-50:proj=up"):
+        assert not torch.equal(merged.get_parameter("model.layers.1.mlp.up_proj.weight"), before)
+    folder = tiny_models.folder(tmp_path / "base")
+    peft.get_peft_model(AutoModelForCausalLM.from_pretrained(folder), lora()).save_pretrained(tmp_path / "adapter")
+    with pytest.raises(UserError, match="an adapter that is not merged"):
+        load_model(str(tmp_path / "adapter"))
 
 
 def test_edits_that_are_left_in_the_wrong_order_are_told(organism: LoadedModel) -> None:
