@@ -10,7 +10,14 @@ from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
 from ..errors import UserError
-from .architecture.linear_maps import blocks, is_linear, maps_of, quantization
+from .architecture.linear_maps import (
+    blocks,
+    expert_counts,
+    is_linear,
+    maps_of,
+    quantization,
+    text_config,
+)
 from .architecture.roles import Role, Rows, roles_of
 from .lazy import torch
 from .target_names import ROLES, SETS, format_layers, resolve_layers
@@ -221,11 +228,11 @@ def _unshared(model: torch.nn.Module, targets: Iterable[Target]) -> Iterator[Tar
 def _all(model: Any) -> Iterator[Target]:
     """Every matrix of every layer, in the model's order; a fused map whole, and then its parts."""
     name, layers = blocks(model)
-    config: Any = getattr(model, "config", None)
-    config = config.get_text_config(decoder=True) if hasattr(config, "get_text_config") else config
+    config = text_config(model)
     hidden = getattr(config, "hidden_size", None) or model.get_input_embeddings().embedding_dim
+    quantized, experts = quantization(model), expert_counts(config)
     for layer, block in enumerate(layers):
-        maps = list(maps_of(block, f"{name}.{layer}", quantization(model)))
+        maps = list(maps_of(block, f"{name}.{layer}", quantized, experts))
         stacks: dict[str, list[Role]] = {}
         for role in (found := roles_of(block, maps, config, hidden)):
             if role.map.experts:

@@ -6,12 +6,15 @@ What is a linear map is told by what a module holds, not by its name.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from ...errors import UserError
 from ..lazy import torch
+
+TOWERS = ("vision", "visual", "image", "audio", "speech", "patcher")
+"""Words in the names of modules that read something else than the decoder's text, or cut it into patches."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,23 +62,44 @@ class LinearMap:
 
 
 def blocks(model: Any) -> tuple[str, Any]:
-    """The list of blocks of the model's text decoder, and its full name: the longest ``ModuleList`` in no other one.
+    """The list of blocks of the model's text decoder, and its full name.
+
+    Of the ``ModuleList`` that lie in no other one it is one as long as the text decoder's configuration says, else the
+    longest; of several, that with the most weights. Towers that read something else are left out by their names
+    (:data:`TOWERS`), and so is an encoder beside a decoder.
 
     Raises:
         UserError: there is none.
     """
     decoder = model.get_decoder() if hasattr(model, "get_decoder") else model
-    start = next((name for name, module in model.named_modules() if module is decoder), "")
-    lists = {
-        ".".join(filter(None, (start, name))): module
-        for name, module in decoder.named_modules()
-        if type(module).__name__ == "ModuleList"
-    }
-    outer = {n: each for n, each in lists.items() if not any(n.startswith(f"{other}.") for other in lists)}
-    if not outer:
+    lists = _lists(decoder, next((name for name, module in model.named_modules() if module is decoder), ""))
+    lists = lists or _lists(model, "")
+    if any("decoder" in name for name in lists):
+        lists = {name: each for name, each in lists.items() if "encoder" not in name} or lists
+    if not lists:
         raise UserError(f"{type(model).__name__} has no list of layers: expected a decoder-only transformer")
-    name = max(outer, key=lambda n: len(outer[n]))
-    return name, outer[name]
+    depth = getattr(text_config(model), "num_hidden_layers", None)
+
+    def fits(name: str) -> tuple[bool, int, int]:
+        length = len(lists[name])
+        return length == depth, length, sum(parameter.numel() for parameter in lists[name].parameters())
+
+    name = max(lists, key=fits)
+    return name, lists[name]
+
+
+def _lists(module: torch.nn.Module, start: str) -> dict[str, Any]:
+    """The lists of modules that lie in no other one and in no tower, by their full names."""
+    names = {".".join(filter(None, (start, name))): each for name, each in module.named_modules()}
+    lists = {name: each for name, each in names.items() if type(each).__name__ == "ModuleList"}
+    outer = {n: each for n, each in lists.items() if not any(n.startswith(f"{other}.") for other in lists)}
+    return {n: each for n, each in outer.items() if not any(word in n.lower() for word in TOWERS)}
+
+
+def text_config(model: Any) -> Any:
+    """The configuration of the model's text decoder; the model's own where it is not nested."""
+    config: Any = getattr(model, "config", None)
+    return config.get_text_config(decoder=True) if hasattr(config, "get_text_config") else config
 
 
 def quantization(model: Any) -> str:
@@ -85,19 +109,22 @@ def quantization(model: Any) -> str:
     return str(getattr(method, "value", method) or "")
 
 
-def maps_of(block: torch.nn.Module, name: str, quantized: str = "") -> Iterator[LinearMap]:
+def maps_of(
+    block: torch.nn.Module, name: str, quantized: str = "", experts: Collection[int] = ()
+) -> Iterator[LinearMap]:
     """The linear maps of one block, in the model's order; modules that several blocks share are in each of them.
 
     Args:
         block: the block.
         name: its full name.
         quantized: the quantization method that the model's config tells, for the reason of a fault.
+        experts: the numbers of experts that the model's config tells.
     """
     for path, module in block.named_modules(remove_duplicate=False):
         if is_linear(module):
             yield _of_module(module, name, path, quantized)
         elif not _is_convolution(module):
-            yield from _stacked(module, name, path)
+            yield from _stacked(module, name, path, experts)
 
 
 def is_linear(module: Any) -> bool:
@@ -156,13 +183,27 @@ def _floating() -> frozenset[torch.dtype]:
     return frozenset((torch.float16, torch.bfloat16, torch.float32, torch.float64))
 
 
-def _stacked(module: Any, block: str, path: str) -> Iterator[LinearMap]:
-    """The tensors [experts, …] that a module holds, as if they were [experts, out, in] unless the module says not."""
+def expert_counts(config: Any) -> frozenset[int]:
+    """The numbers of experts in a configuration: its fields with ``expert`` in their names, but not those per token."""
+    told = config.to_dict() if hasattr(config, "to_dict") else {}
+    values = [value for name, value in told.items() if "expert" in name and "per_tok" not in name]
+    flat = [each for value in values for each in (value if isinstance(value, list) else [value])]
+    return frozenset(each for each in flat if type(each) is int)
+
+
+def _stacked(module: Any, block: str, path: str, counts: Collection[int]) -> Iterator[LinearMap]:
+    """The tensors [experts, …] that a module holds, as if they were [experts, out, in] unless the module says not.
+
+    A tensor of three dimensions is one of experts if there are so many, or its name says so: in XLNet it is
+    [width, heads, head width].
+    """
     transposed = bool(getattr(module, "is_transposed", False))
     for name, parameter in module.named_parameters(recurse=False):
         if parameter.ndim != 3 or "bias" in name or parameter.shape[0] < 2 or parameter.dtype not in _floating():
             continue
         experts, *shape = parameter.shape
+        if experts not in counts and not any(word in f"{path}.{name}".lower() for word in ("expert", "moe")):
+            continue
         fan_in, fan_out = shape if transposed else reversed(shape)
         yield LinearMap(
             block=block,

@@ -3,7 +3,7 @@
 An MLP is a module whose maps lead from the hidden width to an inner one and back: one map in (up), or two of equal
 shape (gate and up), or one of twice the inner width that holds both; and one out (down). An attention is a module
 with maps named for query, key and value, or with one that holds them together; what is left and named as an output,
-or is left alone, is its output map (o).
+or is left alone, is its output map (o). A module that holds a convolution is neither: it mixes positions otherwise.
 """
 
 from __future__ import annotations
@@ -93,7 +93,11 @@ def roles_of(block: torch.nn.Module, maps: Sequence[LinearMap], config: Any, hid
     for each in maps:
         inside.setdefault(each.container, []).append(each)
     found: dict[str, Role] = {}
-    attentions = [path for path, members in inside.items() if _is_attention(path, members)]
+    attentions = [
+        path
+        for path, members in inside.items()
+        if _is_attention(path, members) and not holds_convolution(block.get_submodule(path))
+    ]
     for path in attentions:
         members = [each for each in maps if _within(each.container, path)]
         found |= _attention(block.get_submodule(path), path, members, config)

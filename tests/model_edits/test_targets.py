@@ -2,6 +2,8 @@
 
 import dataclasses
 import re
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,10 +12,11 @@ import transformers
 from memsplit.errors import UserError
 from memsplit.harness.evaluation.editing import ModelEditor
 from memsplit.harness.models import loading, model_table
-from memsplit.model_edits import targets
+from memsplit.model_edits import delta_file, targets
+from memsplit.model_edits.architecture import linear_maps
 from memsplit.model_edits.target_names import EVERY
 from memsplit.model_edits.targets import Target
-from memsplit.tests.support.architectures import ARCHITECTURES, tiny
+from memsplit.tests.support.architectures import ARCHITECTURES, PLAIN, tiny
 
 
 def words(found: tuple[Target, ...]) -> list[str]:
@@ -123,6 +126,96 @@ def test_quantized_weights_are_refused(kind: str, reason: str) -> None:
     with pytest.raises(UserError, match=expected):
         targets.linear_maps(model)
     assert len(targets.find(model, [1], ["down"])) == 1
+
+
+TOWER = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 5, "num_attention_heads": 2}
+
+
+def towers() -> list[tuple[transformers.PreTrainedConfig, str]]:
+    """Configurations of models with a tower, an encoder or adapters of more layers than the text decoder has."""
+    small = {**TOWER, "num_hidden_layers": 2, "vocab_size": 32}
+    pixels = {"image_size": 8, "patch_size": 4}
+    git = transformers.GitConfig(vision_config={**TOWER, **pixels}, **small)
+    byte = {"hidden_size": 16, "intermediate_size": 24, "num_attention_heads": 2, "vocab_size": 32}
+    parts = {"patcher": 6, "encoder": 5, "decoder": 3, "global": 2}
+    blt = transformers.BltConfig(
+        **{f"{part}_config": {**byte, "num_hidden_layers": layers} for part, layers in parts.items()},
+        encoder_hash_byte_group_vocab=8,
+    )
+    return [(git, "git.encoder.layer"), (blt, "model.local_decoder.layers")]
+
+
+@pytest.mark.parametrize(("config", "blocks"), towers(), ids=lambda value: getattr(value, "model_type", ""))
+def test_towers_encoders_and_patchers_are_never_edited(config: Any, blocks: str) -> None:
+    model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    assert linear_maps.blocks(model)[0] == blocks
+
+
+def test_layers_that_the_text_configuration_counts_are_preferred_to_a_longer_list() -> None:
+    model = tiny("NanoChat")
+    model.model.others = torch.nn.ModuleList([torch.nn.Linear(64, 64) for _ in range(5)])
+    assert linear_maps.blocks(model)[0] == "model.layers"
+    del model.model.layers
+    assert linear_maps.blocks(model)[0] == "model.others"
+    del model.model.others
+    with pytest.raises(UserError, match="NanoChatForCausalLM has no list of layers"):
+        linear_maps.blocks(model)
+
+
+def test_a_model_whose_decoder_is_said_to_be_its_head_has_layers() -> None:
+    """ModernBERT's."""
+    config = transformers.ModernBertDecoderConfig(**{**PLAIN, "cls_token_id": 1, "sep_token_id": 1})
+    model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    assert isinstance(model.get_decoder(), torch.nn.Linear)
+    assert {target.proj for target in targets.find(model, [EVERY], ["mlp", "attn"])} == set(["q", "k", "v", "o"]) | {
+        "gate",
+        "up",
+        "down",
+    }
+
+
+def test_heads_of_attention_are_no_experts() -> None:
+    """XLNet's are tensors [width, heads, head width]."""
+    config = transformers.XLNetConfig(d_model=16, n_layer=2, n_head=2, d_inner=24, vocab_size=32)
+    model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    found = targets.find(model, [EVERY], ["*"])
+    assert {(target.proj, target.expert) for target in found} == {("up", None), ("down", None)}
+
+
+@pytest.mark.parametrize("counted", [True, False])
+def test_a_tensor_of_three_dimensions_is_of_experts_by_its_number_or_its_name(counted: bool) -> None:
+    model = tiny("Mixtral")
+    for layer in model.model.layers:
+        layer.mlp.stack = layer.mlp.experts
+        del layer.mlp.experts
+    if not counted:
+        model.config.num_local_experts = 7
+    found = [target for target in targets.find(model, [EVERY], ["*"]) if target.part_of == "mlp"]
+    assert {target.expert for target in found} == ({0, 1, 2, 3} if counted else set())
+
+
+def test_what_holds_a_convolution_is_no_attention() -> None:
+    """Although a delta network's maps are called q, k and v."""
+    model = tiny("NanoChat")
+    assert {target.proj for target in targets.find(model, [1], ["attn"])} == {"q", "k", "v", "o"}
+    model.model.layers[1].self_attn.q_conv1d = torch.nn.Conv1d(16, 16, 4, groups=16)
+    with pytest.raises(UserError, match=r"no projection 'attn': expected some of up, down, self_attn\.k_proj"):
+        targets.find(model, [1], ["attn"])
+
+
+@pytest.mark.parametrize(
+    "spec", ["delta:path={}", "checkpoint:path={}", "relearn:steps=1", "svd-50:layers=0,proj=down+relearn:steps=1"]
+)
+def test_whole_weights_are_not_written_into_quantized_ones(spec: str, tmp_path: Path) -> None:
+    model = tiny("NanoChat")
+    model.config.quantization_config = {"quant_method": "gptq"}
+    entry = model_table.ModelEntry(name="m", pretrained="m", pack="olmo-tiny")
+    editor = ModelEditor(loading.LoadedModel(entry=entry, model=model, tokenizer=None, weights="w"))
+    model.save_pretrained(tmp_path)
+    delta_file.write(tmp_path / delta_file.NAME, model, {}, "none")
+    with pytest.raises(UserError, match="cannot be made of NanoChatForCausalLM: its weights are quantized by gptq"):
+        editor.chain(spec.format(tmp_path))
+    assert [step.name for step in editor.chain("none")] == ["none"]
 
 
 def test_a_nested_text_decoder_is_edited_and_never_the_vision_tower() -> None:
