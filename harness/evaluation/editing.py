@@ -18,6 +18,7 @@ from ...errors import UserError
 from ...files import digest, sha256
 from ...model_edits import registry, targets
 from ...model_edits.apply import MatrixChange, applied, compute
+from ...model_edits.architecture.linear_maps import quantization
 from ...model_edits.curvature.factors import Factors
 from ...model_edits.curvature.store import FactorStore
 from ...model_edits.curvature.sums import rank_and_world
@@ -77,9 +78,19 @@ class ModelEditor:
         self.curvature = Curvature(loaded, factor_tokens, store)
 
     def chain(self, text: str) -> tuple[registry.Edit, ...]:
-        """The steps of a spec, with this model's defaults (see ``request.fill_in``)."""
+        """The steps of a spec, with this model's defaults (see ``request.fill_in``).
+
+        Raises:
+            UserError: the spec does not fit, or a step would write whole weights where they are quantized.
+        """
         model = self.loaded.model
         steps = fill_in(text, self.loaded.entry, targets.layer_count(model))
+        whole = [step for step in steps if not step.targeted and step.name != "none"]
+        if whole and (method := quantization(model)):
+            raise UserError(
+                f"'{whole[0].spec}' cannot be made of {type(model).__name__}: its weights are quantized by {method}; "
+                "expected a model that is not quantized"
+            )
         return tuple(
             dataclasses.replace(step, proj=targets.default_proj(model, step.layers))
             if step.targeted and not (step.proj or step.on_all)
