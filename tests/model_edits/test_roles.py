@@ -2,38 +2,29 @@
 
 from collections.abc import Iterator
 from fnmatch import fnmatch
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch.nn.functional import cross_entropy
 
 from memsplit.errors import UserError
 from memsplit.model_edits import registry, targets
 from memsplit.model_edits.apply import applied, compute
 from memsplit.model_edits.curvature.collect import collect
-from memsplit.model_edits.curvature.hooks import watched
 from memsplit.model_edits.curvature.labels import Draws
-from memsplit.model_edits.curvature.sums import Sums
 from memsplit.model_edits.inputs import EditInputs
 from memsplit.model_edits.spec import parse
-from memsplit.model_edits.target_names import EVERY, ROLES
+from memsplit.model_edits.target_names import ROLES
 from memsplit.model_edits.targets import Target
 from memsplit.tests.support.architectures import ARCHITECTURES, tiny
+from memsplit.tests.support.matrices import curvature, divided, edited
 
 IDS = torch.randint(2, 32, (3, 12), generator=torch.Generator().manual_seed(1))
 WITH_ROLES = [name for name, (_, roles) in ARCHITECTURES.items() if any(roles)]
 EVERYTHING = ("*",)
 UNSEEN = {"Mamba": "*.dt_proj", "Jamba": "*.dt_proj"}
 """Maps whose modules are not called: the model reads their weights."""
-
-
-def divided(model: Any, layers: tuple[int, ...] = (EVERY,)) -> tuple[Target, ...]:
-    """Every matrix that has a role, and every linear map that has none."""
-    sets = [each for each in ("mlp", "attn") if any(t.part_of == each for t in targets.find(model, layers, EVERYTHING))]
-    roles = targets.find(model, layers, sets) if sets else ()
-    others = (t for t in targets.find(model, layers, EVERYTHING) if not t.part_of)
-    return (*roles, *others)
 
 
 def called(name: str, model: Any) -> tuple[Target, ...]:
@@ -69,29 +60,19 @@ def test_every_entry_of_a_weight_is_in_one_matrix_once(name: str) -> None:
 def test_inputs_and_gradients_are_those_of_the_matrix(name: str) -> None:
     """Their outer products add up to the gradient of the weight by autodiff: each row, expert and position in its place."""
     model = tiny(name, spread=3)
-    found = called(name, model)
-    parameters = {target.parameter: model.get_parameter(target.parameter) for target in found}
-    logits = model(input_ids=IDS, use_cache=False).logits
-    loss = cross_entropy(logits[:, :-1].flatten(0, 1), IDS[:, 1:].flatten(), reduction="sum")
-    gradients = dict(
-        zip(parameters, torch.autograd.grad(loss, list(parameters.values()), allow_unused=True), strict=True)
-    )
-    model.requires_grad_(False)
-    sums = {}
-    for target in found:
-        o, i = target.view(parameters[target.parameter]).shape
-        sums[target.name] = Sums(lambda a, g: {"ga": (g, a)}, {"ga": (o, i)}, torch.device("cpu"), symmetric=False)
-    with watched(model, found, sums):
-        logits = model(input_ids=IDS, use_cache=False).logits
-        loss = cross_entropy(logits[:, :-1].flatten(0, 1), IDS[:, 1:].flatten(), reduction="sum")
-        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-    for target in found:
-        sums[target.name].fold(0)
-        gradient = gradients[target.parameter]
-        expected = target.view(torch.zeros_like(parameters[target.parameter]) if gradient is None else gradient)
-        atol = 1e-4 * float(expected.abs().max()) + 1e-9
-        total = sums[target.name].totals["ga"].float()
-        assert torch.allclose(total, expected, rtol=1e-3, atol=atol), target.name
+    agree = curvature(model, called(name, model), IDS)
+    assert agree
+    assert [target for target, equal in agree.items() if not equal] == []
+
+
+@pytest.mark.parametrize("spec", ["svd-50", "quantize", "noise"])
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_an_edited_model_comes_back_from_its_folder_and_the_base_from_the_edit(
+    name: str, spec: str, tmp_path: Path
+) -> None:
+    model = tiny(name, spread=3)
+    found = divided(model) if spec == "svd-50" else targets.linear_maps(model)
+    assert edited(model, spec, found, IDS, tmp_path) == {"moves": True, "reloads": True, "restores": True}
 
 
 def outputs(model: Any, module: torch.nn.Module) -> torch.Tensor:
