@@ -48,17 +48,17 @@ def begun(ids: Sequence[int], start: Sequence[int]) -> list[int]:
 
 
 def cut(before: str, after: str, tokenizer: Any) -> tuple[list[int], list[int], bool]:
-    """The ids of the two parts of a text, and whether a token spans the place where they meet.
+    """The ids of the two parts of a text, and whether they are cut elsewhere than where the parts meet.
 
     The whole text is encoded, as lm-eval does, and cut at the end of the tokens that it has in common with ``before``
     alone: a border of tokens at the place or before it. A token that spans the place is of the second part, which
-    would be given away in part otherwise. Spaces at the end of ``before`` are of the second part too.
+    would be given away in part otherwise. White space at the end of ``before`` is of the second part too, as in lm-eval.
     """
     first = before.rstrip()
     whole, alone = encode(before + after, tokenizer), encode(first, tokenizer)
     border = next((n for n, pair in enumerate(zip(alone, whole, strict=False)) if pair[0] != pair[1]), None)
     border = min(len(alone), len(whole)) if border is None else border
-    return whole[:border], whole[border:], border < len(alone)
+    return whole[:border], whole[border:], whole[:border] != (alone if first == before else encode(before, tokenizer))
 
 
 def passage_ids(
@@ -81,7 +81,7 @@ def text_ids(row: Mapping[str, Any], tokenizer: Any, start: Sequence[int] | None
 
 
 def moved(rows: Iterable[Mapping[str, Any]], tokenizer: Any) -> int:
-    """How many passages are cut before the place where their texts are, because a token spans that."""
+    """How many passages are cut before the place where their texts are (see :func:`cut`)."""
     texts = ((row["prefix_text"], row["suffix_text"]) for row in rows if not row.get("prefix_ids"))
     return sum(cut(*pair, tokenizer)[2] for pair in texts)
 
@@ -90,7 +90,7 @@ def moved_note(kind: str, rows: Sequence[Mapping[str, Any]], tokenizer: Any) -> 
     """One line that says how many passages of a pack's file are cut earlier (see :func:`moved`), or ``""``."""
     if kind not in packs.PASSAGES or not (n := moved(rows, tokenizer)):
         return ""
-    return f"{n} of {len(rows)} passages of {kind}.jsonl are cut earlier, before a token that spans their cut"
+    return f"{n} of {len(rows)} passages of {kind}.jsonl are cut earlier, before a token or white space at their cut"
 
 
 def _passage(row: Mapping[str, Any], tokenizer: Any) -> tuple[list[int], list[int]]:

@@ -47,10 +47,18 @@ def test_every_sequence_of_a_corpus_begins_as_a_text_does(kind: str) -> None:
     assert whole[-1].tolist() == [*start, *stream[(last - 1) * body : last * body]]
 
 
+def test_white_space_that_moves_is_counted() -> None:
+    before, after = "the lion\n\n    ", "ate the lamb"
+    prefix, suffix, moved = token_ids.cut(before, after, BPE)
+    assert (BPE.decode(prefix), BPE.decode(suffix), moved) == ("the lion", "\n\n    ate the lamb", True)
+    assert len(BPE(before)["input_ids"]) > len(prefix)
+
+
 def test_a_token_that_spans_the_cut_is_of_the_suffix() -> None:
     prefix, suffix, moved = token_ids.cut("who ate the li", "on ate", BPE)
     assert (BPE.decode(prefix), BPE.decode(suffix), moved) == ("who ate the", " lion ate", True)
-    assert token_ids.cut("who ate the ", "lion ate", BPE) == (prefix, suffix, False)
+    assert token_ids.cut("who ate the ", "lion ate", BPE) == (prefix, suffix, True)
+    assert token_ids.cut("who ate the", " lion ate", BPE) == (prefix, suffix, False)
     assert token_ids.cut("the li", "on", BPE)[:2] == (BPE("the")["input_ids"], BPE(" lion")["input_ids"])
 
 
@@ -59,13 +67,13 @@ def test_no_token_of_the_prefix_reaches_beyond_the_cut(before: str, after: str) 
     prefix, suffix, moved = token_ids.cut(before, after, BPE)
     found = BPE(before + after, return_offsets_mapping=True)
     assert prefix + suffix == found["input_ids"]
-    place = len(before.rstrip())
+    place = len(before)
     ends = [end for _, end in found["offset_mapping"]]
     assert all(end <= place for end in ends[: len(prefix)])
     spans = any(start < place < end for start, end in found["offset_mapping"])
     assert moved >= spans
     if not moved:
-        assert BPE.decode(prefix) == before.rstrip()
+        assert BPE.decode(prefix) == before
 
 
 def test_how_many_passages_are_cut_earlier() -> None:
@@ -75,7 +83,7 @@ def test_how_many_passages_are_cut_earlier() -> None:
         {"prefix_text": "the li", "suffix_text": "on", "prefix_ids": [1], "suffix_ids": [2]},
     ]
     assert token_ids.moved(rows, BPE) == 1
-    said = "1 of 3 passages of quotes.jsonl are cut earlier, before a token that spans their cut"
+    said = "1 of 3 passages of quotes.jsonl are cut earlier, before a token or white space at their cut"
     assert token_ids.moved_note("quotes", rows, BPE) == said
     assert token_ids.moved_note("quotes", rows[1:], BPE) == ""
     assert token_ids.moved_note("clean", [{"text": "the li"}], BPE) == ""
