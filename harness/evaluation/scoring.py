@@ -49,6 +49,9 @@ def load_tasks(parts: Sequence[suite.TaskSpec], pack: str, split: str) -> dict[s
 class Scorer:
     """Scores one suite. Items that are longer than the model's context are left out, whatever its weights.
 
+    An item's number is its place among those of its task that are scored, so that suites of one fingerprint have the
+    same numbers, and so does whatever else is asked :meth:`docs`.
+
     Args:
         lm: the model; its weights may change between calls.
         parts: the tasks.
@@ -60,7 +63,7 @@ class Scorer:
     Attributes:
         parts: the tasks of which an item is left.
         skipped: the other tasks, each with its ``note``.
-        left_out: how many items of each task are left out, by its name.
+        left_out: how many items of each task are left out, by its name, of those in ``skipped`` all.
 
     Raises:
         UserError: no task is left.
@@ -86,7 +89,7 @@ class Scorer:
         self.parts = leave_out(parts, self.skipped) if self.skipped else parts
         self.tasks = {part.task: tasks[part.task] for part in self.parts}
         self.left_out = {
-            name: len(list(task.eval_docs)[:limit]) - len(self._items[name]) for name, task in self.tasks.items()
+            name: len(list(task.eval_docs)[:limit]) - len(self._items[name]) for name, task in tasks.items()
         }
         self.fingerprints = {name: _hash(task, self.docs(name)) for name, task in self.tasks.items()}
         self.settings = {
@@ -150,7 +153,8 @@ class Scorer:
         asked = {"limit": self.limit} if items is None else {"samples": {part.task: items}}
         with _no_bars():
             result = evaluate(self.lm, {"tasks": {part.task: task}}, bootstrap_iters=0, log_samples=True, **asked)
-        samples = result["samples"][part.task]
+        place = {item: n for n, item in enumerate(self._items[part.task])}
+        samples = [{**sample, "doc_id": place[sample["doc_id"]]} for sample in result["samples"][part.task]]
         table = pd.DataFrame(_rows(part, samples), columns=ITEMS)
         generated = pd.DataFrame(transcripts.rows(part, task, samples, self.lm.transcripts), columns=ANSWERS)
         scores = Scores(table, generated, time.monotonic() - start)

@@ -68,11 +68,11 @@ def folder(path: Path, kind: str = "none", context: int = 64) -> Path:
 
 
 def pack(path: Path, files: Mapping[str, Sequence[Mapping[str, Any]]]) -> Path:
-    """A pack's folder with these rows by kind; each has an id and is of both parts."""
+    """A pack's folder with these rows by kind, each in both parts; its id, or one by its place, ends with the part."""
     path.mkdir(parents=True, exist_ok=True)
     for kind, rows in files.items():
         lines = [
-            json.dumps({"id": f"{kind}-{n}-{split}", "split": split, **row})
+            json.dumps({**row, "id": f"{row.get('id', f'{kind}-{n}')}-{split}", "split": split})
             for split in ("dev", "test")
             for n, row in enumerate(rows)
         ]

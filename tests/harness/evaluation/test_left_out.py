@@ -74,8 +74,40 @@ def test_long_items_are_left_out_of_base_and_edit_and_counted(tmp_path: Path) ->
     assert "1 of 3 items of memsplit_facts_closed" in said.plain
     assert terminal.left_out(plain) == []
     assert with_long.notes == [
-        "2 of 6 passages of memorized.jsonl are cut earlier, before a token that spans their cut"
+        f"2 of 6 passages of {kind}.jsonl are cut earlier, before a token or white space at their cut"
+        for kind in ("memorized", "twins")
     ]
+
+
+@pytest.mark.parametrize(("attacks", "reference"), [((), True), (("noise",), False), (("noise",), True)])
+def test_long_items_between_the_others_change_nothing_of_them(
+    attacks: tuple[str, ...], reference: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Scored alone, and where scores of the same items are kept."""
+    more: dict[str, Any] = {"attacks": attacks}
+    if reference:
+        more["reference"] = str(tiny_models.folder(tmp_path / "reference", "two", CONTEXT))
+    orders: dict[str, list[int]] = {"none": [], "all": [0, 1, 2]}
+    found = {}
+    for order, places in orders.items():
+        files = {kind: [{**row, "id": f"{kind}-{n}"} for n, row in enumerate(rows)] for kind, rows in FILES.items()}
+        for kind, place in ((kind, place) for kind in files for place in reversed(places)):
+            files[kind].insert(place, {**TOO_LONG[kind], "id": f"{kind}-long-{place}"})
+        pack = tiny_models.pack(tmp_path / order, files)
+        for cache in (order, "none"):
+            monkeypatch.setenv("MEMSPLIT_CACHE", str(tmp_path / "caches" / cache))
+            found[order, cache] = report(tmp_path / order / cache, pack, **more)
+    for record, *others in zip(*(each.records for each in found.values()), strict=True):
+        assert (tables.UNSEEN in tables.sides(record), len(record.attacks)) == (reference, len(attacks))
+        assert ("mia_ratio" in set(tables.items(record, tables.EDIT)["metric"])) == reference
+        answers = tables.answers(record, tables.EDIT)
+        gold = answers.assign(gold=answers["gold"].map("".join)).set_index(["task", "item"])["gold"]
+        assert gold["memsplit_recitation", 0].strip() == PASSAGES[0]["suffix_text"]
+        assert gold["memsplit_facts_closed"].tolist() == [fact["answer"] for fact in FACTS]
+        for other in others:
+            for whole in ("items", "answers"):
+                pd.testing.assert_frame_equal(tables.whole(other, whole), tables.whole(record, whole))
+            assert other.summary == record.summary
 
 
 def test_a_task_of_which_nothing_is_left_is_not_asked(tmp_path: Path) -> None:
