@@ -5,25 +5,43 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
+from ...files import digest
 from ...results.records.axes import LOG_PROB
 from ...results.records.score_cache import Scores
 from ...results.records.tables import ANSWERS, ITEMS
 from ...tasks.suite import TaskSpec
 from ..lm.adapter import MemsplitLM
-from ..lm.forward import teacher_forced
+from ..lm.forward import PrefixSuffix, teacher_forced
+from ..models import token_ids
 from .request import passage_tasks
 from .scoring import Scorer, cluster_of, group_of
 
-VERSION = 1
+VERSION = 2
 """The version of what :meth:`PassageScorer.score` computes: raise it when a figure or a row changes."""
+
+
+class _Passage(NamedTuple):
+    """A passage as the evaluated model has it.
+
+    Attributes:
+        doc: its document.
+        tokens: how many tokens its suffix has.
+        place: where its text is cut (see ``token_ids.place``).
+    """
+
+    doc: dict[str, Any]
+    tokens: int
+    place: int
 
 
 class PassageScorer:
     """Scores the passages of a suite's tasks.
+
+    Every model is asked the same passages, cut at the same place of their texts.
 
     Args:
         scorer: of the suite, for the evaluated model.
@@ -37,18 +55,26 @@ class PassageScorer:
         self._scorer = scorer
 
     @cached_property
-    def _passages(self) -> dict[str, list[tuple[dict[str, Any], int]]]:
-        """By task, each passage's document, and how many tokens of the evaluated model its suffix has."""
-        docs = {part.task: self._scorer.docs(part.task) for part in self.parts}
-        return {
-            task: [(doc, len(self._scorer.lm.passage(doc)[1])) for doc in of_task] for task, of_task in docs.items()
-        }
+    def _passages(self) -> dict[str, list[_Passage]]:
+        """By task."""
+        lm = self._scorer.lm
+        return {part.task: [_of_model(doc, lm) for doc in self._scorer.docs(part.task)] for part in self.parts}
 
     def too_long(self, lm: MemsplitLM) -> Iterator[str]:
         """The passages that another model cannot read at once, one line each."""
-        for doc in (doc for asked in self._passages.values() for doc, _ in asked):
-            if (tokens := lm.tokens(doc)) > lm.max_length:
-                yield f"{doc['id']!r} has {tokens} tokens, and its context is {lm.max_length}"
+        for passage in (passage for of_task in self._passages.values() for passage in of_task):
+            if (tokens := sum(map(len, _asked(passage, lm)[0]))) > lm.max_length:
+                yield f"{passage.doc['id']!r} has {tokens} tokens, and its context is {lm.max_length}"
+
+    def cut_anew(self, lm: MemsplitLM) -> str:
+        """One line that says how many passages another model's own tokens would cut elsewhere, or ``""``."""
+        asked = [_asked(passage, lm)[1] for of_task in self._passages.values() for passage in of_task]
+        if not any(asked):
+            return ""
+        return (
+            f"{sum(asked)} of {len(asked)} passages are cut for the reference model {lm.pretrained!r} where they are "
+            "for the evaluated model, and not where its own tokens would be"
+        )
 
     def score(self, weights: str | None, enter: Callable[[], AbstractContextManager[MemsplitLM]]) -> pd.DataFrame:
         """The items (see ``statistics.aggregate``) of ``strict``, ``token_accuracy``, ``log_prob`` and ``mia_loss``.
@@ -62,7 +88,11 @@ class PassageScorer:
         """
         scorer = self._scorer
         tasks = {
-            part.task: [part.axis, scorer.fingerprints[part.task], [n for _, n in self._passages[part.task]]]
+            part.task: [
+                part.axis,
+                scorer.fingerprints[part.task],
+                digest([each[1:] for each in self._passages[part.task]]),
+            ]
             for part in self.parts
         }
         about = {"passages": VERSION, "weights": weights, "tasks": tasks, **scorer.settings}
@@ -77,11 +107,11 @@ class PassageScorer:
         return items
 
     def _rows(self, part: TaskSpec, lm: MemsplitLM) -> list[tuple[Any, ...]]:
-        asked = self._passages[part.task]
-        passages = [lm.passage(doc) for doc, _ in asked]
-        found = teacher_forced(lm.model, passages, batch=lm.batch)
+        of_task = self._passages[part.task]
+        asked = [_asked(passage, lm)[0] for passage in of_task]
+        found = teacher_forced(lm.model, asked, batch=lm.batch)
         rows: list[tuple[Any, ...]] = []
-        for item, ((doc, tokens), (_, suffix), stats) in enumerate(zip(asked, passages, found, strict=True)):
+        for item, ((doc, tokens, _), (_, suffix), stats) in enumerate(zip(of_task, asked, found, strict=True)):
             first = stats.suffix(stats.rank) == 0
             figures = {
                 "strict": float(first.all() and not lm.ends().intersection(suffix)),
@@ -92,3 +122,25 @@ class PassageScorer:
             about = (cluster_of(doc) or str(item), group_of(doc))
             rows += [(part.task, part.axis, metric, item, value, 1, *about) for metric, value in figures.items()]
         return rows
+
+
+def _of_model(doc: dict[str, Any], lm: MemsplitLM) -> _Passage:
+    prefix, suffix = token_ids.passage_ids(doc, lm.tokenizer, [])
+    return _Passage(doc, len(suffix), token_ids.place(_text(doc), prefix, lm.tokenizer))
+
+
+def _asked(passage: _Passage, lm: MemsplitLM) -> tuple[PrefixSuffix, bool]:
+    """A passage's ids under a model, and whether its own tokens would cut the text elsewhere.
+
+    There its two parts are encoded each by itself, so that the model is asked the text that the evaluated one is.
+    """
+    doc, _, place = passage
+    if _of_model(doc, lm).place == place:
+        return lm.passage(doc), False
+    text = _text(doc)
+    prefix, suffix = (token_ids.encode(part, lm.tokenizer) for part in (text[:place], text[place:]))
+    return (token_ids.begun(prefix, lm.start), suffix), True
+
+
+def _text(doc: dict[str, Any]) -> str:
+    return f"{doc['prefix_text']}{doc['suffix_text']}"

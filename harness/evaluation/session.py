@@ -78,7 +78,10 @@ class EvalSession:
         """The unseen counterpart, if there is one, and its scores of the passages by side (see ``unseen.score``)."""
         if self.unseen_name is None:
             return None, {}
-        return unseen.score(self.unseen_name, self.request, self.loaded.entry.pack, list(self.attacks), self.passages)
+        pack, names = self.loaded.entry.pack, list(self.attacks)
+        about, sides, note = unseen.score(self.unseen_name, self.request, pack, names, self.passages)
+        self.notes += [note] if note else []
+        return about, sides
 
     @property
     def unseen_name(self) -> str | None:

@@ -20,8 +20,8 @@ from .request import Request, pack_kinds
 
 def score(
     name: str, request: Request, pack: str, names: Sequence[str], scorer: PassageScorer
-) -> tuple[Reference, dict[str, pd.DataFrame]]:
-    """The counterpart's name and weights, and its items (see ``statistics.aggregate``) of the passages.
+) -> tuple[Reference, dict[str, pd.DataFrame], str]:
+    """The counterpart's name and weights, its items (see ``statistics.aggregate``) of the passages, and a note on them.
 
     Args:
         name: the counterpart's.
@@ -31,7 +31,8 @@ def score(
         scorer: the evaluated model's.
 
     Returns:
-        The items by side of a record: ``unseen``, and ``unseen+ATTACK`` of each attack.
+        The items are by side of a record: ``unseen``, and ``unseen+ATTACK`` of each attack. The note is that of
+        :meth:`.PassageScorer.cut_anew`.
 
     Raises:
         UserError: the model cannot be loaded or attacked, or does not fit the pack.
@@ -45,6 +46,5 @@ def score(
     about = Reference(model=name, weights=loaded.weights, revision=loaded.revision)
     sides = {UNSEEN: scorer.score(loaded.weights, lambda: nullcontext(lm))}
     chains = {attack: editor.chain(attack) for attack in names}
-    return about, sides | attacks.score(
-        chains, editor, lm, scorer, side=UNSEEN, weights={}, weights_hash=loaded.weights
-    )
+    sides |= attacks.score(chains, editor, lm, scorer, side=UNSEEN, weights={}, weights_hash=loaded.weights)
+    return about, sides, scorer.cut_anew(lm)

@@ -52,13 +52,23 @@ def cut(before: str, after: str, tokenizer: Any) -> tuple[list[int], list[int], 
 
     The whole text is encoded, as lm-eval does, and cut at the end of the tokens that it has in common with ``before``
     alone: a border of tokens at the place or before it. A token that spans the place is of the second part, which
-    would be given away in part otherwise. White space at the end of ``before`` is of the second part too, as in lm-eval.
+    would be given away in part otherwise. As in lm-eval, so is white space at the end of ``before``.
     """
     first = before.rstrip()
     whole, alone = encode(before + after, tokenizer), encode(first, tokenizer)
     border = next((n for n, pair in enumerate(zip(alone, whole, strict=False)) if pair[0] != pair[1]), None)
     border = min(len(alone), len(whole)) if border is None else border
     return whole[:border], whole[border:], whole[:border] != (alone if first == before else encode(before, tokenizer))
+
+
+def place(text: str, ids: Sequence[int], tokenizer: Any) -> int:
+    """Where in a text its first ids end: after as many characters as they spell, white space aside.
+
+    White space at that place is after it.
+    """
+    spelled = len("".join(tokenizer.decode(ids, skip_special_tokens=True).split()))
+    ends = [n for n, character in enumerate(text, 1) if not character.isspace()]
+    return ends[min(spelled, len(ends)) - 1] if spelled and ends else 0
 
 
 def passage_ids(

@@ -59,9 +59,9 @@ def model(context: int = 64, vocabulary: int = 400, end: int | None = None) -> P
     return transformers.LlamaForCausalLM(config).eval()
 
 
-def folder(path: Path, kind: str = "none", context: int = 64) -> Path:
-    """A model and its tokenizer, saved."""
-    saved = tokenizer(kind)
+def folder(path: Path, kind: str = "none", context: int = 64, tokens: int = 400) -> Path:
+    """A model and its tokenizer, of so many tokens, saved."""
+    saved = tokenizer(kind, tokens)
     model(context, end=saved.eos_token_id).save_pretrained(path)
     saved.save_pretrained(path)
     return path

@@ -54,6 +54,14 @@ def test_white_space_that_moves_is_counted() -> None:
     assert len(BPE(before)["input_ids"]) > len(prefix)
 
 
+@given(st.lists(st.sampled_from(["the", " lion", "\n", " ", "é", "世", "wind"]), max_size=8), st.data())
+def test_a_place_is_where_ids_end(parts: list[str], data: st.DataObject) -> None:
+    text = "".join(parts)
+    place = data.draw(st.integers(0, len(text)))
+    ids = BPE(text[:place])["input_ids"]
+    assert token_ids.place(text, ids, BPE) == len(text[:place].rstrip())
+
+
 def test_a_token_that_spans_the_cut_is_of_the_suffix() -> None:
     prefix, suffix, moved = token_ids.cut("who ate the li", "on ate", BPE)
     assert (BPE.decode(prefix), BPE.decode(suffix), moved) == ("who ate the", " lion ate", True)
