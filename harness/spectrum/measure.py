@@ -65,7 +65,8 @@ def run(request: SpectrumRequest) -> SpectrumReport:
     matrices = _matrices(session, request)
     if request.record and request.record.content.weights != session.loaded.weights:
         raise UserError(f"the record is of other weights than {request.evaluation.model!r}: expected one of this model")
-    shown = [text for text in texts(session) if text.counted(request.everywhere)]
+    found, left_out = texts(session)
+    shown = [text for text in found if text.counted(request.everywhere)]
     bands = (*OF_THE_SOURCE, *(band for band in DECILES if band not in OF_THE_SOURCE), _beyond(session))
     spectra, curves, sums = [], [], []
     factors = _factors(session, matrices)
@@ -85,7 +86,7 @@ def run(request: SpectrumRequest) -> SpectrumReport:
         sums=np.concatenate(sums, axis=1),
     )
     cost = edit_cost(session, request.record)
-    return _report(request, session, measured, pd.concat(curves, ignore_index=True), cost)
+    return _report(request, session, measured, pd.concat(curves, ignore_index=True), cost, left_out)
 
 
 def _report(
@@ -94,6 +95,7 @@ def _report(
     measured: band_strength.Measured,
     curves: pd.DataFrame,
     cost: EditCost,
+    left_out: Mapping[str, int],
 ) -> SpectrumReport:
     """Compare the kinds of text, over the matrices that the edit changes together, or over all if it changes none."""
     seed = request.evaluation.seed
@@ -118,6 +120,7 @@ def _report(
             str(kind): {"texts": len(rows), "tokens": int(rows["tokens"].sum())}
             for kind, rows in measured.texts.groupby("kind", sort=False)
         },
+        "left_out": dict(left_out),
         "edit": _edit_name(session, request.record),
         "together": names[together].tolist(),
         "changed": names[changed].tolist(),

@@ -137,12 +137,15 @@ def write(report: SpectrumReport, summary: Mapping[str, Any], measure: str, out:
 
 
 def lines(report: SpectrumReport, measure: str) -> list[str]:
-    """The finding, whether it holds in each layer, and how the strengths go with the edit's cost: one line each."""
+    """The finding, whether it holds in each layer, what is left out, and how the strengths go with the edit's cost."""
     twins = {f.layer: f for f in report.findings(measure, "twins") if f.proj == "all"} if report.has_twins else {}
     text = [FINDING]
     for finding in (f for f in report.findings(measure) if f.proj == "all"):
         beside = f"; against twins: {twins[finding.layer].verdict}" if twins else ""
         text.append(f"layer {finding.layer}: the finding {finding.verdict}{beside}")
+    if left_out := report.about["left_out"]:
+        counts = ", ".join(f"{n} of {kind}" for kind, n in left_out.items())
+        text.append(f"left out, longer than the model's context: {counts}")
     return [*text, *cost_lines(report, measure)]
 
 

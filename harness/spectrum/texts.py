@@ -7,12 +7,14 @@ task's item. Clean text is cut where the passages are cut, so that both are coun
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
+from ...errors import UserError
 from ...tasks import packs
 from ...tasks.suite import TaskSpec
 from ..evaluation.scoring import cluster_of
@@ -46,39 +48,53 @@ class ProbeText:
         return range(0 if everywhere else self.start - 1, len(self.ids) - 1)
 
 
-def texts(session: EvalSession) -> Iterator[ProbeText]:
-    """The pack's passages and clean text, then each task's items.
+def texts(session: EvalSession) -> tuple[list[ProbeText], dict[str, int]]:
+    """The pack's passages and clean text, then each task's items; and how many of a kind are left out.
+
+    Left out is what is longer than the model's context, of a task's items what its scorer leaves out too.
 
     Raises:
-        UserError: the pack lacks memorized passages or clean text, or a line of theirs is broken.
+        UserError: the pack lacks memorized passages or clean text, a line of theirs is broken, or no passage is left.
     """
-    lm, request = session.scorer.lm, session.request
-    pack = packs.find(session.loaded.entry.pack)
-    cuts = []
+    most = session.scorer.lm.max_length
+    tasks = [part for part in session.parts if _own_kind(part)]
+    passages = list(_passages(session))
+    kept = [text for text in passages if len(text.ids) <= most]
+    if not any(text.kind == KINDS[0] for text in kept):
+        raise UserError(f"every memorized passage is longer than the model's context of {most} tokens")
+    others = [*_clean(session, kept), *(text for part in tasks for text in _task_texts(session, part))]
+    left_out = Counter(text.kind for text in (*passages, *others) if len(text.ids) > most)
+    asked = filter(_own_kind, (*session.parts, *session.scorer.skipped))
+    left_out.update({part.task: session.scorer.left_out[part.task] for part in asked})
+    return [*kept, *(text for text in others if len(text.ids) <= most)], dict(+left_out)
+
+
+def _own_kind(part: TaskSpec) -> bool:
+    """Whether a task's items are a kind of text of their own."""
+    return not set(part.kind.split("+")) <= set(KINDS)
+
+
+def _passages(session: EvalSession) -> Iterator[ProbeText]:
+    request, pack = session.request, packs.find(session.loaded.entry.pack)
     for kind in ("memorized", *(["twins"] if pack.has("twins") else [])):
-        rows = pack.rows(kind, request.split)[: request.limit]
-        for row in rows:
-            prefix, suffix = lm.passage(row)
-            cuts.append((len(prefix), len(suffix)))
-            yield _text(session, kind, row["id"], row, prefix, suffix)
-    prefix_length, suffix_length = (int(statistics.median(lengths)) for lengths in zip(*cuts, strict=True))
-    for row in pack.rows("clean", request.split)[: request.limit]:
+        for row in pack.rows(kind, request.split)[: request.limit]:
+            yield _text(kind, row["id"], row, *session.scorer.lm.passage(row))
+
+
+def _clean(session: EvalSession, passages: Sequence[ProbeText]) -> Iterator[ProbeText]:
+    """Clean text, cut where the passages are: after the medians of their prefixes' and suffixes' lengths."""
+    lm, request = session.scorer.lm, session.request
+    prefix_length = int(statistics.median(text.start for text in passages))
+    suffix_length = int(statistics.median(len(text.ids) - text.start for text in passages))
+    for row in packs.find(session.loaded.entry.pack).rows("clean", request.split)[: request.limit]:
         ids = text_ids(row, lm.tokenizer, lm.start)
         cut = min(prefix_length, len(ids) // 2)
-        yield _text(session, "clean", row["id"], row, ids[:cut], ids[cut : cut + suffix_length])
-    for part in session.parts:
-        if not set(part.kind.split("+")) <= set(KINDS):
-            yield from _task_texts(session, part)
+        yield _text("clean", row["id"], row, ids[:cut], ids[cut : cut + suffix_length])
 
 
-def _text(
-    session: EvalSession, kind: str, name: str, row: Mapping[str, Any], prompt: list[int], answer: list[int]
-) -> ProbeText:
-    """A text of a prompt and its answer; one that is too long for the model loses its beginning, as in lm-eval."""
-    ids = [*prompt, *answer]
-    over = max(0, len(ids) - session.scorer.lm.max_length)
-    start = max(1, len(prompt) - over)
-    return ProbeText(kind=kind, name=name, cluster=cluster_of(row) or name, ids=ids[over:], start=start)
+def _text(kind: str, name: str, row: Mapping[str, Any], prompt: list[int], answer: list[int]) -> ProbeText:
+    start = max(1, len(prompt))
+    return ProbeText(kind=kind, name=name, cluster=cluster_of(row) or name, ids=[*prompt, *answer], start=start)
 
 
 def _task_texts(session: EvalSession, part: TaskSpec) -> Iterator[ProbeText]:
@@ -94,7 +110,7 @@ def _task_texts(session: EvalSession, part: TaskSpec) -> Iterator[ProbeText]:
         else:
             prompt, answer = lm._encode_pair(*_prompt_and_answer(task, doc, of_doc))
         if answer:
-            yield _text(session, part.task, str(doc_id), doc, prompt, answer)
+            yield _text(part.task, str(doc_id), doc, prompt, answer)
 
 
 def _prompt_and_answer(task: Any, doc: Mapping[str, Any], requests: Sequence[Any]) -> tuple[str, str]:

@@ -6,15 +6,23 @@ from typing import Any
 import msgspec
 import pandas as pd
 import pytest
+import torch
+import transformers
+from lm_eval.evaluator import evaluate
+from lm_eval.tasks import TaskManager
 
 from memsplit.errors import UserError
+from memsplit.harness.evaluation.edited_lm import EditedLM
 from memsplit.harness.evaluation.editing import ModelEditor
 from memsplit.harness.evaluation.request import Request
 from memsplit.harness.evaluation.runner import Report, run
+from memsplit.harness.evaluation.session import EvalSession
 from memsplit.harness.models import loading, model_table
+from memsplit.harness.spectrum import texts
 from memsplit.results.records import tables
 from memsplit.results.records.schema import ScoredTask
 from memsplit.results.views import terminal
+from memsplit.tasks import suite
 from memsplit.tests.support import tiny_models
 
 CONTEXT = 40
@@ -145,6 +153,67 @@ def test_no_edit_is_told_what_the_model_cannot_read(tmp_path: Path) -> None:
     given = editor.inputs(relearn)
     assert (len(given.forget), len(given.retain)) == (2, 2)
     assert max(len(each.prefix) + len(each.suffix) for each in given.forget) <= CONTEXT
+
+
+def test_the_spectrum_leaves_out_and_counts_the_same(tmp_path: Path) -> None:
+    files = {kind: [TOO_LONG[kind], *rows] for kind, rows in FILES.items()}
+    files["facts_open"] = [TOO_LONG["facts_closed"]]
+    session = EvalSession(
+        Request(
+            model=str(tiny_models.folder(tmp_path / "model", "bos", CONTEXT)),
+            pack=str(tiny_models.pack(tmp_path / "pack", files)),
+            edits=[],
+            tasks=(*TASKS, "memsplit_facts_open"),
+            device="cpu",
+        )
+    )
+    found, left_out = texts.texts(session)
+    assert left_out == {"memorized": 1, "twins": 1, "memsplit_facts_closed": 1, "memsplit_facts_open": 1}
+    assert max(len(text.ids) for text in found) <= CONTEXT
+    names = {(text.kind, text.name) for text in found}
+    assert {name for kind, name in names if kind in ("memorized", "clean")} == {
+        *("memorized-1-test", "memorized-2-test"),
+        *("clean-0-test", "clean-1-test", "clean-2-test"),
+    }
+    lm = session.scorer.lm
+    for text in found:
+        if text.kind == "memorized":
+            row = next(row for row in PASSAGES if row["suffix_text"] in lm.tok_decode(text.ids[text.start - 1 :]))
+            assert (text.ids[: text.start], text.ids[text.start :]) == lm.passage(row)
+
+
+def test_a_spectrum_without_a_passage_is_refused(tmp_path: Path) -> None:
+    pack = tiny_models.pack(tmp_path / "pack", {**FILES, "memorized": [TOO_LONG["memorized"]]})
+    model = tiny_models.folder(tmp_path / "model", "bos", CONTEXT)
+    session = EvalSession(Request(model=str(model), pack=str(pack), edits=[], tasks=TASKS, device="cpu"))
+    with pytest.raises(UserError, match=f"every memorized passage is longer than the model's context of {CONTEXT}"):
+        texts.texts(session)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_under_lm_eval_a_long_item_is_refused(task: str, tmp_path: Path) -> None:
+    """lm-eval scores every item that it has; learned positions end where the context does."""
+    torch.manual_seed(0)
+    config = transformers.GPT2Config(
+        vocab_size=400, n_positions=CONTEXT, n_embd=16, n_layer=2, n_head=2, bos_token_id=None, eos_token_id=0
+    )
+    folder = tmp_path / "model"
+    transformers.GPT2LMHeadModel(config).save_pretrained(folder)
+    tiny_models.tokenizer("bos").save_pretrained(folder)
+    lm = EditedLM(str(folder), device="cpu")
+    for kind, long in (("a", TOO_LONG), ("b", {})):
+        files = {name: [*rows, *([long[name]] if long else [])] for name, rows in FILES.items()}
+        pack = str(tiny_models.pack(tmp_path / kind, files))
+        tasks = TaskManager(include_path=str(suite.FOLDER), include_defaults=False, metadata={"pack": pack})
+        asked = {"tasks": tasks.load([task])["tasks"]}
+        if long:
+            with pytest.raises(
+                UserError, match=f"1 of 3 items of {task} are longer than the model's context of {CONTEXT}"
+            ):
+                evaluate(lm, asked, bootstrap_iters=0)
+            evaluate(lm, asked, samples={task: [0, 1]}, bootstrap_iters=0)
+        else:
+            assert evaluate(lm, asked, bootstrap_iters=0)["n-samples"][task]["effective"] == 2
 
 
 def test_a_record_of_before_says_nothing_of_it() -> None:

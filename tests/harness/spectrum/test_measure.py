@@ -185,6 +185,10 @@ def test_a_record_tells_the_same_cost(
         "items": {kind: told.content.tasks[kind].n if kind in told.content.tasks else 8 for kind in report.cost},
     }
     assert all(line.split(":")[0] != "no correlation with it" for line in spectrum_report.cost_lines(report, "read"))
+    said = "left out, longer than the model's context: 1 of twins, 2 of a"
+    assert (report.about["left_out"], said in spectrum_report.lines(report, "read")) == ({}, False)
+    report.about["left_out"] = {"twins": 1, "a": 2}
+    assert said in spectrum_report.lines(report, "read")
 
 
 def test_an_edit_of_other_matrices_has_no_correlation(made: tuple[Path, Path, dict[str, Any]], tmp_path: Path) -> None:
