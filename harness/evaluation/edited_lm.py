@@ -11,9 +11,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from lm_eval.api.instance import Instance
 from lm_eval.api.registry import register_model
 
+from ...errors import UserError
 from ...model_edits.apply import put
+from ...tasks import suite
 from ..common import runtime
 from ..lm.adapter import MemsplitLM
 from ..models import loading, model_table
@@ -57,3 +60,36 @@ class EditedLM(MemsplitLM):
         if prepared.weights:
             put(loaded.model, prepared.weights)
             canary.check(prepared.spec)
+
+    def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = True) -> list[tuple[float, bool]]:
+        """As of ``MemsplitLM``, once memsplit's items are known to fit (see :meth:`_check`)."""
+        self._check(requests)
+        return super().loglikelihood(requests, disable_tqdm)
+
+    def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = True) -> list[float]:
+        """As of ``MemsplitLM``, once memsplit's items are known to fit (see :meth:`_check`)."""
+        self._check(requests)
+        return super().loglikelihood_rolling(requests, disable_tqdm)
+
+    def generate_until(self, requests: list[Instance], disable_tqdm: bool = True) -> list[str]:
+        """As of ``MemsplitLM``, once memsplit's items are known to fit (see :meth:`_check`)."""
+        self._check(requests)
+        return super().generate_until(requests, disable_tqdm)
+
+    def _check(self, requests: list[Instance]) -> None:
+        """Refuse memsplit's items that are longer than the context: lm-eval scores all items that it has.
+
+        Items of other tasks are lm-eval's to cut.
+
+        Raises:
+            UserError: there are some; the message counts them.
+        """
+        ours = [each for each in requests if each.task_name in suite.own().tasks or "pack" in (each.doc or {})]
+        long = {(each.task_name, each.doc_id) for each in ours if not self.fits(each)}
+        if long:
+            task = min(str(name) for name, _ in long)
+            items = len({each.doc_id for each in ours if each.task_name == task})
+            raise UserError(
+                f"{sum(name == task for name, _ in long)} of {items} items of {task} are longer than the model's "
+                f"context of {self.max_length} tokens: memsplit-eval leaves them out; or name others by --samples"
+            )
