@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from safetensors import SafetensorError
 
 from ..errors import UserError
+from .constants import without_constants
 from .lazy import huggingface_hub, transformers
 
 T = TypeVar("T")
@@ -53,8 +54,8 @@ def load_model(pretrained: str, part: str = "model", hint: str = "", **arguments
         arguments: of ``AutoModelForCausalLM.from_pretrained``.
 
     Raises:
-        UserError: as :func:`fetch` and :func:`check_merged`; or weights are missing, have no place in the model, are
-            not finite, or do not fit into memory.
+        UserError: as :func:`fetch` and :func:`check_merged`; or weights are missing, have no place in the model (see
+            ``constants.without_constants``), are not finite, or do not fit into memory.
     """
     arguments["output_loading_info"] = True
     load = partial(transformers.AutoModelForCausalLM.from_pretrained, pretrained, **arguments)
@@ -62,7 +63,7 @@ def load_model(pretrained: str, part: str = "model", hint: str = "", **arguments
     absent = sorted({*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])})
     if absent:
         raise UserError(f"the weights of {pretrained!r} lack {absent[0]} ({len(absent)} tensors in all)")
-    if surplus := sorted(info["unexpected_keys"]):
+    if surplus := without_constants(info["unexpected_keys"], model, pretrained, arguments.get("revision")):
         raise UserError(
             f"the weights of {pretrained!r} hold {surplus[0]} ({len(surplus)} tensors in all), for which "
             f"{type(model).__name__} has no place: expected the weights of that architecture alone"
