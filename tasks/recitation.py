@@ -101,6 +101,11 @@ class TokenStats:
         return values[self.start - 1 :]
 
     @property
+    def known(self) -> bool:
+        """Whether the pass computed numbers: with a logit that is nan or plus infinity, no figure is known."""
+        return not bool(np.isnan(self.log_p).any())
+
+    @property
     def log_pz(self) -> float:
         """Log-probability that sampling emits the suffix."""
         return float(self.suffix(self.log_q).sum())
@@ -193,7 +198,8 @@ def _lowest(values: np.ndarray) -> float:
 def process_results(doc: dict[str, Any], results: Sequence[str]) -> dict[str, float]:
     """lm-eval's hook for a recitation item: every figure that can be had.
 
-    The model ``memsplit`` leaves a :class:`Generation` in the document, which gives all of them. Of any other model
+    The model ``memsplit`` leaves a :class:`Generation` in the document, which gives all of them; all are nan where its
+    statistics are not known. Of any other model
     there is the continuation's text, which the pack's tokenizer turns into ids: the figures of the continuation alone.
 
     Raises:
@@ -204,8 +210,10 @@ def process_results(doc: dict[str, Any], results: Sequence[str]) -> dict[str, fl
         pack = packs.find(doc["pack"])
         gold = doc.get("suffix_ids") or pack.encode(doc["suffix_text"])
         return of_continuation(pack.encode(results[0])[: len(gold)], gold)
+    stats = generation.stats
     figures = of_continuation(generation.ids, generation.gold)
-    return {**figures, **of_token_stats(generation.stats), **membership(generation.stats, generation.passage)}
+    figures |= {**of_token_stats(stats), **membership(stats, generation.passage)}
+    return figures if stats.known else dict.fromkeys(figures, math.nan)
 
 
 def process_probe(doc: dict[str, Any], results: Sequence[str]) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from functools import cached_property
@@ -80,7 +81,7 @@ class PassageScorer:
         """The items (see ``statistics.aggregate``) of ``strict``, ``token_accuracy``, ``log_prob`` and ``mia_loss``.
 
         ``log_prob`` is of the whole suffix over the number of the *evaluated* model's tokens in it, so that models
-        with other tokenizers can be compared by it.
+        with other tokenizers can be compared by it. All of a passage's are nan where its statistics are not known.
 
         Args:
             weights: names the weights that are scored; ``None`` keeps no scores, and reads none.
@@ -119,6 +120,8 @@ class PassageScorer:
                 LOG_PROB: float(stats.suffix(stats.log_p).sum()) / tokens,
                 "mia_loss": float(stats.log_p.mean()),
             }
+            if not stats.known:
+                figures = dict.fromkeys(figures, math.nan)
             about = (cluster_of(doc) or str(item), group_of(doc))
             rows += [(part.task, part.axis, metric, item, value, 1, *about) for metric, value in figures.items()]
         return rows

@@ -215,7 +215,7 @@ def _compare(
 def _strict(items: pd.DataFrame) -> float:
     """The share of memorized passages that are continued word for word."""
     axis, metric = STRICT
-    return float(items.loc[(items["axis"] == axis) & (items["metric"] == metric), "value"].mean())
+    return float(items.loc[(items["axis"] == axis) & (items["metric"] == metric), "value"].mean(skipna=False))
 
 
 def _chance(session: EvalSession) -> dict[Key, float]:

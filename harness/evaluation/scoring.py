@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib.metadata
+import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -166,18 +167,26 @@ def _rows(part: suite.TaskSpec, samples: Iterable[Mapping[str, Any]]) -> list[tu
     """One row for each item and metric (see ``statistics.aggregate``); a (sum, weight) pair gives mean and weight.
 
     lm-eval logs an item once for each filter; only the part's filter counts. Questions about one fact, and passages of
-    one document, are a cluster; groups are those of :func:`group_of`.
+    one document, are a cluster; groups are those of :func:`group_of`. Of an item with a likelihood that is nan, every
+    value is nan: what is made of it, such as the likeliest choice, would be a number that nothing stands for.
     """
     rows = []
     for sample in (sample for sample in samples if sample["filter"] == part.filter):
         doc = sample["doc"]
         cluster = cluster_of(doc) or str(sample["doc_id"])
         group = group_of(doc)
+        known = not any(_is_nan(response) for of_request in sample["resps"] for response in of_request)
         for metric, name in part.metrics.items():
             total, weight = sample[metric] if isinstance(sample[metric], tuple) else (sample[metric], 1)
-            value = float(total) / weight
+            value = float(total) / weight if known else math.nan
             rows.append((part.task, part.axis, name, sample["doc_id"], value, weight, cluster, group))
     return rows
+
+
+def _is_nan(response: Any) -> bool:
+    """Whether a response is a likelihood, alone or with whether it is greedy, that is nan; a text is none."""
+    likelihood = response[0] if isinstance(response, tuple) else response
+    return isinstance(likelihood, float) and math.isnan(likelihood)
 
 
 def cluster_of(doc: Mapping[str, Any]) -> str:

@@ -74,7 +74,7 @@ def _stats(logits: torch.Tensor, row: list[int], start: int, sampling: Sampling)
 def _figures(logits: torch.Tensor, gold: torch.Tensor, sampling: Sampling) -> tuple[torch.Tensor, ...]:
     """greedy, rank, log_p, log_q, mean and deviation, each [n], of logits [n, vocabulary] and gold ids [n].
 
-    Where a logit is nan or infinite, the gold token ranks behind every token, and its other figures are nan.
+    Where a logit is nan or plus infinity, the gold token ranks behind every token, and its other figures are nan.
     """
     logits = logits.float()
     of_gold = logits.gather(1, gold[:, None])

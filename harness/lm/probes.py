@@ -59,16 +59,21 @@ def position(lm: ProbedModel, rows: Sequence[Row]) -> list[Figures]:
     cuts = [(i, last) for i, n in enumerate(lengths) for last in range(min(SHIFT, n), n)]
     shifted = [(lm.start + passages[i][0][-last:], passages[i][1]) for i, last in cuts]
     best = [0] * len(passages)
+    known = [True] * len(passages)
     for i, stats in enumerate(teacher_forced(lm.model, passages, batch=lm.batch)):
+        known[i] &= stats.known
         rank = stats.suffix(stats.rank)
         best[i] = max(longest_run(rank[more:]) for more in range(min(SHIFT, len(rank) - 1) + 1))
     whole = [0] * len(passages)
     for (i, _), stats in zip(cuts, teacher_forced(lm.model, shifted, batch=lm.batch), strict=True):
+        known[i] &= stats.known
         run = longest_run(stats.suffix(stats.rank))
         best[i] = max(best[i], run)
         whole[i] |= run == len(passages[i][1])
     return [
         {"longest_prefix": best[i] / len(suffix), "position_strict": float(whole[i] or best[i] == len(suffix))}
+        if known[i]
+        else {"longest_prefix": math.nan, "position_strict": math.nan}
         for i, (_, suffix) in enumerate(passages)
     ]
 
@@ -88,11 +93,12 @@ def prior(lm: ProbedModel, rows: Sequence[Row]) -> list[Figures]:
     figures = []
     for i, (_, suffix) in enumerate(passages):
         after = [next(stats) for _ in others[i]]
-        log_prior = np.logaddexp.reduce([s.suffix(s.log_p).sum() for s in after]) - math.log(len(after))
+        with np.errstate(invalid="ignore"):  # of a model that computes no numbers
+            log_prior = np.logaddexp.reduce([s.suffix(s.log_p).sum() for s in after]) - math.log(len(after))
         q_prior = np.mean([math.exp(s.log_pz) for s in after])
         ratio = (own[i].suffix(own[i].log_p).sum() - log_prior) / len(suffix)
-        beyond = max(0.0, math.exp(own[i].log_pz) - float(q_prior))
-        figures.append({"prior_log_ratio": float(ratio), "p_z_beyond_prior": beyond})
+        beyond = np.maximum(0.0, math.exp(own[i].log_pz) - q_prior)  # nan, where it is made of one
+        figures.append({"prior_log_ratio": float(ratio), "p_z_beyond_prior": float(beyond)})
     return figures
 
 
@@ -127,7 +133,8 @@ def beam_bound(
     """The summed sampling probability of the continuations that a distance-constrained beam search finds, by passage.
 
     Every step keeps the ``beams`` likeliest partial continuations that can still end within ``distance`` edits of the
-    suffix, and the suffix itself among them, so that the bound is never below p_z.
+    suffix, and the suffix itself among them, so that the bound is never below p_z. It is nan where a step
+    computes no number.
 
     Args:
         model: a causal language model.
@@ -145,12 +152,14 @@ def beam_bound(
     log_q = torch.zeros(n, 1, device=device)
     stops = torch.tensor(sorted(ends), dtype=torch.long, device=device)
     edits = torch.arange(length + 1, device=device).expand(n, 1, -1)  # edit distance to each prefix of the suffix
+    known = torch.ones(n, dtype=torch.bool, device=device)
     is_gold = torch.ones(n, 1, dtype=torch.bool, device=device)
     for step in range(length):
         logits = steps.feed(ids)
         width = log_q.shape[1]
         drawn, tokens = _drawn(logits, sampling)
         drawn, tokens = drawn.view(n, width, -1), tokens.view(n, width, -1)
+        known &= ~drawn.isnan().flatten(1).any(1)
         total = log_q[..., None] + drawn
         new_edits = _next_edits(edits[:, :, None], tokens[..., None] != gold[:, None, None])
         ahead = (torch.arange(length + 1, device=device) - (step + 1)).abs()
@@ -166,7 +175,8 @@ def beam_bound(
         parents = chosen // drawn.shape[2] + torch.arange(n, device=device)[:, None] * width
         steps.select(parents.flatten())
     near = edits[..., -1] <= distance
-    bounds: list[float] = log_q.masked_fill(~near, -torch.inf).cpu().double().logsumexp(1).exp().tolist()
+    log_bounds = log_q.masked_fill(~near, -torch.inf).masked_fill(~known[:, None], torch.nan)
+    bounds: list[float] = log_bounds.cpu().double().logsumexp(1).exp().tolist()
     return bounds
 
 

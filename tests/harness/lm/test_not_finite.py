@@ -2,15 +2,17 @@
 
 import copy
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
 from transformers import Olmo2Config, Olmo2ForCausalLM
 
-from memsplit.harness.lm.forward import likelihoods, teacher_forced
-from memsplit.tasks.recitation import Sampling, membership, of_token_stats
+from memsplit.harness.lm import probes
+from memsplit.harness.lm.forward import PrefixSuffix, likelihoods, teacher_forced
+from memsplit.tasks import measured
+from memsplit.tasks.recitation import Generation, Sampling, process_results
 
 SIZE = {"vocab_size": 12, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
 TEXTS = [[1, 2, 3, 4], [5, 6, 7]]
@@ -58,13 +60,41 @@ def test_a_word_that_cannot_follow_adds_nothing_to_the_distance(models: tuple[An
 
 
 @pytest.mark.parametrize("top_k", [0, 3, 40])
-def test_nan_is_not_recited(models: tuple[Any, Any], top_k: int) -> None:
+def test_of_a_passage_that_nan_is_asked_for_nothing_is_known(models: tuple[Any, Any], top_k: int) -> None:
     """No comparison with nan is true, so that a gold token would be the first choice."""
     _, broken = models
     passages = [([1], [2, 3, 0]), ([5, 0], [0])]
     for stats in teacher_forced(broken, passages, batch=2, sampling=Sampling(top_k=top_k)):
         assert (stats.rank == 12).all()
-        figures = of_token_stats(stats)
-        assert (figures["token_accuracy"], figures["extraction_strength"]) == (0, 0)
-        assert all(math.isnan(figures[name]) for name in ("log_prob", "p_z"))
-        assert np.isnan(list(membership(stats, "text").values())).all()
+        doc: dict[str, Any] = {}
+        measured.leave(doc, Generation(ids=[2], gold=[2], passage="text", stats=stats))
+        figures = process_results(doc, ["text"])
+        assert {"strict", "loose", "levenshtein", "token_accuracy", "log_prob", "p_z", "mia_loss"} <= figures.keys()
+        assert np.isnan(list(figures.values())).all()
+
+
+class Alone:
+    """What a probe is given of a model."""
+
+    batch = 2
+    start: ClassVar[list[int]] = []
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+
+    def passage(self, row: probes.Row) -> PrefixSuffix:
+        return list(row["prefix"]), list(row["suffix"])
+
+    def ends(self) -> set[int]:
+        return set()
+
+
+@pytest.mark.parametrize("probe", probes.PROBES)
+def test_no_probe_of_nan_has_a_figure(models: tuple[Any, Any], probe: str) -> None:
+    other = {"prefix": [7, 8], "suffix": [2, 3]}
+    rows = [{"prefix": [1, 4], "suffix": [2, 3, 6], "others": [other]}]
+    for model, is_known in zip(models, (True, False), strict=True):
+        (figures,) = probes.PROBES[probe](Alone(model), rows)
+        assert figures
+        assert np.isnan(list(figures.values())).all() != is_known
+        assert np.isfinite(list(figures.values())).all() == is_known
