@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import torch
 
-from .edit import Edit
+from ..errors import UserError
+from .edit import Edit, EditedWeight
 from .inputs import EditInputs
 
 
@@ -52,7 +53,7 @@ def compute(
     changes = []
     targets = {target.name: target for target in inputs.targets}
     shared = other_names(model)
-    for name, edited in edit.new_weights(model, inputs):
+    for name, edited in _new_weights(model, edit, inputs):
         target = targets.get(name)
         parameter = target.parameter if target else name
         stored = weights.get(parameter, model.get_parameter(parameter).detach())
@@ -72,6 +73,21 @@ def compute(
         if name in weights and torch.equal(weights[name], weights.get(first, model.get_parameter(first))):
             del weights[name]
     return weights, changes
+
+
+def _new_weights(model: torch.nn.Module, edit: Edit, inputs: EditInputs) -> Iterator[tuple[str, EditedWeight]]:
+    """The edit's ``new_weights``.
+
+    Raises:
+        UserError: the edit cannot be made; or a matrix cannot be decomposed, as one that is not finite.
+    """
+    try:
+        yield from edit.new_weights(model, inputs)
+    except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]  # it has no __all__ that names it
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"'{edit.spec}' cannot be made: a matrix that it is given has no decomposition ({reason})"
+        ) from error
 
 
 def other_names(model: torch.nn.Module) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -71,8 +71,7 @@ def load_model(pretrained: str, part: str = "model", hint: str = "", **arguments
     check_merged(model)
     if any(parameter.is_meta for parameter in model.parameters()):
         raise UserError(f"{pretrained!r} does not fit into this machine's memory: expected more or larger devices")
-    if broken := not_finite(model.named_parameters()):
-        raise UserError(f"the weights of {pretrained!r} are not finite: {broken[0]} ({len(broken)} tensors in all)")
+    check_finite(model, pretrained)
     return model
 
 
@@ -90,10 +89,15 @@ def check_merged(model: Any) -> None:
         )
 
 
-def not_finite(tensors: Iterable[tuple[str, Any]]) -> list[str]:
-    """The names of those with a nan or an infinity; types of a byte, codes of a quantization, are passed over."""
-    wide = ((name, tensor) for name, tensor in tensors if tensor.is_floating_point() and tensor.itemsize > 1)
-    return [name for name, tensor in wide if not bool(tensor.isfinite().all())]
+def check_finite(model: Any, name: str) -> None:
+    """Check that a model's weights are numbers; types of a byte, codes of a quantization, are passed over.
+
+    Raises:
+        UserError: a weight is nan or an infinity.
+    """
+    wide = (pair for pair in model.named_parameters() if pair[1].is_floating_point() and pair[1].itemsize > 1)
+    if broken := [weight for weight, tensor in wide if not bool(tensor.isfinite().all())]:
+        raise UserError(f"the weights of {name!r} are not finite: {broken[0]} ({len(broken)} tensors in all)")
 
 
 def _reason(error: Exception) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from ...errors import UserError, unknown
+from ...model_edits.architecture.context import context_length
 from ...results.records import record
 from ...tasks import pack_check, packs
 from ...tasks.importing.row_fields import NAMES
@@ -20,7 +21,7 @@ from ...tasks.importing.splitting import BY, Splitting
 from ...tasks.pack_check import Problem, Rows
 from ..common.runtime import quiet
 from ..models import model_table
-from ..models.token_ids import context_length, length, moved_note, validation_errors
+from ..models.token_ids import length, moved_note, validation_errors
 from . import lazy
 from .arguments import path, positive, seed
 from .parser import Parser

@@ -55,7 +55,7 @@ def _after(
     chain: Chain, editor: ModelEditor, lm: MemsplitLM, weights: Mapping[str, torch.Tensor]
 ) -> Iterator[MemsplitLM]:
     """The model with these weights after an attack, inside the block."""
-    with applied(editor.loaded.model, weights), applied(editor.loaded.model, editor.prepare(*chain).weights):
+    with applied(editor.loaded.model, weights), editor.applied(editor.prepare(*chain)):
         yield lm
 
 

@@ -20,7 +20,6 @@ from ...tasks import suite
 from ..common import runtime
 from ..lm.adapter import MemsplitLM
 from ..models import loading, model_table
-from .canary import Canary
 from .editing import ModelEditor
 
 
@@ -53,13 +52,13 @@ class EditedLM(MemsplitLM):
         if isinstance(loaded, str):
             loaded = loading.load(model_table.resolve(loaded), device=runtime.device(device), dtype=dtype)
         editor = ModelEditor(loaded)
-        canary = Canary(loaded.model, loaded.entry.name)
+        before = loaded.canary.logits()
         prepared = editor.prepare(*editor.chain(edit))
         base = {name: loaded.model.get_parameter(name).data for name in prepared.weights}
         super().__init__(loaded, base=base, batch_size=batch_size, **options)
         if prepared.weights:
             put(loaded.model, prepared.weights)
-            canary.check(prepared.spec)
+            loaded.canary.check(prepared.spec, before)
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = True) -> list[tuple[float, bool]]:
         """As of ``MemsplitLM``, once memsplit's items are known to fit (see :meth:`_check`)."""

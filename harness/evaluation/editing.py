@@ -18,6 +18,7 @@ from ...errors import UserError
 from ...files import digest, sha256
 from ...model_edits import registry, targets
 from ...model_edits.apply import MatrixChange, applied, compute
+from ...model_edits.architecture.context import context_length
 from ...model_edits.architecture.linear_maps import quantization
 from ...model_edits.curvature.factors import Factors
 from ...model_edits.curvature.store import FactorStore
@@ -27,7 +28,8 @@ from ...model_edits.inputs import EditInputs, MemorizedSequence, untracked
 from ...tasks import packs
 from ..common.progress import track
 from ..models import loading, model_table
-from ..models.token_ids import context_length, passage_ids, start_ids, text_ids
+from ..models.canary import in_evaluation_mode
+from ..models.token_ids import passage_ids, start_ids, text_ids
 from .factor_cache import Curvature
 from .request import fill_in, whole_number
 
@@ -134,6 +136,18 @@ class ModelEditor:
             seconds={"curvature": max(collected), "edit": time.monotonic() - start},
         )
 
+    @contextmanager
+    def applied(self, prepared: Prepared) -> Iterator[tuple[dict[str, torch.Tensor], str]]:
+        """The model with an edit's weights inside the block (see ``apply.applied``).
+
+        Yields:
+            The tensors that it held before, and what ``canary.Canary.check`` has to say of the edit.
+        """
+        canary = self.loaded.canary
+        before = canary.logits() if prepared.weights else canary.base
+        with applied(self.loaded.model, prepared.weights) as held:
+            yield held, canary.check(prepared.spec, before) if prepared.weights else ""
+
     def recipe_hash(self, steps: Iterable[registry.Edit]) -> str | None:
         """A hash of all that a chain's weights are computed from, beside the base's: equal hashes make equal weights.
 
@@ -180,7 +194,8 @@ class ModelEditor:
         if not edit.needs_forget_set:
             return {}
         pack = packs.find(self.loaded.entry.pack)
-        tokenizer, context = self.loaded.tokenizer, context_length(self.loaded.model.config)
+        tokenizer, model = self.loaded.tokenizer, self.loaded.model
+        context = context_length(model.config, model)
         start = start_ids(tokenizer)
         told = [row for row in pack.rows("memorized", "dev") if row.get("population") != HELD_OUT]
         passages = [passage_ids(row, tokenizer, start) for row in told]
@@ -237,15 +252,9 @@ def edited(
             raise UserError(
                 f"{edit.name!r} needs a {' and a '.join(missing)}: expected edited(model, {spec!r}, {given})"
             )
-    training = {module: module.training for module in model.modules()}
-    try:
-        model.eval()
-        with torch.inference_mode(False):  # factors need gradients
-            weights = editor.prepare(*chain).weights
-    finally:
-        for module, was in training.items():
-            module.training = was
-    with applied(model, weights):
+    with in_evaluation_mode(model), torch.inference_mode(False):  # factors need gradients
+        prepared = editor.prepare(*chain)
+    with editor.applied(prepared):
         yield model
 
 

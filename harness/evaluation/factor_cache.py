@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import distributed
 
+from ...model_edits.architecture.context import context_length
 from ...model_edits.curvature.collect import collect, collect_ekfac, collect_input_squares
 from ...model_edits.curvature.factors import Factors
 from ...model_edits.curvature.labels import Draws
@@ -21,7 +22,7 @@ from ..common import cache
 from ..common.progress import track
 from ..models import documents
 from ..models.loading import LoadedModel
-from ..models.token_ids import context_length, start_ids
+from ..models.token_ids import start_ids
 
 BATCH_TOKENS = {"cpu": 2048}
 """Tokens a batch on a kind of device; a CPU is not faster with more, and its memory may be small."""
@@ -46,7 +47,7 @@ class Curvature:
         self.loaded = loaded
         self.tokens = factor_tokens or loaded.entry.factor_tokens
         self.must_have_all = factor_tokens is not None
-        longest = context_length(loaded.model.config) or loaded.entry.factor_length
+        longest = context_length(loaded.model.config, loaded.model) or loaded.entry.factor_length
         self.length = min(loaded.entry.factor_length, longest)
         start = start_ids(loaded.tokenizer)
         self._start: Arguments = {"start": "+".join(map(str, start))} if start else {}

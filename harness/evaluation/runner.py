@@ -16,7 +16,6 @@ from msgspec import UNSET
 
 from ...errors import UserError
 from ...model_edits import registry
-from ...model_edits.apply import applied
 from ...results.records import record, schema
 from ...results.records.axes import STRICT
 from ...results.records.encoding import plain
@@ -42,7 +41,7 @@ PACKAGES = ("memsplit", "torch", "transformers", "lm-eval", "datasets", "rapidfu
 class Report:
     """The records of a request's edits; shown as a short table by an interpreter or a notebook.
 
-    ``notes`` are lines on what else must be known of the questions.
+    ``notes`` are lines on what else must be known of the questions and the edits.
     """
 
     model: str
@@ -85,6 +84,7 @@ class Report:
                         "summary": {name: interval.value for name, interval in entry.summary.items()},
                         "attacks": entry.attacks,
                         "by_group": entry.by_group,
+                        "notes": list(entry.notes),
                         "risk": entry.content.risk.edit,
                         "seconds": sum(entry.seconds.values()),
                         "record": str(entry.path),
@@ -110,24 +110,24 @@ def run(request: Request) -> Report:
     session.prepare(chains)
     for chain in chains:
         finished[registry.chain_text(chain)] = evaluate(session, chain)
+    records = [finished[registry.chain_text(chain)] for chain in session.chains]
     return Report(
         model=request.model,
         suite=request.suite,
         fingerprint=session.scorer.fingerprint,
-        records=[finished[registry.chain_text(chain)] for chain in session.chains],
+        records=records,
         skipped=session.skipped,
-        notes=session.notes,
+        notes=[*session.notes, *(note for written in records for note in written.notes)],
     )
 
 
 def evaluate(session: EvalSession, chain: Sequence[registry.Edit], out: Path | None = None) -> Record:
     """Score an edit, write its record into ``out`` or the request's folder, and put the base's weights back."""
-    canary, (base, base_risk) = session.canary, session.base
+    base, base_risk = session.base
     prepared = session.editor.prepare(*chain)
-    edited = base
+    edited, note = base, ""
     if prepared.weights:
-        with applied(session.loaded.model, prepared.weights) as base_weights:
-            canary.check(prepared.spec)
+        with session.editor.applied(prepared) as (base_weights, note):
             edited = session.score(prepared.weights_hash, prepared.spec, base_weights)
     seconds = {"base": base.seconds, **prepared.seconds, "suite": edited.seconds}
     sides = session.unseen[1]
@@ -146,7 +146,7 @@ def evaluate(session: EvalSession, chain: Sequence[registry.Edit], out: Path | N
     return record.write(
         out or session.request.out,
         _file_name(session.request.model, prepared.spec),
-        Results(**found, seconds=seconds),
+        Results(**found, notes=(note,) if note else UNSET, seconds=seconds),
         *tables,
     )
 

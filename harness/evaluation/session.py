@@ -22,7 +22,6 @@ from ..common import cache, runtime
 from ..lm.adapter import MemsplitLM
 from ..models import loading
 from . import attacks, hub_tasks, unseen
-from .canary import Canary
 from .editing import ModelEditor, Prepared
 from .passages import PassageScorer
 from .request import NO_REFERENCE, Request, pack_kinds, resolve
@@ -96,11 +95,6 @@ class EvalSession:
         scores = self.score(self.loaded.weights, "base")
         return scores, extraction.risk(scores.items, self.request.seed)
 
-    @functools.cached_property
-    def canary(self) -> Canary:
-        """The base model's logits of a few tokens; they are finite."""
-        return Canary(self.loaded.model, self.request.model)
-
     def recipe_hashes(self) -> dict[str, str | None]:
         """By spec, the recipe hash of each of the request's edits."""
         return {registry.chain_text(chain): self.recipe_hash(chain) for chain in self.chains}
@@ -122,7 +116,6 @@ class EvalSession:
             UserError: a matrix that an edit names does not exist, or factors cannot be collected.
         """
         if chains:
-            _ = self.canary
             attacks = self.attacks.values()  # whose factors are of the base too, not of what they attack
             self.editor.collect_missing([edit for chain in (*chains, *attacks) for edit in chain])
             _ = self.unseen, self.base

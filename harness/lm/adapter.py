@@ -17,12 +17,14 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils import normalize_gen_kwargs
 
 from ...errors import UserError
+from ...model_edits.architecture.context import context_length
 from ...tasks import measured
 from ...tasks.recitation import Generation
 from ..models import token_ids
 from ..models.loading import LoadedModel
 from . import decoding, probes
 from .forward import PrefixSuffix, likelihoods
+from .stepping import carried
 from .transcripts import Key, Transcript, is_open, pieces
 
 
@@ -30,7 +32,7 @@ class MemsplitLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
     """A causal language model.
 
     Args:
-        loaded: the model.
+        loaded: the model, with the weights that it has before any edit.
         base: weights of the base model by parameter name, where an edit has replaced them.
         batch_size: sequences a forward pass.
         options: of ``HFLM``.
@@ -56,6 +58,7 @@ class MemsplitLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
         self.delta = self.peft = None
         self.base = dict(base or {})
         self.transcripts: dict[Key, Transcript] = {}
+        carried(loaded.model)
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = True) -> list[tuple[float, bool]]:
         """Score as ``HFLM`` does; what the model generates in place of a wrong open answer is kept as a transcript."""
@@ -167,7 +170,7 @@ class MemsplitLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
     @property
     def max_length(self) -> int:
         """Tokens that the model can read at once: as given, as its configuration says, or as lm-eval takes it."""
-        said: int = self._max_length or token_ids.context_length(self.model.config) or super().max_length
+        said: int = self._max_length or context_length(self.model.config, self.model) or super().max_length
         return said
 
     def fits(self, request: Instance) -> bool:

@@ -2,14 +2,15 @@
 
 Attention layers carry keys and values (``past_key_values``), Mamba and its kind convolutions and a recurrence
 (``cache_params``), RWKV five vectors a layer (``state``). A model may take an argument of any name and make nothing of
-it, so what it carries is compared once with a pass over the whole text; where the two differ, or nothing is carried,
-every piece is a pass over the whole text.
+it, so what it carries is compared once, with the weights that it has before any edit, with a pass over the whole text;
+where the two differ, or nothing is carried, every piece is a pass over the whole text.
 """
 
 from __future__ import annotations
 
 import inspect
 import logging
+import math
 import weakref
 from typing import Any
 
@@ -65,8 +66,10 @@ class Steps:
 def carried(model: Any) -> str | None:
     """The name of the state that a model carries; ``None`` where it must see the whole text at each step.
 
-    Random texts are fed in pieces and change places on the way. The logits at their end may differ from those of a
-    whole pass by a hundredth (in types narrower than float32, a tenth) of what the last id alone would make of them.
+    It is found once, when this is first asked, and holds for whatever weights the model has later: a session asks
+    before it edits. Random texts are fed in pieces and change places on the way. The logits at their end may differ
+    from those of a whole pass by a hundredth (in types narrower than float32, a tenth) of what the last id alone would
+    make of them. Where that makes no difference, or one that is not finite, nothing is shown.
     """
     if model not in _checked:
         taken = inspect.signature(model.forward).parameters
@@ -94,4 +97,5 @@ def _agrees(model: Any, name: str) -> bool:
         return False
     whole, alone = (Steps(model, None).feed(text).float() for text in (ids, ids[:, -1:]))
     allowed = 0.01 if model.dtype.itemsize >= 4 else 0.1
-    return bool((found.float() - whole).norm() <= allowed * (alone - whole).norm())
+    scale = float((alone - whole).norm())
+    return 0 < scale < math.inf and bool((found.float() - whole).norm() <= allowed * scale)

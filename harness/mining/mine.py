@@ -21,6 +21,7 @@ from accelerate import PartialState
 
 from ...errors import UserError
 from ...files import replacing_folder
+from ...model_edits.architecture.context import context_length
 from ...model_edits.curvature.sums import rank_and_world
 from ...tasks.windows import apart
 from ..common.progress import track
@@ -188,7 +189,7 @@ def _rule(request: MiningRequest, loaded: loading.LoadedModel) -> WindowRule:
         UserError: a window or a block is longer than the model's context.
     """
     length = request.prefix + request.suffix
-    context = getattr(loaded.model.config, "max_position_embeddings", None) or 1 << 62
+    context = context_length(loaded.model.config, loaded.model) or 1 << 62
     if length > context:
         raise UserError(
             f"--prefix {request.prefix} and --suffix {request.suffix} make {length} tokens: expected {context} at "

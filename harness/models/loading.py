@@ -16,10 +16,11 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedT
 from ...errors import UserError
 from ...files import digest
 from ...model_edits.hashing import tensors_sha256
-from ...model_edits.pretrained import check_merged, fetch, load_model
+from ...model_edits.pretrained import check_finite, check_merged, fetch, load_model
 from ...tasks import packs
 from ..common import runtime
 from . import corpus, tokenizer_check
+from .canary import Canary
 from .model_table import ModelEntry
 from .token_ids import moved_note, validation_errors
 
@@ -46,6 +47,17 @@ class LoadedModel:
     revision: str | None = None
     texts: tuple[str, ...] | None = None
 
+    @functools.cached_property
+    def canary(self) -> Canary:
+        """The model's logits of a few tokens, with the weights that it holds when this is first asked for.
+
+        :func:`load` and :func:`wrap` do so.
+
+        Raises:
+            UserError: a logit is not finite, or the model is not causal.
+        """
+        return Canary(self.model, self.entry.name)
+
     def corpus(self) -> corpus.Corpus:
         """The calibration data that curvature is collected from.
 
@@ -69,8 +81,8 @@ def load(
         parallelize: spread the layers over all devices of the machine (``device_map="auto"``).
 
     Raises:
-        UserError: it cannot be fetched, is damaged, or is no causal language model; the message says which and the
-            remedy.
+        UserError: it cannot be fetched, is damaged, computes no numbers, or is no causal language model; the message
+            says which and the remedy.
     """
     device = device or runtime.device(None)
     where = _where(entry)
@@ -82,12 +94,14 @@ def load(
         model.hf_quantizer = None
         del model.config.quantization_config
     model = (model if parallelize else model.to(device)).eval()
-    return LoadedModel(
-        entry=entry,
-        model=model,
-        tokenizer=tokenizer,
-        weights=tensors_sha256(model.state_dict(), base=_settings_hash(model, tokenizer)),
-        revision=_commit(entry),
+    return _asked(
+        LoadedModel(
+            entry=entry,
+            model=model,
+            tokenizer=tokenizer,
+            weights=tensors_sha256(model.state_dict(), base=_settings_hash(model, tokenizer)),
+            revision=_commit(entry),
+        )
     )
 
 
@@ -107,7 +121,8 @@ def wrap(
         texts: calibration data; without it, curvature is collected from the default corpus of the model table.
 
     Raises:
-        UserError: an argument is of the wrong kind, or the model has an adapter that is not merged.
+        UserError: an argument is of the wrong kind, or the model has an adapter that is not merged, computes no numbers
+            or is not causal.
     """
     if not isinstance(model, PreTrainedModel) or not model.can_generate():
         raise UserError(f"bad model of type {type(model).__name__}: expected a causal language model of transformers")
@@ -117,13 +132,26 @@ def wrap(
     kept = tuple(texts) if isinstance(texts, Iterable) and not isinstance(texts, str) else texts
     if kept is not None and not (isinstance(kept, tuple) and all(isinstance(text, str) for text in kept)):
         raise UserError("bad corpus: expected a list of texts")
-    return LoadedModel(
-        entry=ModelEntry(name="model", pretrained="model", pack=pack),
-        model=model,
-        tokenizer=tokenizer,
-        weights=tensors_sha256(model.state_dict(), base=_settings_hash(model, tokenizer)),
-        texts=kept,
+    check_finite(model, "model")
+    return _asked(
+        LoadedModel(
+            entry=ModelEntry(name="model", pretrained="model", pack=pack),
+            model=model,
+            tokenizer=tokenizer,
+            weights=tensors_sha256(model.state_dict(), base=_settings_hash(model, tokenizer)),
+            texts=kept,
+        )
     )
+
+
+def _asked(loaded: LoadedModel) -> LoadedModel:
+    """The same, after its canary was asked.
+
+    Raises:
+        UserError: see :attr:`LoadedModel.canary`.
+    """
+    _ = loaded.canary
+    return loaded
 
 
 def load_tokenizer(entry: ModelEntry) -> PreTrainedTokenizerBase:

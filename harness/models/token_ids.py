@@ -11,15 +11,6 @@ from typing import Any
 
 from ...tasks import packs
 
-CONTEXT = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len")
-"""Names that configurations have for the length of the context."""
-
-
-def context_length(config: Any) -> int | None:
-    """How many tokens a model of this configuration can read; ``None`` where it says no limit."""
-    text = config.get_text_config()
-    return next((int(value) for name in CONTEXT if isinstance(value := getattr(text, name, None), int)), None)
-
 
 def encode(text: str, tokenizer: Any) -> list[int]:
     """The ids of a text without any special token that is not written in it."""

@@ -11,7 +11,6 @@ from safetensors import SafetensorError
 from ...errors import UserError
 from ...files import replacing_folder
 from ...model_edits import delta_file, registry
-from ...model_edits.apply import applied
 from ...results.records import record
 from ...results.records.schema import RecordContent
 from ..evaluation.editing import ModelEditor, Prepared
@@ -57,12 +56,12 @@ def export(request: Request, *, record_path: Path | None = None, delta: bool = F
         raise UserError(f"the record {record_path} is of other curvature than this edit's: see its factors")
     try:
         with replacing_folder(out) as partial:
-            if delta:
-                delta_file.write(partial / delta_file.NAME, loaded.model, prepared.weights, spec)
-            else:
-                with applied(loaded.model, prepared.weights):
+            with editor.applied(prepared):
+                if not delta:
                     loaded.model.save_pretrained(partial)
                     loaded.tokenizer.save_pretrained(partial)
+            if delta:
+                delta_file.write(partial / delta_file.NAME, loaded.model, prepared.weights, spec)
             card(loaded, prepared, content, out.name, delta=delta).save(partial / "README.md")
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error

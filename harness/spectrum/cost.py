@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ...errors import UserError
-from ...model_edits.apply import applied
 from ...results.records.axes import RECITATION
 from ...results.records.record import Record
 from ...results.records.schema import Change, Interval, Key
@@ -48,7 +47,7 @@ def edit_cost(session: EvalSession, record: Record | None) -> EditCost:
     scorer, loaded = session.scorer, session.loaded
     base = scorer.score(loaded.weights, "base")
     prepared = session.editor.prepare(*session.chains[0])
-    with applied(loaded.model, prepared.weights) as before:
+    with session.editor.applied(prepared) as (before, _):
         edited = scorer.score(prepared.weights_hash, prepared.spec, before) if prepared.weights else base
     chance = {
         (part.axis, next(iter(part.metrics.values()))): part.chance for part in session.parts if part.axis != "fluency"

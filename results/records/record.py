@@ -93,6 +93,11 @@ class Record:
         return self.content.by_group or {}
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What else must be known of the edit, a line each."""
+        return self.content.notes or ()
+
+    @property
     def chance(self) -> dict[Key, float]:
         """What guessing scores by (axis, metric)."""
         return {_key(name): value for name, value in self.content.chance.items()}

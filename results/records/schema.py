@@ -243,6 +243,8 @@ class Results(Evaluation, frozen=True, kw_only=True, rename={"recipe_hash": "mad
         attacks: what each attack brought back; in the JSON only where there were any.
         by_group: the summary metrics of memory by group of the memorized passages, such as ``start, dose 64``; in the
             JSON only where the pack says doses.
+        notes: what else must be known of the edit, a line each, such as that it changes no output; in the JSON only
+            where there is any.
         risk: what can be extracted.
         groups: metrics by level or relation.
         seconds: by phase: ``base`` (scoring it), ``curvature``, ``edit``, ``suite`` (scoring the edited model).
@@ -270,6 +272,7 @@ class Results(Evaluation, frozen=True, kw_only=True, rename={"recipe_hash": "mad
     summary: dict[str, Interval]
     attacks: tuple[Attack, ...] | UnsetType = UNSET
     by_group: dict[str, dict[str, Interval]] | UnsetType = UNSET
+    notes: tuple[str, ...] | UnsetType = UNSET
     risk: Sides[Risk]
     groups: Sides[Groups] | None = None
     seconds: dict[str, float]

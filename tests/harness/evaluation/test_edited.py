@@ -8,6 +8,7 @@ from typing import Any
 import peft
 import pytest
 import torch
+import transformers
 from transformers import AutoModelForCausalLM
 
 from memsplit.errors import UserError
@@ -200,3 +201,30 @@ def test_edits_that_are_left_in_the_wrong_order_are_told(organism: LoadedModel) 
     second.__enter__()
     with pytest.raises(RuntimeError, match="in the order in which they were entered"):
         first.__exit__(None, None, None)
+
+
+class TestAnyModel:
+    """What is checked of a model from a file is checked of one in memory."""
+
+    def test_weights_that_are_not_finite_are_refused(self) -> None:
+        broken = tiny_models.model()
+        torch.nn.init.constant_(broken.get_parameter("model.norm.weight"), torch.nan)
+        with pytest.raises(UserError, match=r"the weights of 'model' are not finite: model\.norm\.weight"):
+            edited(broken, "svd-50").__enter__()
+
+    def test_a_model_that_reads_ahead_is_refused(self) -> None:
+        size = {"vocab_size": 40, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2}
+        model = transformers.BertLMHeadModel(transformers.BertConfig(**size, num_attention_heads=2))
+        with pytest.raises(UserError, match="no causal language model"):
+            edited(model, "svd-50").__enter__()
+
+    def test_a_matrix_without_a_decomposition_is_one_line(self) -> None:
+        chain = "noise:size=1e39,layers=0,proj=up+svd-50:layers=0,proj=up"
+        with pytest.raises(UserError, match=r"'svd-50:layers=0,proj=up' cannot be made: a matrix .* no decomposition"):
+            edited(tiny_models.model(), chain).__enter__()
+
+    def test_an_edit_that_reaches_no_logit_is_told(self, caplog: pytest.LogCaptureFixture) -> None:
+        model = tiny_models.model()
+        torch.nn.init.zeros_(model.get_parameter("model.layers.0.mlp.down_proj.weight"))
+        with edited(model, "svd-50:layers=0,proj=up"):
+            assert "svd-50:layers=0,proj=up changes weights, but no logit" in caplog.text

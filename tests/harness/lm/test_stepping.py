@@ -11,8 +11,12 @@ import torch
 import transformers
 
 from memsplit.harness.lm import decoding, probes, stepping
+from memsplit.harness.lm.adapter import MemsplitLM
 from memsplit.harness.lm.forward import PrefixSuffix
+from memsplit.harness.models import loading
+from memsplit.model_edits.apply import applied
 from memsplit.tasks.recitation import Sampling
+from memsplit.tests.support import tiny_models
 
 VOCABULARY = 8
 SPECIAL = {"vocab_size": VOCABULARY, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 1}
@@ -129,3 +133,21 @@ def test_a_state_that_is_swallowed_is_not_relied_on(model: Any, caplog: pytest.L
         assert "whole passes" in caplog.text
         expected = [plain(model, prompt, length) for prompt, length in zip(PROMPTS, LENGTHS, strict=True)]
         assert decoding.greedy(forgetful, PROMPTS, LENGTHS, ends=[], batch=3) == expected
+
+
+@pytest.mark.parametrize("model", ["Olmo2"], indirect=True)
+def test_a_model_of_which_nothing_can_be_told_carries_nothing(model: Any) -> None:
+    """A head of zeros agrees with anything; so does no number."""
+    for value in (0.0, torch.nan):
+        with forward_replaced(model, past_key_values=None) as forgetful:
+            torch.nn.init.constant_(forgetful.lm_head.weight, value)
+            assert stepping.carried(forgetful) is None
+
+
+@pytest.mark.parametrize("model", ["Olmo2"], indirect=True)
+def test_the_state_is_that_of_the_weights_before_any_edit(model: Any) -> None:
+    loaded = loading.wrap(model, tiny_models.tokenizer())
+    lm = MemsplitLM(loaded, batch_size=2)
+    with applied(model, {"lm_head.weight": torch.full_like(model.lm_head.weight, torch.nan)}):
+        lm.continuations([([3, 4], [5, 6])])
+        assert stepping.carried(model) == "past_key_values"

@@ -4,11 +4,13 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from memsplit.errors import UserError
-from memsplit.harness.evaluation.canary import Canary
+from memsplit.harness.models.canary import Canary
 from memsplit.model_edits.apply import applied
+from memsplit.tests.support.architectures import ARCHITECTURES, tiny
 
 SIZE = {"vocab_size": 40, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4}
 CHANGED = "model.layers.1.mlp.up_proj.weight"
@@ -67,3 +69,59 @@ def test_a_base_without_finite_logits_is_refused(model: Any, value: float) -> No
         model.model.norm.weight.fill_(1e4)
     with pytest.raises(UserError, match="the logits of 'm' are not finite"):
         Canary(model, "m")
+
+
+def test_what_an_edit_changes_is_told_from_what_was_there_before(model: Any) -> None:
+    canary = Canary(model, "m")
+    with applied(model, edit(model)):
+        before = canary.logits()
+        assert canary.check("again", before) == "again changes weights, but no logit of 64 random tokens"
+        with applied(model, {"model.norm.weight": torch.full((16,), 2.0)}):
+            assert canary.check("other", before) == ""
+
+
+def test_dropout_is_asked_for_nothing(model: Any) -> None:
+    model.config.attention_dropout = 0.5
+    for layer in model.model.layers:
+        layer.self_attn.attention_dropout = 0.5
+    model.train()
+    model.model.layers[0].eval()
+    canary = Canary(model, "m")
+    assert torch.equal(canary.logits(), canary.base)
+    assert [layer.training for layer in model.model.layers] == [False, True]
+
+
+BERT = {"vocab_size": 40, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4}
+BIDIRECTIONAL: dict[str, dict[str, Any]] = {
+    "Bert": BERT,
+    "Roberta": {**BERT, "max_position_embeddings": 34, "pad_token_id": 1},
+    "XLNet": {"vocab_size": 40, "d_model": 16, "n_layer": 2, "n_head": 4, "d_inner": 24},
+}
+
+
+@pytest.mark.parametrize("spread", [1, 10])
+@pytest.mark.parametrize("name", BIDIRECTIONAL)
+def test_models_that_read_ahead_are_refused(name: str, spread: float) -> None:
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{name}Config")(**BIDIRECTIONAL[name])
+    config.initializer_range *= spread
+    model = transformers.AutoModelForCausalLM.from_config(config).eval()
+    with pytest.raises(UserError, match=f"'m' is no causal language model: .* of {type(model).__name__}"):
+        Canary(model, "m")
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_models_that_do_not_are_taken(name: str) -> None:
+    Canary(tiny(name, 3), "m")
+
+
+@pytest.mark.parametrize("name", ["GPT2", "Mixtral", "Mamba"])
+def test_they_are_taken_in_a_narrow_type(name: str) -> None:
+    Canary(tiny(name, 3).bfloat16(), "m")
+
+
+def test_the_same_models_as_decoders_are_taken() -> None:
+    for name in ("Bert", "Roberta"):
+        config = getattr(transformers, f"{name}Config")(**BIDIRECTIONAL[name], is_decoder=True)
+        canary = Canary(transformers.AutoModelForCausalLM.from_config(config).eval(), "m")
+        assert canary.ids.shape == (2, 32)
