@@ -213,8 +213,8 @@ class TestExperts:
         model(IDS[:, :-1])
         hook.remove()
         for target in found:
-            assert target.part is not None
-            e = target.part.expert
+            e = target.expert
+            assert e is not None
             a = seen["a"][(seen["chosen"] == e).any(-1)]
             gate, up = (a @ experts.gate_up_proj[e].T).chunk(2, -1)
             hidden = (torch.nn.functional.silu(gate) * up).detach()

@@ -188,7 +188,7 @@ def test_an_adapter_that_is_not_merged_is_refused(tmp_path: Path) -> None:
     with edited(merged, "svd-50:proj=up"):
         assert not torch.equal(merged.get_parameter("model.layers.1.mlp.up_proj.weight"), before)
     folder = tiny_models.folder(tmp_path / "base")
-    peft.get_peft_model(AutoModelForCausalLM.from_pretrained(folder), lora()).save_pretrained(tmp_path / "adapter")
+    peft.get_peft_model(AutoModelForCausalLM.from_pretrained(folder), lora()).save_pretrained(str(tmp_path / "adapter"))
     with pytest.raises(UserError, match="an adapter that is not merged"):
         load_model(str(tmp_path / "adapter"))
 
