@@ -46,6 +46,8 @@ def evaluate(
     device: str | None = None,
     dtype: str | None = None,
     parallelize: bool = False,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
     seed: int = 0,
     out: str | Path = DEFAULT,
     rescore: bool = False,
@@ -72,6 +74,9 @@ def evaluate(
         device: where to compute; CUDA if there is one, else the CPU, by default.
         dtype: the type to compute in; by default the model's, and float32 on a CPU.
         parallelize: spread the model over all devices.
+        revision: branch, tag or commit of the model's repository on the hub; its main branch by default.
+        trust_remote_code: run Python code that comes with the model or the reference, which nothing checks; a model
+            that needs it is refused by default.
         seed: of the intervals' resampling.
         out: the folder that records are written to.
         rescore: score again what was scored before with the same weights and items.
@@ -100,6 +105,8 @@ def evaluate(
         device=device,
         dtype=dtype,
         parallelize=parallelize,
+        revision=revision,
+        trust_remote_code=trust_remote_code,
         seed=seed,
         out=folder_path("out", out),
         rescore=rescore,

@@ -22,7 +22,7 @@ BROKEN = (
 """What transformers, peft and tokenizers raise for a broken file, an unknown format or an absent network."""
 
 
-def fetch(pretrained: str, part: str, load: Callable[[], T], hint: str = "") -> T:
+def fetch(pretrained: str, part: str, load: Callable[[], T], hint: str = "", code_hint: str = "") -> T:
     """The result of ``load``, whose exceptions become a ``UserError``.
 
     Args:
@@ -30,36 +30,42 @@ def fetch(pretrained: str, part: str, load: Callable[[], T], hint: str = "") -> 
         part: a word for what is loaded, for errors.
         load: the function that loads it.
         hint: what works without a network, for errors.
+        code_hint: what runs code that comes with it, for errors.
 
     Raises:
-        UserError: the file or repository cannot be fetched, or is damaged.
+        UserError: the file or repository cannot be fetched, is damaged, or needs code that comes with it.
     """
     try:
         return load()
     except SafetensorError as error:
         raise UserError(f"the weights of {pretrained!r} are damaged ({error})") from error
     except BROKEN as error:
+        if "trust_remote_code=True" in str(error):
+            raise UserError(
+                f"the {part} of {pretrained!r} needs code that comes with it, and transformers has none{code_hint}"
+            ) from error
         if Path(pretrained).exists():
             raise UserError(f"the {part} in {pretrained!r} cannot be loaded: {_reason(error)}") from error
         raise UserError(f"the {part} of {pretrained!r} could not be fetched: {_reason(error)}{hint}") from error
 
 
-def load_model(pretrained: str, part: str = "model", hint: str = "", **arguments: Any) -> Any:
-    """A causal language model with all of its weights.
+def load_model(pretrained: str, part: str = "model", hint: str = "", code_hint: str = "", **arguments: Any) -> Any:
+    """A causal language model with all of its weights. No code that comes with it is run, unless ``arguments`` say so.
 
     Args:
         pretrained: as in :func:`fetch`.
         part: as in :func:`fetch`.
         hint: as in :func:`fetch`.
+        code_hint: as in :func:`fetch`.
         arguments: of ``AutoModelForCausalLM.from_pretrained``.
 
     Raises:
         UserError: as :func:`fetch` and :func:`check_merged`; or weights are missing, have no place in the model (see
             ``constants.without_constants``), are not finite, or do not fit into memory.
     """
-    arguments["output_loading_info"] = True
+    arguments = {"trust_remote_code": False, **arguments, "output_loading_info": True}
     load = partial(transformers.AutoModelForCausalLM.from_pretrained, pretrained, **arguments)
-    model, info = fetch(pretrained, part, load, hint)
+    model, info = fetch(pretrained, part, load, hint, code_hint)
     absent = sorted({*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])})
     if absent:
         raise UserError(f"the weights of {pretrained!r} lack {absent[0]} ({len(absent)} tensors in all)")

@@ -37,6 +37,18 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
     add("--device", help="default: cuda if there is one, else cpu")
     add("--dtype", help=f"one of {', '.join(DTYPES)} (default: the model's; float32 on a CPU)")
     add("--parallelize", action="store_true", help="spread the model over all devices (device_map=auto)")
+    add_source(parser)
+
+
+def add_source(parser: argparse.ArgumentParser) -> None:
+    """Declare the options that say which files of a model are taken, and whether code among them is run."""
+    add = parser.add_argument
+    add("--revision", metavar="NAME", help="branch, tag or commit of the model's repository on the hub (default: main)")
+    add(
+        "--trust-remote-code",
+        action="store_true",
+        help="run Python code that comes with a model, which nothing checks (default: one that needs it is refused)",
+    )
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
@@ -147,6 +159,19 @@ def task_names(arguments: argparse.Namespace) -> list[str]:
     return names.split(",") if names is not None else []
 
 
+def model_entry(arguments: argparse.Namespace) -> model_table.ModelEntry:
+    """The model's entry, with the pack and the corpus where the command has options for them.
+
+    Raises:
+        UserError: an option does not fit the model.
+    """
+    given = vars(arguments)
+    names = ("revision", "trust_remote_code")
+    return model_table.resolve(
+        arguments.model, given.get("pack"), given.get("corpus"), **{name: given[name] for name in names}
+    )
+
+
 def check_model(arguments: argparse.Namespace, edits: Sequence[str]) -> model_table.ModelEntry:
     """The model's entry, once its options and the specs of the edits are checked.
 
@@ -154,7 +179,7 @@ def check_model(arguments: argparse.Namespace, edits: Sequence[str]) -> model_ta
         UserError: an option or a spec does not fit the model.
     """
     check_dtype(arguments.dtype)
-    return request.check_model(arguments.model, edits, arguments.pack, arguments.corpus, arguments.factor_tokens)
+    return request.check_model(model_entry(arguments), edits, arguments.factor_tokens)
 
 
 def positive(text: str) -> int:

@@ -12,9 +12,8 @@ from typing import Any
 from ...errors import UserError, unknown
 from ..common import cache
 from ..common.runtime import device, init_distributed, quiet
-from ..models import model_table
 from . import lazy
-from .arguments import SPEC, add_model, check_model, path, positive, seed
+from .arguments import SPEC, add_model, check_model, model_entry, path, positive, seed
 from .parser import Parser
 
 DAY_S = 86400
@@ -122,7 +121,7 @@ def _editor(
     Raises:
         UserError: no step needs factors.
     """
-    entry = model_table.resolve(arguments.model, arguments.pack, arguments.corpus)
+    entry = model_entry(arguments)
     loaded = lazy.loading.load(entry, device=chosen, dtype=arguments.dtype, parallelize=arguments.parallelize)
     editor = lazy.editing.ModelEditor(loaded, arguments.factor_tokens)
     steps: list[Any] = [step for text in edits for step in editor.chain(text) if step.statistic]

@@ -13,7 +13,7 @@ from ..common.runtime import check_dtype, device, init_distributed, quiet
 from ..mining.request import MiningRequest, check_out
 from ..models import corpus, model_table
 from . import lazy
-from .arguments import CORPUS, add_weights, path, positive, seed, share
+from .arguments import CORPUS, add_weights, model_entry, path, positive, seed, share
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -72,7 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _check(arguments: argparse.Namespace) -> None:
     """Refuse what can be refused without loading a model."""
-    entry = model_table.resolve(arguments.model, None, arguments.corpus)
+    entry = model_entry(arguments)
     model_table.local_config(entry)
     check_dtype(arguments.dtype)
     if corpus.find(entry.corpus, entry.pack).address and not arguments.limit_documents:

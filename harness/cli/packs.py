@@ -23,7 +23,7 @@ from ..common.runtime import quiet
 from ..models import model_table
 from ..models.token_ids import length, moved_note, validation_errors
 from . import lazy
-from .arguments import path, positive, seed
+from .arguments import add_source, model_entry, path, positive, seed
 from .parser import Parser
 
 _IDS = ("prefix_ids", "suffix_ids", "ids")
@@ -51,6 +51,7 @@ def add(parser: argparse.ArgumentParser) -> None:
             action.add_argument(
                 "--model", metavar="NAME", help="check too that the ids spell the texts, and fit this model"
             )
+            add_source(action)
     text = "make files of a pack of other files: with ids, splits and the cut made where they lack"
     _add_import(actions.add_parser("import", help=text, description=f"{text.capitalize()}."))
 
@@ -98,7 +99,7 @@ def _held(kind: str, path: Path) -> dict[str, Any]:
 
 def check(arguments: argparse.Namespace) -> int:
     """Run ``memsplit pack check``; the exit code is 1 where anything is wrong."""
-    entry = model_table.resolve(arguments.model) if arguments.model is not None else None
+    entry = model_entry(arguments) if arguments.model is not None else None
     folders, paths = _find(arguments.pack)
     notes: list[str] = []
     good, problems = pack_check.read(paths)
@@ -159,6 +160,7 @@ def _add_import(parser: argparse.ArgumentParser) -> None:
     add("--prefix", type=positive, default=64, metavar="N", help="tokens or words of a prefix (default: %(default)s)")
     add("--suffix", type=positive, default=48, metavar="N", help="tokens or words of a suffix (default: %(default)s)")
     add("--model", metavar="NAME", help="cut by this model's tokens, not by words, and spell ids that have no text")
+    add_source(parser)
     add("--split-by", metavar="WAY", help=f"one of {', '.join(BY)} (default: the first that the rows have)")
     add(
         "--split",
@@ -184,7 +186,7 @@ def import_files(arguments: argparse.Namespace) -> int:
     for name in places:
         _one_of("field", name, NAMES)
     kind = _one_of("kind", arguments.kind, packs.FIELDS)
-    entry = model_table.resolve(arguments.model) if arguments.model is not None else None
+    entry = model_entry(arguments) if arguments.model is not None else None
     record.check_writable(arguments.out)
     tokenizer = None
     if entry is not None:

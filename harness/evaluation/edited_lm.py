@@ -32,6 +32,8 @@ class EditedLM(MemsplitLM):
         edit: an edit's spec.
         device: where to compute; by default CUDA if there is one, else the CPU.
         dtype: to compute in; the model table's by default.
+        revision: branch, tag or commit of the hub's repository.
+        trust_remote_code: run code that comes with the model.
         batch_size: sequences a forward pass.
         options: of ``HFLM``.
 
@@ -45,12 +47,15 @@ class EditedLM(MemsplitLM):
         edit: str = "none",
         device: str | None = None,
         dtype: str | None = None,
+        revision: str | None = None,
+        trust_remote_code: bool = False,
         batch_size: int | str = 32,
         **options: Any,
     ) -> None:
         loaded = pretrained
         if isinstance(loaded, str):
-            loaded = loading.load(model_table.resolve(loaded), device=runtime.device(device), dtype=dtype)
+            entry = model_table.resolve(loaded, revision=revision, trust_remote_code=trust_remote_code)
+            loaded = loading.load(entry, device=runtime.device(device), dtype=dtype)
         editor = ModelEditor(loaded)
         before = loaded.canary.logits()
         prepared = editor.prepare(*editor.chain(edit))

@@ -12,12 +12,12 @@ from ...results.gate.policy import Policy
 from ...results.records.axes import RECITATION
 from ...results.records.record import Record
 from ...results.records.store import Store
-from ..models import model_table
 from .request import Request
 from .task_selection import choose_parts
 
 SCORED = (
     *("model", "pack", "corpus", "factor_tokens", "device", "dtype", "parallelize"),
+    *("revision", "trust_remote_code"),
     *("suite", "tasks", "include_path", "split", "limit", "batch_size", "seed", "attacks"),
 )
 """The fields of a request that say which model is scored, on what, and how; each is an option of ``memsplit gate``."""
@@ -46,8 +46,7 @@ def check_policy(policy: Policy, request: Request) -> None:
     Raises:
         UserError: names the margin or the criterion, and what is scored.
     """
-    entry = model_table.resolve(request.model, request.pack, request.corpus)
-    parts, _ = choose_parts(request.suite, request.tasks, entry, request.include_path)
+    parts, _ = choose_parts(request.suite, request.tasks, request.entry, request.include_path)
     known = {part.axis for part in parts} | {f"{part.axis}/{name}" for part in parts for name in part.metrics.values()}
     for name in policy.margins:
         if name not in known | {RECITATION}:

@@ -39,6 +39,9 @@ class Request:
         batch_size: sequences a forward pass.
         device: where to compute; by default CUDA if there is one, else the CPU.
         dtype: to compute in; the model's by default, float32 on a CPU.
+        revision: branch, tag or commit of the model's repository on the hub; the model table's by default, else its
+            main branch.
+        trust_remote_code: run code that comes with the model, or with the reference.
         seed: of the intervals' resampling.
         out: the folder of the records.
         factor_tokens: tokens that curvature is collected from; the model's by default.
@@ -73,18 +76,20 @@ class Request:
     reference: str | None = None
     include_path: Sequence[str | Path] = ()
     attacks: Sequence[str] = ()
+    revision: str | None = None
+    trust_remote_code: bool = False
 
     def __post_init__(self) -> None:
         for name, example in (("edits", "kfac-80"), ("tasks", "memsplit_fluency"), ("attacks", "relearn")):
             object.__setattr__(self, name, _listed(name, getattr(self, name), "texts", str, example))
-        for name in ("model", "suite", "split", "pack", "corpus", "reference"):
+        for name in ("model", "suite", "split", "pack", "corpus", "reference", "revision"):
             value = getattr(self, name)
             if not isinstance(value, str) and (value is not None or name in ("model", "suite", "split")):
                 raise UserError(f"bad {name} {value!r}: expected a name")
         for name, least in (("limit", 1), ("batch_size", 1), ("factor_tokens", 1), ("seed", 0)):
             optional = name in ("limit", "factor_tokens")
             object.__setattr__(self, name, whole_number(name, getattr(self, name), least, optional=optional))
-        for name in ("parallelize", "rescore", "resume"):
+        for name in ("parallelize", "rescore", "resume", "trust_remote_code"):
             if not isinstance(value := getattr(self, name), bool):
                 raise UserError(f"bad {name} {value!r}: expected True or False")
         object.__setattr__(self, "out", folder_path("out", self.out))
@@ -94,6 +99,12 @@ class Request:
         packs.check_split(self.split)
         runtime.check_device(self.device)
         runtime.check_dtype(self.dtype)
+
+    @property
+    def entry(self) -> model_table.ModelEntry:
+        """The model's place and defaults (see ``model_table.resolve``)."""
+        code = self.trust_remote_code
+        return model_table.resolve(self.model, self.pack, self.corpus, revision=self.revision, trust_remote_code=code)
 
 
 def _listed(name: str, values: object, what: str, kind: Any, example: str) -> tuple[Any, ...]:
@@ -168,9 +179,7 @@ def resolve(request: Request) -> tuple[model_table.ModelEntry, list[TaskSpec], l
     Raises:
         UserError: no such model, pack, corpus or task, or an edit that does not fit the model.
     """
-    entry = check_model(
-        request.model, [*request.edits, *request.attacks], request.pack, request.corpus, request.factor_tokens
-    )
+    entry = check_model(request.entry, [*request.edits, *request.attacks], request.factor_tokens)
     for text in request.attacks:
         if not any(step.attack for step in fill_in(text, entry, None)):
             attacks = [name for name, edit in registry.edits().items() if edit.attack]
@@ -192,14 +201,13 @@ def passage_tasks(parts: Iterable[TaskSpec]) -> list[TaskSpec]:
 
 
 def check_model(
-    model: str, edits: Iterable[str], pack: str | None, corpus: str | None, factor_tokens: int | None
+    entry: model_table.ModelEntry, edits: Iterable[str], factor_tokens: int | None
 ) -> model_table.ModelEntry:
     """The model's entry, once the edits are known to fit it, as far as that can be known without loading it.
 
     Raises:
-        UserError: no such model, pack or corpus, an edit that does not fit, or too few tokens for curvature.
+        UserError: an edit that does not fit, or too few tokens for curvature.
     """
-    entry = model_table.resolve(model, pack, corpus)
     config = model_table.local_config(entry)
     for text in edits:
         fill_in(text, entry, model_table.layer_count(config) if config else None)

@@ -163,6 +163,8 @@ def identity(session: EvalSession) -> Evaluation:
                 **given,
                 "include_path": tuple(map(str, request.include_path)) or UNSET,
                 "attacks": tuple(session.attacks) or UNSET,
+                "revision": request.revision or UNSET,
+                "trust_remote_code": request.trust_remote_code or UNSET,
             }
         ),
         suite=request.suite,

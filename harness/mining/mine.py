@@ -80,7 +80,8 @@ def mine(request: MiningRequest) -> MiningReport | None:
     Raises:
         UserError: a window is longer than the model's context, or the folder holds work of other arguments.
     """
-    entry = model_table.resolve(request.model, None, request.corpus)
+    code = request.trust_remote_code
+    entry = model_table.resolve(request.model, None, request.corpus, revision=request.revision, trust_remote_code=code)
     source = corpus.find(entry.corpus, entry.pack)
     loaded = loading.load(entry, device=request.device, dtype=request.dtype, parallelize=request.parallelize)
     rule = _rule(request, loaded)

@@ -34,6 +34,8 @@ class MiningRequest:
     device: str = "cpu"
     dtype: str | None = None
     parallelize: bool = False
+    revision: str | None = None
+    trust_remote_code: bool = False
     force: bool = False
 
 

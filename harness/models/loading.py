@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import json
+import logging
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +27,8 @@ from .model_table import ModelEntry
 from .token_ids import moved_note, validation_errors
 
 OFFLINE_HINT = "; without a network, olmo-tiny and local folders work"
+CODE_HINT = ": expected --trust-remote-code, which runs it"
+log = logging.getLogger("memsplit")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,12 +88,14 @@ def load(
         UserError: it cannot be fetched, is damaged, computes no numbers, or is no causal language model; the message
             says which and the remedy.
     """
+    if entry.trust_remote_code:
+        log.warning("code that comes with %r is run as it is: nothing has checked it", entry.name)
     device = device or runtime.device(None)
     where = _where(entry)
     spread = {"device_map": "auto"} if parallelize else {}
     dtype = dtype or ("float32" if torch.device(device).type == "cpu" else entry.dtype)
     tokenizer = load_tokenizer(entry)
-    model = load_model(entry.pretrained, hint=OFFLINE_HINT, dtype=dtype, **where, **spread)
+    model = load_model(entry.pretrained, hint=OFFLINE_HINT, code_hint=CODE_HINT, dtype=dtype, **where, **spread)
     if entry.gguf_file:  # it is a plain model now, and can be saved as one
         model.hf_quantizer = None
         del model.config.quantization_config
@@ -177,22 +183,38 @@ def load_config(entry: ModelEntry) -> Any:
 
 def _fetch(entry: ModelEntry, part: str, auto: Any) -> Any:
     load = functools.partial(auto.from_pretrained, entry.pretrained, **_where(entry))
-    return fetch(entry.pretrained, part, load, OFFLINE_HINT)
+    return fetch(entry.pretrained, part, load, OFFLINE_HINT, CODE_HINT)
 
 
 def _where(entry: ModelEntry) -> dict[str, Any]:
-    """What names a model beside its hub id or folder, for transformers."""
-    return {name: value for name in ("revision", "gguf_file") if (value := getattr(entry, name))}
+    """What names a model beside its hub id or folder, and whether its own code is run, for transformers.
+
+    Transformers would ask on the terminal where it is not told.
+    """
+    given = {name: value for name in ("revision", "gguf_file") if (value := getattr(entry, name))}
+    return {**given, "trust_remote_code": entry.trust_remote_code}
 
 
 def _settings_hash(model: Any, tokenizer: Any) -> str:
-    """A hash of the configs and the tokenizer, without paths: what a model's scores depend on beside its weights."""
+    """A hash of the configs, the tokenizer and their own code, without paths.
+
+    A model's scores depend on these beside its weights.
+    """
     configs = [config.to_dict() for config in (model.config, model.generation_config) if config is not None]
     kept = [{k: v for k, v in c.items() if not k.startswith("_") and k != "transformers_version"} for c in configs]
     if tokenizer is not None:
         backend = getattr(tokenizer, "backend_tokenizer", None)
         kept += [backend.to_str() if backend is not None else tokenizer.get_vocab(), tokenizer.special_tokens_map]
+    kept += [
+        _own_code(part) for part in (model, tokenizer) if type(part).__module__.startswith("transformers_modules.")
+    ]
     return digest(json.loads(json.dumps(kept, default=str)))
+
+
+def _own_code(part: Any) -> dict[str, str]:
+    """By name, the Python files that came with a model or tokenizer."""
+    folder = Path(str(sys.modules[type(part).__module__].__file__)).parent
+    return {path.name: path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.py"))}
 
 
 def _commit(entry: ModelEntry) -> str | None:

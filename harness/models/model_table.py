@@ -26,7 +26,8 @@ class ModelEntry:
     Attributes:
         name: as the user gives it.
         pretrained: its hub id or folder.
-        revision: of the hub's repository.
+        revision: branch, tag or commit of the hub's repository.
+        trust_remote_code: whether code that comes with the model or its tokenizer is run.
         gguf_file: the file of the repository or folder that holds the model, if it is in GGUF.
         layers: the layers of an edit whose spec names none; ``None`` is the last quarter.
         proj: the projections of an edit whose spec names none; ``None`` is gate and up, or up alone without a gate.
@@ -44,6 +45,7 @@ class ModelEntry:
     name: str
     pretrained: str
     revision: str | None = None
+    trust_remote_code: bool = False
     gguf_file: str | None = None
     layers: tuple[int, ...] | None = None
     proj: tuple[str, ...] | None = None
@@ -103,18 +105,35 @@ TABLE = (
 )
 
 
-def resolve(name: str, pack: str | None = None, corpus_name: str | None = None) -> ModelEntry:
+def resolve(
+    name: str,
+    pack: str | None = None,
+    corpus_name: str | None = None,
+    *,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+) -> ModelEntry:
     """The entry of a table name, a local folder or GGUF file, or a hub id.
 
     Args:
         name: the model.
         pack: takes the place of the table's, and its corpus too where it has one.
         corpus_name: takes the place of the table's or the pack's corpus.
+        revision: takes the place of the table's.
+        trust_remote_code: whether code that comes with the model is run.
 
     Raises:
-        UserError: no such model, with the nearest name; or no such pack or corpus.
+        UserError: no such model, with the nearest name; no such pack or corpus; or a revision of a local folder.
     """
-    entry = _named(name)
+    entry = dataclasses.replace(_named(name), trust_remote_code=trust_remote_code)
+    if revision == "":
+        raise UserError("bad revision '': expected a branch, tag or commit of the hub's repository")
+    if revision is not None:
+        if Path(entry.pretrained).is_dir():
+            raise UserError(
+                f"bad revision {revision!r}: {name!r} is a folder here, expected a hub id to have revisions"
+            )
+        entry = dataclasses.replace(entry, revision=revision)
     if pack is not None:
         has_corpus = packs.find(pack).has("corpus")
         entry = dataclasses.replace(entry, pack=pack, corpus=corpus.PACK if has_corpus else entry.corpus)

@@ -15,7 +15,7 @@ from ...results.records import record
 from ...results.records.schema import RecordContent
 from ..evaluation.editing import ModelEditor, Prepared
 from ..evaluation.request import Request
-from ..models import loading, model_table
+from ..models import loading
 from . import publish
 
 MADE = "made with memsplit"
@@ -41,7 +41,7 @@ def export(request: Request, *, record_path: Path | None = None, delta: bool = F
     """
     (edit,), out = request.edits, request.out
     content = record.read(record_path).content if record_path else None
-    entry = model_table.resolve(request.model, request.pack, request.corpus)
+    entry = request.entry
     loaded = loading.load(entry, device=request.device, dtype=request.dtype, parallelize=request.parallelize)
     editor = ModelEditor(loaded, request.factor_tokens)
     chain = editor.chain(edit)

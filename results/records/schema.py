@@ -110,7 +110,8 @@ class Sides(Struct, Generic[T], frozen=True, kw_only=True):
 class Arguments(Struct, frozen=True, kw_only=True):
     """The options of a command that decide what a record holds (see ``harness.evaluation.request.Request``).
 
-    ``include_path`` and ``attacks`` are in the JSON only where there are any, as in records from before them.
+    ``include_path``, ``attacks``, ``revision`` and ``trust_remote_code`` are in the JSON only where they are given, as
+    in records from before them.
     """
 
     model: str = ""
@@ -129,6 +130,8 @@ class Arguments(Struct, frozen=True, kw_only=True):
     reference: str | None = None
     include_path: tuple[str, ...] | UnsetType = UNSET
     attacks: tuple[str, ...] | UnsetType = UNSET
+    revision: str | UnsetType = UNSET
+    trust_remote_code: bool | UnsetType = UNSET
 
 
 class Reference(Struct, frozen=True, kw_only=True):
