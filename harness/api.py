@@ -42,7 +42,7 @@ def evaluate(
     reference: str | None = None,
     attacks: str | Sequence[str] = (),
     factor_tokens: int | None = None,
-    batch_size: int = 32,
+    batch_size: int | str = 32,
     device: str | None = None,
     dtype: str | None = None,
     parallelize: bool = False,
@@ -70,7 +70,7 @@ def evaluate(
         attacks: specs of attacks that each edit is scored after too, such as ``"relearn"``; one alone may be a string.
             ``memsplit.model_edits.registry.DEFAULT_ATTACKS`` are those of the command's ``--attacks``.
         factor_tokens: tokens that curvature is collected from; by default the model's.
-        batch_size: sequences in a forward pass.
+        batch_size: sequences in a forward pass; ``"auto"`` for 64, halved wherever the memory does not suffice.
         device: where to compute; CUDA if there is one, else the CPU, by default.
         dtype: the type to compute in; by default the model's, and float32 on a CPU.
         parallelize: spread the model over all devices.

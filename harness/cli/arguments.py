@@ -13,7 +13,7 @@ from ...model_edits import registry
 from ...results.records import record
 from ...results.records.store import DEFAULT
 from ...tasks import suite
-from ..common.runtime import DTYPES, check_dtype, device
+from ..common.runtime import AUTO_BATCH, DTYPES, check_dtype, device
 from ..evaluation import request
 from ..evaluation.request import Request, resolve
 from ..models import model_table
@@ -94,7 +94,13 @@ def add_items(parser: argparse.ArgumentParser) -> None:
     """Declare the options that choose tasks and say how they are scored."""
     add = parser.add_argument
     add_suite(parser)
-    add("--batch-size", type=positive, default=32, metavar="N", help="sequences a forward pass (default: %(default)s)")
+    add(
+        "--batch-size",
+        type=batch_size,
+        default=32,
+        metavar="N",
+        help="sequences a forward pass; auto for 64, and half wherever memory runs out (default: %(default)s)",
+    )
     add("--seed", type=seed, default=0, help="seed of the intervals' bootstrap (default: %(default)s)")
 
 
@@ -187,6 +193,16 @@ def positive(text: str) -> int:
     if not re.fullmatch("[0-9]{1,18}", text) or int(text) == 0:
         raise argparse.ArgumentTypeError(f"{text!r} found, expected a whole number above 0")
     return int(text)
+
+
+def batch_size(text: str) -> int | str:
+    """Parse a whole number above 0, or ``auto``."""
+    if text == AUTO_BATCH:
+        return text
+    try:
+        return positive(text)
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f"{error} or {AUTO_BATCH!r}") from error
 
 
 def seed(text: str) -> int:

@@ -16,6 +16,8 @@ from pathlib import Path
 
 from ...errors import UserError, unknown
 
+AUTO_BATCH = "auto"
+"""The batch size that adapts itself to the memory (see ``lm.memory``)."""
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 DEVICES = ("cpu", "cuda", "cuda:0", "mps")
 """Examples of device names; any number may follow ``cuda:``."""

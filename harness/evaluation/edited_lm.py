@@ -34,7 +34,7 @@ class EditedLM(MemsplitLM):
         dtype: to compute in; the model table's by default.
         revision: branch, tag or commit of the hub's repository.
         trust_remote_code: run code that comes with the model.
-        batch_size: sequences a forward pass.
+        batch_size: sequences a forward pass, or ``auto``.
         options: of ``HFLM``.
 
     Raises:

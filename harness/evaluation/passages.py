@@ -17,6 +17,7 @@ from ...results.records.tables import ANSWERS, ITEMS
 from ...tasks.suite import TaskSpec
 from ..lm.adapter import MemsplitLM
 from ..lm.forward import PrefixSuffix, teacher_forced
+from ..lm.memory import within_memory
 from ..models import token_ids
 from .request import passage_tasks
 from .scoring import Scorer, cluster_of, group_of
@@ -110,7 +111,7 @@ class PassageScorer:
     def _rows(self, part: TaskSpec, lm: MemsplitLM) -> list[tuple[Any, ...]]:
         of_task = self._passages[part.task]
         asked = [_asked(passage, lm)[0] for passage in of_task]
-        found = teacher_forced(lm.model, asked, batch=lm.batch)
+        found = within_memory(lm, lambda: teacher_forced(lm.model, asked, batch=lm.batch))
         rows: list[tuple[Any, ...]] = []
         for item, ((doc, tokens, _), (_, suffix), stats) in enumerate(zip(of_task, asked, found, strict=True)):
             first = stats.suffix(stats.rank) == 0

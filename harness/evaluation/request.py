@@ -36,7 +36,7 @@ class Request:
         tasks: names of tasks or groups, or patterns (see ``task_selection.choose_parts``); the whole suite by default.
         split: ``dev`` or ``test``.
         limit: only the first so many items of each task.
-        batch_size: sequences a forward pass.
+        batch_size: sequences a forward pass; ``auto`` for 64, and half of that wherever the memory does not suffice.
         device: where to compute; by default CUDA if there is one, else the CPU.
         dtype: to compute in; the model's by default, float32 on a CPU.
         revision: branch, tag or commit of the model's repository on the hub; the model table's by default, else its
@@ -65,7 +65,7 @@ class Request:
     tasks: Sequence[str] = ()
     split: str = "test"
     limit: int | None = None
-    batch_size: int = 32
+    batch_size: int | str = 32
     device: str | None = None
     dtype: str | None = None
     seed: int = 0
@@ -87,8 +87,10 @@ class Request:
             if not isinstance(value, str) and (value is not None or name in ("model", "suite", "split")):
                 raise UserError(f"bad {name} {value!r}: expected a name")
         for name, least in (("limit", 1), ("batch_size", 1), ("factor_tokens", 1), ("seed", 0)):
-            optional = name in ("limit", "factor_tokens")
-            object.__setattr__(self, name, whole_number(name, getattr(self, name), least, optional=optional))
+            optional, value = name in ("limit", "factor_tokens"), getattr(self, name)
+            if (name, value) != ("batch_size", runtime.AUTO_BATCH):
+                also = f" or {runtime.AUTO_BATCH!r}" if name == "batch_size" else ""
+                object.__setattr__(self, name, whole_number(name, value, least, optional=optional, also=also))
         for name in ("parallelize", "rescore", "resume", "trust_remote_code"):
             if not isinstance(value := getattr(self, name), bool):
                 raise UserError(f"bad {name} {value!r}: expected True or False")
@@ -128,8 +130,10 @@ def folder_path(name: str, value: object) -> Path:
     raise UserError(f"bad {name} {value!r}: expected a folder's path")
 
 
-def whole_number(name: str, value: Any, least: int, *, optional: bool = False) -> int | None:
+def whole_number(name: str, value: Any, least: int, *, optional: bool = False, also: str = "") -> int | None:
     """``value`` as an ``int``, be it Python's or NumPy's; ``None`` if that is ``optional``.
+
+    ``also`` says, for errors, what else could have been given.
 
     Raises:
         UserError: it is no whole number, or out of range.
@@ -143,7 +147,7 @@ def whole_number(name: str, value: Any, least: int, *, optional: bool = False) -
     else:
         below = ""
     expected = f"a whole number above 0{below}" if least else f"a whole number, 0 or more{below}"
-    raise UserError(f"bad {name} {value!r}: expected {expected}{', or None' if optional else ''}")
+    raise UserError(f"bad {name} {value!r}: expected {expected}{', or None' if optional else also}")
 
 
 NO_REFERENCE = "none"

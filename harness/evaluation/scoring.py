@@ -22,6 +22,7 @@ from ...results.records.score_cache import Scores, ScoreStore
 from ...results.records.tables import ANSWERS, ITEMS
 from ...tasks import suite
 from ..common.progress import track
+from ..common.runtime import AUTO_BATCH
 from ..lm import transcripts
 from ..lm.adapter import MemsplitLM
 from .task_selection import leave_out
@@ -93,8 +94,8 @@ class Scorer:
             name: len(list(task.eval_docs)[:limit]) - len(self._items[name]) for name, task in tasks.items()
         }
         self.fingerprints = {name: _hash(task, self.docs(name)) for name, task in self.tasks.items()}
-        self.settings = {
-            "batch_size": lm.batch_size,
+        self.settings: dict[str, Any] = {
+            "batch_size": AUTO_BATCH if lm.adapts else lm.batch_size,
             "device": torch.device(lm.device).type,
             "versions": {name: importlib.metadata.version(name) for name in SCORE_PACKAGES},
             "code": str(VERSION),

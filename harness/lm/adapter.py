@@ -20,10 +20,12 @@ from ...errors import UserError
 from ...model_edits.architecture.context import context_length
 from ...tasks import measured
 from ...tasks.recitation import Generation
+from ..common.runtime import AUTO_BATCH
 from ..models import token_ids
 from ..models.loading import LoadedModel
 from . import decoding, probes
 from .forward import PrefixSuffix, likelihoods
+from .memory import FIRST, adapting
 from .stepping import carried
 from .transcripts import Key, Transcript, is_open, pieces
 
@@ -34,10 +36,11 @@ class MemsplitLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
     Args:
         loaded: the model, with the weights that it has before any edit.
         base: weights of the base model by parameter name, where an edit has replaced them.
-        batch_size: sequences a forward pass.
+        batch_size: sequences a forward pass; ``auto`` for as many as the memory suffices for (see :mod:`.memory`).
         options: of ``HFLM``.
 
     Attributes:
+        adapts: whether the batch size adapts itself.
         base: as given; KL and nDCG of a text are against the model with these weights.
         transcripts: what was generated for each item, and what was expected.
     """
@@ -51,7 +54,9 @@ class MemsplitLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
         **options: Any,
     ) -> None:
         padded = _padded(loaded.tokenizer)
-        super().__init__(pretrained=loaded.model, tokenizer=padded, backend="causal", batch_size=batch_size, **options)
+        self.adapts = str(batch_size).startswith(AUTO_BATCH)
+        size = FIRST if self.adapts else batch_size
+        super().__init__(pretrained=loaded.model, tokenizer=padded, backend="causal", batch_size=size, **options)
         self.tokenizer = loaded.tokenizer
         self.pretrained = loaded.entry.pretrained
         self.revision = loaded.entry.revision or "main"
@@ -60,6 +65,7 @@ class MemsplitLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
         self.transcripts: dict[Key, Transcript] = {}
         carried(loaded.model)
 
+    @adapting
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = True) -> list[tuple[float, bool]]:
         """Score as ``HFLM`` does; what the model generates in place of a wrong open answer is kept as a transcript."""
         pairs = [(request.args, *self._encode_pair(*request.args)) for request in requests]
@@ -70,6 +76,7 @@ class MemsplitLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
         self._transcribe(requests, scores)
         return scores
 
+    @adapting
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = True) -> list[float]:
         """Score as ``HFLM`` does, but a pack's text on its ids, with its distance from the base model."""
         ours = [i for i, request in enumerate(requests) if "pack" in (request.doc or {})]
@@ -96,6 +103,7 @@ class MemsplitLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
         )
         return scores
 
+    @adapting
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = True) -> list[str]:
         """Generate as ``HFLM`` does, but continue a pack's passage on its ids, or run the probe that its row names.
 
@@ -223,7 +231,7 @@ class MemsplitLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
     @property
     def batch(self) -> int:
         """Sequences a forward pass."""
-        return self.batch_size if isinstance(self.batch_size, int) else 32
+        return int(self.batch_size)
 
     def _recite(self, requests: Sequence[Instance]) -> list[str]:
         """The text that continues each passage."""

@@ -122,7 +122,7 @@ class Arguments(Struct, frozen=True, kw_only=True):
     tasks: tuple[str, ...] = ()
     split: str
     limit: int | None = None
-    batch_size: int | None = None
+    batch_size: int | str | None = None
     device: str | None = None
     dtype: str | None = None
     seed: int
