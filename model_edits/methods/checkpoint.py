@@ -11,13 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import UserError
+from ..architecture.context import context_length
 from ..inputs import EditInputs
 from ..lazy import torch
 from ..pretrained import load_model
 from ..registry import Edit, EditedWeight, register_edit
 
-TOKENS = 128
-"""Random tokens on which a checkpoint's own model and the base with its weights must give the same logits."""
+TOKENS, LONGEST = 128, 1024
+"""Random tokens on which a checkpoint's own model and the base with its weights must give the same logits: beyond the
+largest window of attention that either names, and in all at most."""
+_WINDOW = "window|chunk|layer_types"
 ADDED = 256
 """Rows of embeddings, at most, that a resize for added tokens leaves: a token or two, and up to a round number."""
 log = logging.getLogger("memsplit")
@@ -45,6 +48,7 @@ class Checkpoint(Edit):
     def new_weights(self, model: torch.nn.Module, inputs: EditInputs) -> Iterator[tuple[str, EditedWeight]]:
         """Every parameter; an embedding's rows of tokens that the base does not have are left out."""
         where = {"revision": self.revision} if self.revision else {}
+        where |= {"device_map": "auto"} if hasattr(model, "hf_device_map") else {}
         other = load_model(self.path, "checkpoint", dtype=next(model.parameters()).dtype, **where)
         weights = _without_added_tokens(model, other, self.path)
         check_names(model, weights, self.path)
@@ -71,26 +75,93 @@ def _check_function(model: Any, other: Any, weights: Mapping[str, torch.Tensor],
     """Whether the model computes with these weights what the checkpoint's own model does.
 
     Shapes do not tell it: a base of another rotary frequency or normalization would compute something else with the
-    same weights, and most other keys of a configuration change nothing.
+    same weights, and most other keys of a configuration change nothing. A window of attention shows beyond it alone,
+    so that the text is longer than the windows of both, up to :data:`LONGEST`; what may show beyond that is told.
 
     Raises:
-        UserError: the logits differ by a thousandth (in types narrower than float32, a twentieth) of their spread.
+        UserError: the checkpoint's logits are not finite, or those of the two differ (see :func:`_differ`).
     """
-    from ..apply import applied  # which imports torch
-
+    own, its = (each.config.get_text_config().to_dict() for each in (model, other))
+    window = max([0, *_windows(own), *_windows(its)])
+    context = min(context_length(each.config, each) or LONGEST + 1 for each in (model, other))
+    n = min(context, LONGEST, window + TOKENS if window < LONGEST else TOKENS)
     vocabulary = model.get_input_embeddings().weight.shape[0]
-    longest = getattr(model.config.get_text_config(), "max_position_embeddings", None) or TOKENS
-    ids = torch.randint(vocabulary, (1, min(TOKENS, longest)), generator=torch.Generator().manual_seed(0))
-    with applied(model, {name: weight.detach().to(model.get_parameter(name)) for name, weight in weights.items()}):
-        found = model(ids.to(model.device), use_cache=False)
-    expected = other(ids.to(other.device), use_cache=False)
-    own, its = (out.logits[..., :vocabulary].float().cpu() for out in (found, expected))
-    allowed = 1e-3 if next(model.parameters()).dtype.itemsize >= 4 else 0.05
-    if not (own - its).abs().max() <= allowed * its.std():
+    ids = torch.randint(vocabulary, (1, n), generator=torch.Generator().manual_seed(0)).to(model.device)
+    if _differ(model, other, weights, ids, path):
         raise UserError(
             f"{path!r} is of another architecture: its weights give other logits in the base; "
             f"the configurations differ in {_differing(model.config.to_dict(), other.config.to_dict())}"
         )
+    hidden = "rope" if n > window else f"rope|{_WINDOW}"
+    unseen = [{k: v for k, v in config.items() if re.search(hidden, k) and k[0] != "_"} for config in (own, its)]
+    if n < context and unseen[0] != unseen[1]:
+        told = _differing(*unseen)
+        log.warning("%r gives the base's logits on %d tokens; on longer texts these may matter: %s", path, n, told)
+
+
+def _windows(config: Mapping[str, Any]) -> list[int]:
+    """The lengths that a configuration has under names of windows."""
+    found = (value for key, value in config.items() if re.search(_WINDOW, key))
+    return [value for value in found if isinstance(value, int) and not isinstance(value, bool)]
+
+
+def _differ(model: Any, other: Any, weights: Mapping[str, torch.Tensor], ids: torch.Tensor, path: str) -> bool:
+    """Whether the logits of a text differ by a thousandth of their spread, by their norms.
+
+    Both models compute on the first one's device, with its kind of attention. Where the logits are not the same to the
+    last bit, those of types narrower than float32 are computed again in float32, so that rounding counts for nothing;
+    if the device's memory does not hold that, they may differ by a twentieth.
+
+    Raises:
+        UserError: the other model's logits are not finite.
+    """
+    if not hasattr(other, "hf_device_map"):
+        other.to(model.device)
+    other.set_attn_implementation(model.config._attn_implementation)
+    allowed = 1e-3
+    found, expected = _both(model, other, weights, ids)
+    if torch.equal(found, expected):
+        return False
+    if not bool(expected.isfinite().all()):
+        raise UserError(f"the logits of {path!r} are not finite: expected a model that computes numbers")
+    if model.dtype.itemsize < 4:
+        try:
+            found, expected = _both(model, other, weights, ids, wide=True)
+        except torch.OutOfMemoryError:
+            allowed = 0.05
+    spread = _norm(expected.float() - expected.mean(dtype=torch.float64))
+    return not _norm(found.float() - expected.float()) <= allowed * spread
+
+
+def _both(
+    model: Any, other: Any, weights: Mapping[str, torch.Tensor], ids: torch.Tensor, *, wide: bool = False
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The logits of a text in the model with these weights, and in the other one, of the tokens that both have.
+
+    Args:
+        model: the base, which is left as it is.
+        other: the checkpoint's own model, likewise.
+        weights: the other model's, with as many rows of embeddings as the base has.
+        ids: the text.
+        wide: compute in float32.
+    """
+    from ..apply import applied  # which imports torch
+
+    its = dict(other.named_parameters(remove_duplicate=False))
+    if wide:
+        its = {name: weight.float() if weight.is_floating_point() else weight for name, weight in its.items()}
+    cut = {name: its[name][: weight.shape[0]] if weight.ndim else its[name] for name, weight in weights.items()}
+    put = {name: weight.detach().to(model.get_parameter(name).device) for name, weight in cut.items()}
+    logits = []
+    for each, given in ((model, put), (other, its)):
+        with applied(each, {name: weight.detach() for name, weight in given.items()}):
+            logits.append(each(ids, use_cache=False).logits.cpu())
+    vocabulary = model.get_input_embeddings().weight.shape[0]
+    return logits[0][..., :vocabulary], logits[1][..., :vocabulary]
+
+
+def _norm(difference: torch.Tensor) -> float:
+    return float(torch.linalg.vector_norm(difference, dtype=torch.float64))
 
 
 def _differing(own: Mapping[str, Any], its: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
 
 from memsplit.errors import UserError
 from memsplit.harness.models import loading, model_table
@@ -22,6 +22,7 @@ from memsplit.model_edits.spec import parse
 SPECIAL = {"vocab_size": 40, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 1}
 SIZE = {**SPECIAL, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4}
 CONFIG = {**SIZE, "max_position_embeddings": 64, "initializer_range": 0.3}
+BIG = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 6, "initializer_range": 0.2}
 IDS = torch.randint(40, (2, 20), generator=torch.Generator().manual_seed(5))
 
 
@@ -174,3 +175,80 @@ def test_a_model_that_cannot_be_scored_is_refused_when_it_is_loaded(folder: Path
     shutil.copy(model_table.ORGANISMS / "olmo-tiny" / "tokenizer_config.json", folder)
     with pytest.raises(UserError, match=r"not finite: lm_head\.weight"):
         loading.load(model_table.resolve(str(folder)), device="cpu")
+
+
+class TestWindows:
+    """What differs beyond a window of attention alone."""
+
+    def mistral(self, window: int | None, context: int = 512) -> Any:
+        torch.manual_seed(0)
+        config = MistralConfig(
+            **{**CONFIG, "max_position_embeddings": context}, num_key_value_heads=2, sliding_window=window
+        )
+        return MistralForCausalLM(config).eval()
+
+    @pytest.mark.parametrize("windows", [(None, 130), (130, None), (300, 130)])
+    def test_another_window_is_another_architecture(
+        self, tmp_path: Path, windows: tuple[int | None, int | None]
+    ) -> None:
+        own, its = windows
+        self.mistral(its).save_pretrained(tmp_path)
+        with pytest.raises(UserError, match=rf"another architecture.*sliding_window \({its}, not {own}\)"):
+            weights_of(self.mistral(own), tmp_path)
+
+    def test_one_that_no_text_reaches_is_of_no_account(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        self.mistral(160, context=160).save_pretrained(tmp_path)
+        with caplog.at_level(logging.WARNING, "memsplit"):
+            assert weights_of(self.mistral(None, context=160), tmp_path) == {}
+        assert caplog.text == ""
+
+    def test_one_that_is_not_reached_here_is_told(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        self.mistral(2000, context=4096).save_pretrained(tmp_path)
+        with caplog.at_level(logging.WARNING, "memsplit"):
+            weights_of(self.mistral(2000, context=4096), tmp_path)
+            assert caplog.text == ""
+            weights_of(self.mistral(None, context=4096), tmp_path)
+        assert "on 128 tokens; on longer texts these may matter: sliding_window (2000, not None)" in caplog.text
+
+
+class TestNarrowTypes:
+    """The same weights are the same model, whatever rounding and kernels do; other functions are others."""
+
+    def narrow(self, seed: int, attention: str = "eager", **changed: Any) -> Any:
+        other = model(seed, **{**BIG, **changed})
+        for parameter in other.parameters():  # and not the frequencies of its positions, as in a model from a file
+            parameter.data = parameter.data.bfloat16()
+        other.set_attn_implementation(attention)
+        return other
+
+    @pytest.mark.parametrize("attention", ["eager", "sdpa"])
+    def test_the_same_weights_are_taken(self, tmp_path: Path, attention: str) -> None:
+        self.narrow(1).save_pretrained(tmp_path)
+        base = self.narrow(0, attention)
+        before = {name: (p.data_ptr(), p.dtype) for name, p in base.named_parameters()}
+        weights = weights_of(base, tmp_path)
+        assert {weight.dtype for weight in weights.values()} == {torch.bfloat16}
+        assert {name: (p.data_ptr(), p.dtype) for name, p in base.named_parameters()} == before
+        with applied(base, weights):
+            assert torch.equal(base(IDS).logits, self.narrow(1, attention)(IDS).logits)
+
+    def test_another_function_is_refused(self, tmp_path: Path) -> None:
+        self.narrow(1, rms_norm_eps=0.01).save_pretrained(tmp_path)
+        with pytest.raises(UserError, match=r"another architecture.*rms_norm_eps \(0\.01, not 1e-06\)"):
+            weights_of(self.narrow(0), tmp_path)
+
+
+def test_a_large_weight_is_no_other_architecture(base: Any, folder: Path) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    tensors["lm_head.weight"][7] = 1e38
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    assert torch.equal(weights_of(base, folder)["lm_head.weight"], tensors["lm_head.weight"])
+
+
+def test_logits_that_are_not_finite_are_told_as_such(base: Any, folder: Path) -> None:
+    """Two lines that add up to no number, in a model that computes otherwise."""
+    tensors = load_file(folder / "model.safetensors")
+    tensors["lm_head.weight"][7] = 3e38 * torch.arange(16).sub(8).sign()
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError, match=r"the logits of '.*' are not finite"):
+        weights_of(base, changed(folder, rms_norm_eps=0.5))
