@@ -119,6 +119,36 @@ class MemsplitLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
         self._probe([requests[i].doc for i in kinds["probe"]])
         return [texts.get(i, "") for i in range(len(requests))]
 
+    def _model_generate(
+        self, context: torch.Tensor, max_length: int, stop: list[str], *, attention_mask: torch.Tensor, **options: Any
+    ) -> torch.Tensor:
+        """Generate as ``HFLM`` does, which pads prompts and carries state; a model that carries none sees neither.
+
+        It decodes greedily by whole passes, and otherwise each prompt alone.
+        """
+        generate = super()._model_generate
+        if carried(self.model) is not None:
+            whole: torch.Tensor = generate(context, max_length, stop, attention_mask=attention_mask, **options)
+            return whole
+        prompts = [row[mask.bool()] for row, mask in zip(context, attention_mask, strict=True)]
+        length, ends = max_length - context.shape[1], self.ends()
+        if options.get("do_sample") or options.get("num_beams", 1) > 1:
+            texts = [
+                generate(ids[None], len(ids) + length, stop, attention_mask=torch.ones_like(ids[None]), **options)[0]
+                for ids in prompts
+            ]
+            added = [text[len(ids) :] for ids, text in zip(prompts, texts, strict=True)]
+        else:
+
+            def stops(ids: list[int]) -> bool:
+                return any(word in self.tok_decode(ids) for word in stop)
+
+            begun = [ids.tolist() for ids in prompts]
+            found = decoding.until(self.model, begun, length, ends=ends, stops=stops, batch=self.batch)
+            added = [torch.tensor(ids, device=context.device) for ids in found]
+        end = min(ends, default=0)  # lm-eval cuts it off
+        return torch.cat([context, torch.nn.utils.rnn.pad_sequence(added, batch_first=True, padding_value=end)], 1)
+
     @cached_property
     def start(self) -> list[int]:
         """The tokens before every text: as the tokenizer does, unless ``add_bos_token`` says otherwise."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import torch
@@ -10,6 +10,11 @@ import torch
 from ...tasks.recitation import TokenStats, longest_run
 from .forward import PrefixSuffix, chunks, teacher_forced
 from .stepping import Steps, carried
+
+PIECE = 16
+"""Ids that are decoded before it is looked whether a text may stop."""
+Stops = Callable[[list[int]], bool]
+"""Whether ids that were added to a prompt hold all that is wanted."""
 
 
 def continuations(
@@ -59,6 +64,29 @@ def greedy(
         added = _greedy(model, [prompts[i] for i in chunk], [lengths[i] for i in chunk], ends)
         found.update(zip(chunk, added, strict=True))
     return [found[i] for i in range(len(prompts))]
+
+
+def until(
+    model: Any, prompts: Sequence[list[int]], length: int, *, ends: Collection[int], stops: Stops, batch: int
+) -> list[list[int]]:
+    """The ids that greedy decoding adds to each prompt, up to its first end, which is one of them, or its last piece.
+
+    Args:
+        model: a causal language model.
+        prompts: token ids, at least one each.
+        length: the most ids to add to each.
+        ends: ids that end a text.
+        stops: whether a text that was added needs no more; asked after every :data:`PIECE` ids.
+        batch: sequences a forward pass.
+    """
+    found: list[list[int]] = [[] for _ in prompts]
+    left = list(range(len(prompts)))
+    for begun in range(0, length, PIECE):
+        texts, more = [prompts[i] + found[i] for i in left], [min(PIECE, length - begun)] * len(left)
+        for i, ids in zip(left, greedy(model, texts, more, ends=ends, batch=batch), strict=True):
+            found[i] += ids[: next((k + 1 for k, token in enumerate(ids) if token in ends), len(ids))]
+        left = [i for i in left if len(found[i]) == begun + PIECE and found[i][-1] not in ends and not stops(found[i])]
+    return found
 
 
 @torch.inference_mode()

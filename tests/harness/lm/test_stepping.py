@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from lm_eval.api.instance import Instance
 
 from memsplit.harness.lm import decoding, probes, stepping
 from memsplit.harness.lm.adapter import MemsplitLM
@@ -151,3 +152,63 @@ def test_the_state_is_that_of_the_weights_before_any_edit(model: Any) -> None:
     with applied(model, {"lm_head.weight": torch.full_like(model.lm_head.weight, torch.nan)}):
         lm.continuations([([3, 4], [5, 6])])
         assert stepping.carried(model) == "past_key_values"
+
+
+class TestTexts:
+    """Prompts of other people's tasks, of unequal length, asked together of a model that carries no state."""
+
+    PROMPTS = ("the lion ate the lamb, and", "who", "who sows the wind reaps", "the")
+
+    def asked(self, model: Any, **how: Any) -> list[str]:
+        lm = MemsplitLM(loading.wrap(model, tiny_models.tokenizer()), batch_size=len(self.PROMPTS))
+        requests = [
+            Instance(request_type="generate_until", doc={}, arguments=(prompt, dict(how)), idx=0)
+            for prompt in self.PROMPTS
+        ]
+        return lm.generate_until(requests)
+
+    @pytest.fixture
+    def rwkv(self) -> Any:
+        torch.manual_seed(7)
+        size = {**MODELS["Rwkv"][0], "vocab_size": 400}
+        model = transformers.RwkvForCausalLM(transformers.RwkvConfig(**size)).eval()
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                torch.nn.init.normal_(parameter, std=0.5)
+        return model
+
+    def expected(self, model: Any, length: int) -> list[str]:
+        tokenizer = tiny_models.tokenizer()
+        prompts = [tokenizer(prompt)["input_ids"] for prompt in self.PROMPTS]
+        return [tokenizer.decode(plain(model, ids, length)) for ids in prompts]
+
+    def test_they_are_continued_as_one_by_one(self, rwkv: Any) -> None:
+        rwkv.generation_config.eos_token_id = []
+        assert self.asked(rwkv, until=[], max_gen_toks=40) == self.expected(rwkv, 40)
+
+    def test_they_end_at_their_stops_and_ends(self, rwkv: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        whole = self.expected(rwkv, 40)
+        stop = whole[0][20:22]
+        decoded: list[int] = []
+        greedy = decoding.greedy
+
+        def counted(model: Any, prompts: list[list[int]], *given: Any, **options: Any) -> list[list[int]]:
+            decoded.append(len(prompts))
+            return greedy(model, prompts, *given, **options)
+
+        monkeypatch.setattr(decoding, "greedy", counted)
+        rwkv.generation_config.eos_token_id = []
+        assert self.asked(rwkv, until=[stop], max_gen_toks=40) == [text.split(stop)[0] for text in whole]
+        assert decoded[0] == len(self.PROMPTS)
+        assert decoded[-1] < len(self.PROMPTS)
+        ids = plain(rwkv, tiny_models.tokenizer()(self.PROMPTS[1])["input_ids"], 40)
+        rwkv.generation_config.eos_token_id = ids[5]
+        found = self.asked(rwkv, until=[], max_gen_toks=40)[1]
+        assert found.startswith(tiny_models.tokenizer().decode(ids[: ids.index(ids[5])]))
+        assert len(found) < len(whole[1])
+
+    def test_what_is_drawn_is_drawn_for_each_prompt_alone(self, rwkv: Any) -> None:
+        """From one token, so that it is known."""
+        rwkv.generation_config.eos_token_id = None
+        found = self.asked(rwkv, until=["~"], max_gen_toks=6, do_sample=True, top_k=1, temperature=1.0)
+        assert found == [text.split("~")[0] for text in self.expected(rwkv, 6)]
