@@ -18,7 +18,7 @@ from .architecture.linear_maps import (
     quantization,
     text_config,
 )
-from .architecture.roles import Role, Rows, roles_of
+from .architecture.roles import SHARED, Role, Rows, roles_of
 from .lazy import torch
 from .target_names import ROLES, SETS, format_layers, resolve_layers
 
@@ -175,6 +175,13 @@ def default_proj(model: torch.nn.Module, layers: Iterable[int] | None = None) ->
         expected = _expected(model, everything, among)
         raise UserError(f"{type(model).__name__} has no projection gate or up, which are edited by default: {expected}")
     return found
+
+
+def left_out(model: torch.nn.Module, layers: Iterable[int], proj: Sequence[str]) -> tuple[str, ...]:
+    """Of these layers the roles of shared experts that would be edited as well, if ``proj`` named them."""
+    among = resolve_layers(layers, layer_count(model))
+    there = {target.proj for target in _all(model) if target.layer in among}
+    return tuple(f"{SHARED}{each}" for each in proj if f"{SHARED}{each}" in there)
 
 
 def _matches(target: Target, item: str) -> bool:

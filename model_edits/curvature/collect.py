@@ -189,6 +189,8 @@ def _run(
             if draws:
                 if not logits_btv.requires_grad:
                     raise _unseen(targets[0])
+                if not logits_btv.requires_grad:
+                    raise _unseen(targets[0])
                 _backward(logits_btv, ids_bt, first, draws)
             if mine % FOLD == 0:
                 for s in sums.values():

@@ -30,9 +30,14 @@ _PRODUCTS = (
 def watched(model: Any, targets: Sequence[Target], sums: Mapping[str, Sums]) -> Iterator[None]:
     """Add to the sums whenever the model uses a target: by hooks on modules, and for experts by watching products.
 
+    Where gradients are wanted, what the model computes without them on its own account is passed over (an indexer that
+    chooses positions, the first cycles of a recurrent depth): nothing is trained by it. So is a module that does not
+    multiply with all of its weight, as one of groups does.
+
     Inside the context experts are computed one after the other, each by a product with its own part of the weights, or
     all by one batched product.
     """
+    gradients = torch.is_grad_enabled()
     modules: dict[int, _Sinks] = {}
     stacks: dict[int, dict[int, _Sinks]] = {}
     for target in targets:
@@ -45,27 +50,28 @@ def watched(model: Any, targets: Sequence[Target], sums: Mapping[str, Sums]) -> 
     with ExitStack() as stack:
         for module in model.modules() if modules else ():
             if sinks := modules.get(id(getattr(module, "weight", None)), []):
-                stack.callback(module.register_forward_hook(_hook(sinks)).remove)
+                stack.callback(module.register_forward_hook(_hook(sinks, gradients)).remove)
         if stacks:
             before = model.get_experts_implementation()
             model.set_experts_implementation("eager")
             stack.callback(model.set_experts_implementation, before)
-            stack.enter_context(_Products({p: stacks[id(p)] for p in model.parameters() if id(p) in stacks}))
+            stack.enter_context(_Products({p: stacks[id(p)] for p in model.parameters() if id(p) in stacks}, gradients))
         yield
 
 
 class _Products(TorchFunctionMode):
     """Watches products with stacked weights [experts, …], or with the part of one expert."""
 
-    def __init__(self, stacks: Mapping[torch.nn.Parameter, Mapping[int, _Sinks]]) -> None:
+    def __init__(self, stacks: Mapping[torch.nn.Parameter, Mapping[int, _Sinks]], gradients: bool) -> None:
         super().__init__()
+        self.gradients = gradients
         self.stacks = {weight.data_ptr(): sinks for weight, sinks in stacks.items()}
         self.parts = {weight[e].data_ptr(): sinks[e] for weight, sinks in stacks.items() for e in sinks}
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Call ``func``, and watch it if it is such a product."""
         output = func(*args, **(kwargs or {}))
-        if func not in _PRODUCTS:
+        if func not in _PRODUCTS or (self.gradients and not torch.is_grad_enabled()):
             return output
         inputs, weight = (args + tuple((kwargs or {}).values()))[:2]
         if weight.ndim == 3 and (stack := self.stacks.get(weight.data_ptr())):
@@ -75,8 +81,14 @@ class _Products(TorchFunctionMode):
         return output
 
 
-def _hook(sinks: _Sinks) -> Any:
-    return lambda module, inputs, output: _feed(sinks, inputs[0].detach().flatten(0, -2).float(), output)
+def _hook(sinks: _Sinks, gradients: bool) -> Any:
+    def hook(module: Any, inputs: Any, output: torch.Tensor) -> torch.Tensor:
+        whole = sorted((inputs[0].shape[-1], output.shape[-1])) == sorted(module.weight.shape)
+        if not whole or (gradients and not torch.is_grad_enabled()):
+            return output
+        return _feed(sinks, inputs[0].detach().flatten(0, -2).float(), output)
+
+    return hook
 
 
 def _feed_routed(sinks: _Sinks, inputs: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
