@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -33,6 +34,7 @@ from ..models.token_ids import passage_ids, start_ids, text_ids
 from .factor_cache import Curvature
 from .request import fill_in, whole_number
 
+log = logging.getLogger("memsplit")
 HELD_OUT = "late"
 """The population of passages that no edit is told of."""
 
@@ -78,6 +80,7 @@ class ModelEditor:
     ) -> None:
         self.loaded = loaded
         self.curvature = Curvature(loaded, factor_tokens, store)
+        self._told = False
 
     def chain(self, text: str) -> tuple[registry.Edit, ...]:
         """The steps of a spec, with this model's defaults (see ``request.fill_in``).
@@ -94,11 +97,19 @@ class ModelEditor:
                 "expected a model that is not quantized"
             )
         return tuple(
-            dataclasses.replace(step, proj=targets.default_proj(model, step.layers))
-            if step.targeted and not (step.proj or step.on_all)
-            else step
-            for step in steps
+            self._with_proj(step) if step.targeted and not (step.proj or step.on_all) else step for step in steps
         )
+
+    def _with_proj(self, step: registry.Edit) -> registry.Edit:
+        """The step with the projections that are edited by default; once a model, the log tells what they leave out."""
+        model, layers = self.loaded.model, step.layers or ()
+        proj = targets.default_proj(model, layers)
+        if (shared := targets.left_out(model, layers, proj)) and not self._told:
+            self._told = True
+            log.info(
+                "shared experts are left out of %s: proj=%s edits them as well", step.name, "+".join((*proj, *shared))
+            )
+        return dataclasses.replace(step, proj=proj)
 
     def prepare(self, *steps: registry.Edit) -> Prepared:
         """Compute the weights that the steps make, one after the other; the model itself is not changed.

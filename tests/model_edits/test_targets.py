@@ -241,3 +241,18 @@ def test_a_nested_text_decoder_is_edited_and_never_the_vision_tower() -> None:
     (edit,) = ModelEditor(loaded).chain("svd-50:layers=all,proj=mlp+*.o_proj")
     assert str(edit.spec) == "svd-50:layers=0-1,proj=mlp+*.o_proj"
     assert dataclasses.replace(edit, layers=(0, 1)) == edit
+
+
+def test_the_log_tells_what_the_default_leaves_out_and_what_has_it(caplog: pytest.LogCaptureFixture) -> None:
+    for name, told in (("Qwen2Moe", True), ("Mixtral", False)):
+        caplog.clear()
+        entry = model_table.ModelEntry(name="m", pretrained="m")
+        editor = ModelEditor(loading.LoadedModel(entry=entry, model=tiny(name), tokenizer=None, weights="w"))
+        with caplog.at_level("INFO", "memsplit"):
+            editor.chain("svd-50+svd-20")
+            editor.chain("svd-50:proj=up")
+        said = "shared experts are left out of svd: proj=gate+up+shared_gate+shared_up edits them as well"
+        assert [record.getMessage() for record in caplog.records] == [said] * told
+    editor = ModelEditor(dataclasses.replace(editor.loaded, model=tiny("Qwen2Moe")))
+    (edit,) = editor.chain(f"svd-50:{said.split()[-5]}")
+    assert {target.proj for target in editor.matrices(edit)} == {"gate", "up", "shared_gate", "shared_up"}
