@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 
+from memsplit.benchmarks.tiny_configs import tiny as tiny_config
 from memsplit.errors import UserError
 from memsplit.model_edits import registry, targets
 from memsplit.model_edits.apply import applied, compute
@@ -180,3 +182,27 @@ def test_a_map_that_is_not_called_is_refused_where_its_curvature_is_needed(name:
     found = targets.find(model, [0], [UNSEEN[name]])
     with pytest.raises(UserError, match="dt_proj was seen: the model computes it in another way"):
         collect(model, found, [IDS])
+
+
+def test_what_a_model_computes_without_gradients_is_passed_over() -> None:
+    """HRM's first cycles are; its last one takes gradients, which are those of autodiff."""
+    model = transformers.AutoModelForCausalLM.from_config(tiny_config("hrm_text"), dtype=torch.float32).eval()
+    agree = curvature(model, divided(model), IDS)
+    assert agree
+    assert all(agree.values())
+
+
+@pytest.mark.parametrize(
+    ("model_type", "glob", "rest"),
+    [("reformer", "*.value", None), ("deepseek_v32", "*.indexer.wk", "up"), ("deepseek_v4", "*.o_a_proj", "up")],
+)
+def test_curvature_of_what_takes_no_gradients_or_is_of_groups_is_refused(
+    model_type: str, glob: str, rest: str | None
+) -> None:
+    """Reformer's blocks, of which a pass keeps nothing; an indexer that chooses positions; a map of groups."""
+    model = transformers.AutoModelForCausalLM.from_config(tiny_config(model_type), dtype=torch.float32).eval()
+    for proj in filter(None, (glob, rest and f"{rest}+{glob}")):
+        with pytest.raises(UserError, match=f"no product with .*{glob.removeprefix('*')} was seen"):
+            collect(model, targets.find(model, [3], proj.split("+")), [IDS], draws=Draws(labels="gold"))
+    if rest:
+        assert collect(model, targets.find(model, [3], [rest]), [IDS], draws=Draws(labels="gold"))
