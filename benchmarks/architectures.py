@@ -8,6 +8,7 @@ Prints a Markdown table. Each class has a process of its own and at most :data:`
 from __future__ import annotations
 
 import multiprocessing
+import re
 import sys
 import tempfile
 import warnings
@@ -86,6 +87,7 @@ def _curvature(agree: list[bool | None]) -> str:
 
 def _line(error: Exception) -> str:
     text = " ".join(str(error).replace("|", "\\|").split())
+    text = re.sub(rf"{re.escape(tempfile.gettempdir())}/\w+", "FOLDER", text)
     return text if len(text) < 240 else f"{text[:240]}…"
 
 
