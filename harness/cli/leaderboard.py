@@ -125,7 +125,7 @@ def _show(boards: Sequence[Board], name: str, out: Path | None, all_columns: boo
     }
     if name == "terminal":
         console = lazy.console.Console()  # the tables of a board are written in rich's markup
-        width = max(console.width, 480) if all_columns else console.width
+        width = max(console.width, 640) if all_columns else console.width
         lazy.console.Console(width=width).print(formats.terminal(boards, all_columns, width))
         return
     for each in SUFFIXES if name == "all" else (name,):

@@ -65,7 +65,7 @@ def test_json_has_the_promised_shape(report: dict[str, Any]) -> None:
     axes |= {axis: {*FIGURES, "mia_ratio"} for axis in ("recitation", "twins")}
     assert {axis: set(metrics) for axis, metrics in report["base"].items()} == axes
     for edit in report["edits"]:
-        assert set(edit) == {"spec", "axes", "summary", "attacks", "by_group", "risk", "seconds", "record"}
+        assert set(edit) == {"spec", "axes", "summary", "attacks", "by_group", "risk", "seconds", "record", "notes"}
         assert {axis: set(metrics) for axis, metrics in edit["axes"].items()} == axes
         kept = {"logic_kept", "arithmetic_kept", "facts_closed_kept", "facts_open_kept"}
         kept |= {"reasoning_kept", "knowledge_kept", "fluency_kept"}
