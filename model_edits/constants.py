@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
+
+from safetensors import safe_open
 
 from .lazy import torch, transformers
 
@@ -25,20 +27,20 @@ def without_constants(names: Iterable[str], model: Any, pretrained: str, revisio
         pretrained: the folder or hub id that it was loaded from.
         revision: of the hub's repository.
     """
-    left = sorted(name for name in names if not _is_buffer(name, model))
+    prefix = f"{model.base_model_prefix}."
+    buffers = {name.removeprefix(prefix) for name, _ in model.named_buffers()}
+    left = sorted(name for name in names if not _is_buffer(name.removeprefix(prefix), buffers))
     if not left:
         return []
     values = _values(left, pretrained, revision)
     return [name for name in left if name not in values or not _masks(values[name])]
 
 
-def _is_buffer(name: str, model: Any) -> bool:
-    """Whether the name is a buffer's, with or without the base model's prefix; frequencies may have changed places."""
-    prefix = f"{model.base_model_prefix}."
-    own = {buffer.removeprefix(prefix) for buffer, _ in model.named_buffers()}
+def _is_buffer(name: str, buffers: Collection[str]) -> bool:
+    """Whether the name is a buffer's; frequencies may have changed places."""
     frequencies = ".inv_freq"
-    moved = name.endswith(frequencies) and any(f".{buffer}".endswith(frequencies) for buffer in own)
-    return moved or name.removeprefix(prefix) in own
+    moved = name.endswith(frequencies) and any(f".{buffer}".endswith(frequencies) for buffer in buffers)
+    return moved or name in buffers
 
 
 def _masks(tensor: torch.Tensor) -> bool:
@@ -58,6 +60,10 @@ def _values(names: Iterable[str], pretrained: str, revision: str | None) -> dict
     files = sorted(folder.glob("model*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
     wanted, found = set(names), {}
     for file in files:
-        tensors = transformers.modeling_utils.load_state_dict(file)
-        found.update({name: tensors[name] for name in wanted & tensors.keys()})
+        if file.suffix == ".safetensors":
+            with safe_open(file, framework="pt") as tensors:
+                found.update({name: tensors.get_tensor(name) for name in wanted & set(tensors.keys())})
+        else:
+            whole = transformers.modeling_utils.load_state_dict(file)
+            found.update({name: whole[name] for name in wanted & whole.keys()})
     return found

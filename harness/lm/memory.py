@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
-import torch
+from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -46,13 +46,8 @@ def within_memory(lm: Adaptive, run: Callable[[], T]) -> T:
             return run()
         except RuntimeError as error:
             size = lm.batch_size_per_gpu
-            if not (lm.adapts and size > 1 and _out_of_memory(error)):
+            if not (lm.adapts and size > 1 and should_reduce_batch_size(error)):
                 raise
         lm.batch_size_per_gpu = size // 2
         log.info("out of memory with %d sequences a pass: going on with %d", size, size // 2)
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-
-
-def _out_of_memory(error: RuntimeError) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator: can't allocate memory" in str(error)
+        clear_device_cache()

@@ -20,6 +20,7 @@ from ..records.schema import Interval
 from ..statistics import curves, draws
 from ..statistics.curves import Curve
 from ..statistics.paired import SPLIT_SCORE, interval
+from ..statistics.selection import dominated
 from . import columns
 from .methods import BASELINES, RANDOM, Place, baseline, is_control, targets
 from .table import Board, BoardRow, Cell, Setting, Strength
@@ -139,15 +140,12 @@ def _row(name: str, strengths: dict[str, Draws], on_dev: dict[str, Draws], seed:
 
 def _beaten(on_dev: dict[str, Draws]) -> set[str]:
     """The strengths that on dev another one, or the base, equals in net erased and reasoning kept and beats in one."""
-    points = {"": (0.0, 1.0)}
-    for spec, draws_of_one in on_dev.items():
-        each = [[_value(record.summary.get(name)) for name in SPLIT_SCORE[:2]] for record in draws_of_one.values()]
-        points[spec] = tuple(np.mean(each, axis=0))
-    return {
-        spec
-        for spec, (x, y) in points.items()
-        if any(a >= x and b >= y and (a, b) != (x, y) for a, b in points.values())
-    }
+    points = []
+    for of_one in on_dev.values():
+        each = [[_value(record.summary.get(name)) for name in SPLIT_SCORE[:2]] for record in of_one.values()]
+        points.append(np.mean(each, axis=0))
+    *beaten, _ = dominated(np.array([*points, (0.0, 1.0)]))
+    return {spec for spec, is_beaten in zip(on_dev, beaten, strict=True) if is_beaten}
 
 
 def _strength(spec: str, of_one: Draws, on_dev: Draws, seed: int) -> Strength:

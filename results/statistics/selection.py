@@ -126,19 +126,24 @@ class Choice:
     silent: str | None = None
 
 
+def dominated(values_nm: np.ndarray) -> np.ndarray:
+    """For each of n rows, whether another is as good in all m columns, where more is better, and better in one.
+
+    A row with a nan is not dominated, and dominates no other.
+    """
+    as_good_nn = np.all(values_nm[None] >= values_nm[:, None], axis=2)
+    better_nn = np.any(values_nm[None] > values_nm[:, None], axis=2)
+    return np.asarray(np.any(as_good_nn & better_nn, axis=1))
+
+
 def pareto_front(rows: Sequence[Row]) -> list[bool]:
     """For each row, whether no other is as good in every part of the split score and better in one.
 
     A control, and a row that lacks one of the metrics, is not on the front, and dominates no other.
     """
-    values_nm = np.array([[row.metric(name) for name in SPLIT_SCORE] for row in rows])
-    edits_n = np.array([not row.control for row in rows])
-    known_n = edits_n & np.isfinite(values_nm).all(axis=1) if rows else []
-    on_front = []
-    for values_m, is_known in zip(values_nm, known_n, strict=True):
-        others_nm = values_nm[known_n]
-        dominating = (others_nm >= values_m).all(axis=1) & (others_nm > values_m).any(axis=1)
-        on_front.append(bool(is_known and not dominating.any()))
+    values_nm = np.array([[row.metric(name) for name in SPLIT_SCORE] for row in rows]).reshape(-1, len(SPLIT_SCORE))
+    known_n = np.isfinite(values_nm).all(axis=1) & np.array([not row.control for row in rows], bool)
+    on_front: list[bool] = (known_n & ~dominated(np.where(known_n[:, None], values_nm, np.nan))).tolist()
     return on_front
 
 
