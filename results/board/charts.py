@@ -31,7 +31,7 @@ HIDDEN = "indexof(hidden, datum.edit) >= 0"
 def picture(board: Board) -> dict[str, Any] | None:
     """Each method's curve: net erased against reasoning kept, fluency kept as colour; ``None`` where none has both.
 
-    A method's line is that of ``statistics.curves``, from the base on through its strengths; the random control's is
+    A method's line is that of ``statistics.curves``, from the base on through strengths of it; the random control's is
     the dashed one. The strength that stands for a method is larger, and has its intervals and its name.
     """
     points = [point for row in board.rows for point in _points(row)]
