@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
+from .architecture.logits import head_at
 from .lazy import torch
 from .targets import Target
 
@@ -81,11 +82,12 @@ def forward(
     scored_bt = (inside_bt & (position_t >= start_b[:, None]))[:, 1:]
     frozen = {name: parameter.detach() for name, parameter in model.named_parameters()}
     arguments = {"input_ids": ids_bt, "attention_mask": inside_bt.long(), "use_cache": False}
-    output = torch.func.functional_call(model, {**frozen, **weights}, (), arguments)
-    logits_btv, next_bt = wide(output.logits[:, :-1]), ids_bt[:, 1:]
-    flat_loss = torch.nn.functional.cross_entropy(logits_btv.flatten(0, 1), next_bt.flatten(), reduction="none")
-    log_p_bt = -flat_loss.view(next_bt.shape) * scored_bt
-    correct_bt = (logits_btv.argmax(dim=-1) == next_bt) & scored_bt
+    with head_at(model, torch.nn.functional.pad(scored_bt, (0, 1))) as logits_of:
+        logits_nv = wide(logits_of(torch.func.functional_call(model, {**frozen, **weights}, (), arguments)))
+    next_n = ids_bt[:, 1:][scored_bt]
+    loss_n = torch.nn.functional.cross_entropy(logits_nv, next_n, reduction="none")
+    log_p_bt = loss_n.new_zeros(scored_bt.shape).masked_scatter(scored_bt, -loss_n)
+    correct_bt = torch.zeros_like(scored_bt).masked_scatter(scored_bt, logits_nv.argmax(dim=1) == next_n)
     return TeacherForced(log_p_bt.sum(dim=1), scored_bt.sum(dim=1), correct_bt.sum(dim=1))
 
 

@@ -29,7 +29,7 @@ from .task_selection import leave_out
 
 SCORE_PACKAGES = ("torch", "transformers", "lm-eval", "numpy", "rapidfuzz", "sacrebleu")
 """Packages whose versions are part of a score's key in the cache."""
-VERSION = 2
+VERSION = 3
 """The version of how a model is asked and of the tables that are kept: raise it when a figure or a row changes.
 
 A metric's own definition has its version in its task's YAML (``metadata.version``), which is part of the task's

@@ -24,7 +24,7 @@ from ..common.runtime import AUTO_BATCH
 from ..models import token_ids
 from ..models.loading import LoadedModel
 from . import decoding, probes
-from .forward import PrefixSuffix, likelihoods
+from .forward import PrefixSuffix, answers, likelihoods
 from .memory import FIRST, adapting
 from .stepping import carried
 from .transcripts import Key, Transcript, is_open, pieces
@@ -98,9 +98,12 @@ class MemsplitLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
     def _loglikelihood_tokens(
         self, requests: list[Any], disable_tqdm: bool = True, override_bs: int | None = None
     ) -> list[tuple[float, bool]]:
-        scores: list[tuple[float, bool]] = super()._loglikelihood_tokens(
-            requests, disable_tqdm=True, override_bs=override_bs
-        )
+        """As ``HFLM`` does, in float32 at least, of the logits of the answers' places alone."""
+        asked = [(prompt, answer) for _, prompt, answer in requests]
+        scores = answers(self.model, asked, batch=override_bs or self.batch, longest=self.max_length)
+        for (text, _, _), score in zip(requests, scores, strict=True):
+            if text is not None:
+                self.cache_hook.add_partial("loglikelihood", text, score)
         return scores
 
     @adapting

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from ...model_edits.apply import applied
+from ...model_edits.architecture.logits import batched, logits_at
 from ...tasks.recitation import Sampling, TokenStats
 from ...tasks.scoring import Likelihood
 
@@ -29,7 +30,12 @@ def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
 
 @torch.inference_mode()
 def teacher_forced(
-    model: Any, passages: Sequence[PrefixSuffix], *, batch: int, sampling: Sampling | None = None
+    model: Any,
+    passages: Sequence[PrefixSuffix],
+    *,
+    batch: int,
+    sampling: Sampling | None = None,
+    suffix_alone: bool = False,
 ) -> list[TokenStats]:
     """The statistics of each passage's tokens, from one pass over it.
 
@@ -38,26 +44,66 @@ def teacher_forced(
         passages: of any lengths, each prefix at least one token long.
         batch: sequences a forward pass.
         sampling: how a continuation would be sampled; decides ``log_q``.
+        suffix_alone: statistics of the suffix's tokens only, as of a passage whose prefix is the last token of its own.
     """
     stats: dict[int, TokenStats] = {}
     rows = [prefix + suffix for prefix, suffix in passages]
-    for chunk, ids in batches(rows, batch, model.device):
-        for i, logits in zip(chunk, model(ids, use_cache=False).logits, strict=True):
-            stats[i] = _stats(logits[: len(rows[i]) - 1], rows[i], len(passages[i][0]), sampling or Sampling())
+    starts = [len(prefix) for prefix, _ in passages]
+    firsts = [start - 1 if suffix_alone else 0 for start in starts]
+    for chunk, logits in chosen_logits(model, rows, firsts, batch):
+        for i, of_row in zip(chunk, logits, strict=True):
+            first = firsts[i]
+            stats[i] = _stats(of_row, rows[i][first:], starts[i] - first, sampling or Sampling())
     return [stats[i] for i in range(len(passages))]
 
 
+def chosen_logits(
+    model: Any, rows: Sequence[list[int]], firsts: Sequence[int], batch: int
+) -> Iterator[tuple[Sequence[int], Sequence[torch.Tensor]]]:
+    """The logits that predict each row's tokens after its first given ones, in batches of rows of similar length.
+
+    Args:
+        model: a causal language model.
+        rows: token ids.
+        firsts: for each row, the first position whose logits are wanted; those of its last token never are.
+        batch: the most sequences a forward pass.
+
+    Yields:
+        Indices of rows, and of each the logits [its length - 1 - first, vocabulary].
+    """
+    for chunk in batches(model, rows, batch, firsts):
+        ids, chosen = padded([rows[i] for i in chunk], [firsts[i] for i in chunk])
+        logits = logits_at(model, ids.to(model.device), chosen)
+        yield chunk, torch.split(logits, chosen.sum(1).tolist())
+
+
 def batches(
-    rows: Sequence[list[int]], batch: int, device: torch.device
-) -> Iterator[tuple[Sequence[int], torch.Tensor]]:
-    """Batches of rows of similar length: their indices, and their ids [b, longest], padded on the right.
+    model: Any, rows: Sequence[list[int]], batch: int, firsts: Sequence[int] | None = None
+) -> Iterator[Sequence[int]]:
+    """Indices of rows of similar length, ``batch`` at a time, or fewer where a pass would make too many logits.
+
+    Args:
+        model: a causal language model.
+        rows: token ids.
+        batch: the most sequences a forward pass.
+        firsts: as in :func:`chosen_logits`; the first of all, where there are none.
+    """
+
+    def size(i: int) -> tuple[int, int]:
+        return len(rows[i]), len(rows[i]) - 1 - (firsts[i] if firsts else 0)
+
+    return batched(model, sorted(range(len(rows)), key=lambda i: -len(rows[i])), batch, size)
+
+
+def padded(rows: Sequence[list[int]], firsts: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """The ids [b, longest] padded on the right, and the positions whose logits are wanted (see :func:`chosen_logits`).
 
     No token attends to padding on its right.
     """
-    order = sorted(range(len(rows)), key=lambda i: -len(rows[i]))
-    for chunk in chunks(order, batch):
-        ids = [torch.tensor(rows[i]) for i in chunk]
-        yield chunk, torch.nn.utils.rnn.pad_sequence(ids, batch_first=True).to(device)
+    ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(row) for row in rows], batch_first=True)
+    place = torch.arange(ids.shape[1])
+    first, end = torch.tensor(firsts)[:, None], torch.tensor([len(row) - 1 for row in rows])[:, None]
+    return ids, (place >= first) & (place < end)
 
 
 def _stats(logits: torch.Tensor, row: list[int], start: int, sampling: Sampling) -> TokenStats:
@@ -110,24 +156,57 @@ def likelihoods(
         given: how many ids each text begins with that are not scored, at least one.
     """
     found: dict[int, Likelihood] = {}
-    for chunk, ids in batches(texts, batch, model.device):
-        edited = model(ids, use_cache=False).logits
+    firsts = [given - 1] * len(texts)
+    for chunk in batches(model, texts, batch, firsts):
+        ids, chosen = padded([texts[i] for i in chunk], [firsts[i] for i in chunk])
+        ids = ids.to(model.device)
+        edited = logits_at(model, ids, chosen)
         before = edited
         if base:
             with applied(model, base):
-                before = model(ids, use_cache=False).logits
-        size = max(1, _AT_ONCE // edited.shape[2])
-        for row, i in enumerate(chunk):
-            n = len(texts[i]) - 1
+                before = logits_at(model, ids, chosen)
+        counts, size = chosen.sum(1).tolist(), max(1, _AT_ONCE // edited.shape[1])
+        of_rows = (torch.split(logits, counts) for logits in (edited, before))
+        for i, of_edited, of_base in zip(chunk, *of_rows, strict=True):
+            gold = torch.tensor(texts[i][given:], device=edited.device)[:, None]
+            parts = (torch.split(column, size) for column in (of_edited, of_base, gold))
             sums = np.zeros(3)
-            for at in range(given - 1, n, size):
-                part = slice(at, min(at + size, n))
-                log_p = edited[row, part].float().log_softmax(1)
-                nats = log_p.gather(1, ids[row, part.start + 1 : part.stop + 1, None])
-                moved = _moved(log_p, before[row, part].float().log_softmax(1)) if base else (nats * 0, nats * 0 + 1)
+            for of_edit, of_model, gold_n1 in zip(*parts, strict=True):
+                log_p = of_edit.float().log_softmax(1)
+                nats = log_p.gather(1, gold_n1)
+                moved = _moved(log_p, of_model.float().log_softmax(1)) if base else (nats * 0, nats * 0 + 1)
                 sums += [float(column.cpu().double().sum()) for column in (nats, *moved)]
-            found[i] = Likelihood(nats=sums[0], tokens=n - given + 1, kl=sums[1], ndcg=sums[2])
+            found[i] = Likelihood(nats=sums[0], tokens=len(gold), kl=sums[1], ndcg=sums[2])
     return [found[i] for i in range(len(texts))]
+
+
+@torch.inference_mode()
+def answers(model: Any, asked: Sequence[PrefixSuffix], *, batch: int, longest: int) -> list[tuple[float, bool]]:
+    """The log-probability of each answer after its prompt, nats, and whether it is what greedy decoding gives.
+
+    Answers that differ in their last token alone, after one prompt, are read in one sequence.
+
+    Args:
+        model: a causal language model.
+        asked: the ids of prompts and answers, of at least one token each.
+        batch: sequences a forward pass.
+        longest: tokens that a sequence may have; of a longer one the first are cut off.
+    """
+    readers: dict[tuple[int, ...], list[int]] = {}
+    for i, (prompt, answer) in enumerate(asked):
+        readers.setdefault(tuple((prompt + answer)[:-1][-longest:]), []).append(i)
+    rows = [[*read, 0] for read in readers]
+    of_row = list(readers.values())
+    firsts = [len(row) - 1 - max(len(asked[i][1]) for i in some) for row, some in zip(rows, of_row, strict=True)]
+    found: dict[int, tuple[float, bool]] = {}
+    for chunk, logits in chosen_logits(model, rows, firsts, batch):
+        for row, of_one in zip(chunk, logits, strict=True):
+            log_p, best = of_one.float().log_softmax(1), of_one.argmax(1)
+            for i in of_row[row]:
+                gold = torch.tensor(asked[i][1], device=log_p.device)
+                nats = log_p[-len(gold) :].gather(1, gold[:, None]).sum()
+                found[i] = float(nats), bool((best[-len(gold) :] == gold).all())
+    return [found[i] for i in range(len(asked))]
 
 
 def _moved(edited: torch.Tensor, base: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

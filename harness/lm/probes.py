@@ -60,12 +60,12 @@ def position(lm: ProbedModel, rows: Sequence[Row]) -> list[Figures]:
     shifted = [(lm.start + passages[i][0][-last:], passages[i][1]) for i, last in cuts]
     best = [0] * len(passages)
     known = [True] * len(passages)
-    for i, stats in enumerate(teacher_forced(lm.model, passages, batch=lm.batch)):
+    for i, stats in enumerate(teacher_forced(lm.model, passages, batch=lm.batch, suffix_alone=True)):
         known[i] &= stats.known
         rank = stats.suffix(stats.rank)
         best[i] = max(longest_run(rank[more:]) for more in range(min(SHIFT, len(rank) - 1) + 1))
     whole = [0] * len(passages)
-    for (i, _), stats in zip(cuts, teacher_forced(lm.model, shifted, batch=lm.batch), strict=True):
+    for (i, _), stats in zip(cuts, teacher_forced(lm.model, shifted, batch=lm.batch, suffix_alone=True), strict=True):
         known[i] &= stats.known
         run = longest_run(stats.suffix(stats.rank))
         best[i] = max(best[i], run)
@@ -88,7 +88,7 @@ def prior(lm: ProbedModel, rows: Sequence[Row]) -> list[Figures]:
     passages = [lm.passage(row) for row in rows]
     others = [[lm.passage(other)[0] for other in row["others"]] for row in rows]
     mixed = [(prefix, passages[i][1]) for i, prefixes in enumerate(others) for prefix in prefixes]
-    stats = iter(teacher_forced(lm.model, [*passages, *mixed], batch=lm.batch))
+    stats = iter(teacher_forced(lm.model, [*passages, *mixed], batch=lm.batch, suffix_alone=True))
     own = [next(stats) for _ in passages]
     figures = []
     for i, (_, suffix) in enumerate(passages):

@@ -17,6 +17,8 @@ from typing import Any
 import torch
 from transformers import DynamicCache
 
+from ...model_edits.architecture.logits import head_at
+
 NAMES = ("past_key_values", "cache_params", "state")
 """Names of the state, as an argument and in the output."""
 FIRST, LATER = 3, 6
@@ -45,12 +47,16 @@ class Steps:
     def feed(self, ids: torch.Tensor) -> torch.Tensor:
         """The logits [b, vocabulary] after these ids [b, n], which follow those that were fed before."""
         if self.name is None:
-            self.ids = ids if self.ids is None else torch.cat([self.ids, ids], 1)
-            logits: torch.Tensor = self.model(self.ids, use_cache=False).logits
-        else:
-            out = self.model(ids, use_cache=True, **{self.name: self.state})
-            self.state, logits = out[self.name], out.logits
-        return logits[:, -1]
+            self.ids = ids = ids if self.ids is None else torch.cat([self.ids, ids], 1)
+        last = torch.zeros(ids.shape, dtype=torch.bool)
+        last[:, -1] = True
+        with head_at(self.model, last) as logits_of:
+            if self.name is None:
+                out = self.model(ids, use_cache=False)
+            else:
+                out = self.model(ids, use_cache=True, **{self.name: self.state})
+                self.state = out[self.name]
+        return logits_of(out)
 
     @torch.inference_mode()
     def select(self, rows: torch.Tensor) -> None:

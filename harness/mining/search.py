@@ -17,7 +17,7 @@ import torch
 
 from ...tasks.windows import apart, varied
 from ..lm.adapter import MemsplitLM
-from ..lm.forward import PrefixSuffix, batches, chunks, teacher_forced
+from ..lm.forward import PrefixSuffix, chosen_logits, chunks, teacher_forced
 
 SLACK = 0.25
 """Share of the suffix that the model may miss in the cheap pass, where tokens stand before the window."""
@@ -135,7 +135,9 @@ class PassageSearch:
             passages = [self.passage(documents[number], offset) for number, offset in tried]
             self._count(passages)
             for (number, offset), stats in zip(
-                tried, teacher_forced(self.lm.model, passages, batch=self.lm.batch), strict=True
+                tried,
+                teacher_forced(self.lm.model, passages, batch=self.lm.batch, suffix_alone=True),
+                strict=True,
             ):
                 del pending[number][offset]
                 if not stats.suffix(stats.rank).any():
@@ -170,11 +172,13 @@ class PassageSearch:
         for some in chunks(blocks, _AT_ONCE):
             rows = [self.begin + documents[number][start : start + length] for number, start in some]
             self.counts["forward_tokens"] += sum(map(len, rows))
-            for chunk, ids in batches(rows, self.lm.batch, self.lm.model.device):
-                with torch.inference_mode():
-                    best = self.lm.model(ids, use_cache=False).logits[:, :-1].argmax(-1)
-                missed = (best != ids[:, 1:]).cpu().numpy()
-                missed_of.update((some[i], missed[k, first - 1 : len(rows[i]) - 1]) for k, i in enumerate(chunk))
+            firsts = [first - 1] * len(rows)
+            with torch.inference_mode():
+                for chunk, logits in chosen_logits(self.lm.model, rows, firsts, self.lm.batch):
+                    best = [of_row.argmax(1).cpu().numpy() for of_row in logits]
+                    missed_of.update(
+                        (some[i], b != np.array(rows[i][first:])) for i, b in zip(chunk, best, strict=True)
+                    )
         return [(at, missed_of[at]) for at in blocks]
 
     def _count(self, passages: Sequence[PrefixSuffix]) -> None:

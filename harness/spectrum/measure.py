@@ -14,6 +14,7 @@ import torch
 
 from ...errors import UserError
 from ...model_edits import registry, spec, targets
+from ...model_edits.architecture.logits import logits_at
 from ...model_edits.bands import DECILES, OF_THE_SOURCE, SHARES, Band, Banded, spectrum
 from ...model_edits.curvature.factors import Factors
 from ...model_edits.targets import Target
@@ -23,7 +24,7 @@ from ...tasks import packs
 from ..common.progress import track
 from ..evaluation.request import Request
 from ..evaluation.session import EvalSession
-from ..lm.forward import batches
+from ..lm.forward import batches, padded
 from ..models import loading
 from .cost import EditCost, check_record, edit_cost
 from .report import SpectrumReport
@@ -226,9 +227,11 @@ def _sums(
     with ExitStack() as stack:
         for matrix, (name, one) in enumerate(banded):
             stack.callback(model.get_submodule(name).register_forward_hook(hook(matrix, one)).remove)
-        passes = batches([text.ids for text in shown], batch, model.device)
-        for chunk, ids in track(passes, label, len(shown), size=lambda item: len(item[0])):
+        rows = [text.ids for text in shown]
+        firsts = [len(row) - 2 for row in rows]
+        for chunk in track(batches(model, rows, batch, firsts), label, len(shown), size=len):
             places = [(row, place, i) for row, i in enumerate(chunk) for place in shown[i].counted(everywhere)]
             chosen = ([p[0] for p in places], [p[1] for p in places], [p[2] for p in places])
-            model(ids, use_cache=False)
+            ids, one_each = padded([rows[i] for i in chunk], [firsts[i] for i in chunk])
+            logits_at(model, ids.to(model.device), one_each)
     return sums

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from ...errors import UserError
+from ..architecture.logits import AT_ONCE, chooses, logits_at, vocabulary
 from ..targets import Target
 from .factors import Basis, Factors
 from .hooks import watched
@@ -172,6 +173,7 @@ def _run(
     if done:
         log.info("going on after %d batches that were read before", done)
     index = mine = 0
+    chooses(model)  # it asks the model, which nothing is to see
     with ExitStack() as stack:
         stack.enter_context(torch.set_grad_enabled(draws is not None))
         stack.enter_context(_frozen(model))
@@ -185,13 +187,11 @@ def _run(
             mine += 1
             if mine <= done:
                 continue
-            logits_btv = model(input_ids=ids_bt[:, :-1], use_cache=False).logits
-            if draws:
-                if not logits_btv.requires_grad:
-                    raise _unseen(targets[0])
-                if not logits_btv.requires_grad:
-                    raise _unseen(targets[0])
-                _backward(logits_btv, ids_bt, first, draws)
+            for at, some_bt in _within(ids_bt, vocabulary(model)):
+                if draws is None:
+                    logits_at(model, some_bt[:, :-1], _last(some_bt[:, :-1]))
+                else:
+                    _backward(model, some_bt, first + at, draws, targets[0])
             if mine % FOLD == 0:
                 for s in sums.values():
                     s.fold((mine // FOLD + rank) % 2)
@@ -204,10 +204,30 @@ def _run(
     _check(targets, sums)
 
 
-def _backward(logits_btv: torch.Tensor, ids_bt: torch.Tensor, first: int, draws: Draws) -> None:
-    """Propagate each draw back through one graph, which the last draw frees."""
+def _within(ids_bt: torch.Tensor, vocabulary: int) -> Iterator[tuple[int, torch.Tensor]]:
+    """The sequences, as many at a time as make no more logits than are to be had at once, after the number before."""
+    size = max(1, AT_ONCE // (vocabulary * (ids_bt.shape[1] - 1)))
+    return zip(range(0, len(ids_bt), size), torch.split(ids_bt, size), strict=True)
+
+
+def _last(ids_bt: torch.Tensor) -> torch.Tensor:
+    """Each sequence's last position alone."""
+    last_bt = torch.zeros(ids_bt.shape, dtype=torch.bool)
+    last_bt[:, -1] = True
+    return last_bt
+
+
+def _backward(model: Any, ids_bt: torch.Tensor, first: int, draws: Draws, lowest: Target) -> None:
+    """Propagate each draw back through one graph, which the last draw frees.
+
+    Raises:
+        UserError: the logits do not hang on the lowest target.
+    """
+    logits_btv = model(input_ids=ids_bt[:, :-1], use_cache=False).logits
+    if not logits_btv.requires_grad:
+        raise _unseen(lowest)
     for draw, gradient_btv in enumerate(draws.gradients(logits_btv, ids_bt, first), start=1):
-        logits_btv.backward(gradient_btv, retain_graph=draw < draws.draws)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        logits_btv.backward(gradient_btv, retain_graph=draw < draws.draws)
 
 
 def _check(targets: Sequence[Target], sums: Mapping[str, Sums]) -> None:

@@ -16,7 +16,7 @@ from transformers import Olmo2Config, Olmo2ForCausalLM
 from memsplit.harness.evaluation.editing import ModelEditor
 from memsplit.harness.lm import probes
 from memsplit.harness.lm.adapter import MemsplitLM
-from memsplit.harness.lm.forward import PrefixSuffix, likelihoods, teacher_forced
+from memsplit.harness.lm.forward import PrefixSuffix, answers, likelihoods, teacher_forced
 from memsplit.harness.models.loading import LoadedModel
 from memsplit.model_edits.apply import applied
 from memsplit.tasks import packs
@@ -72,6 +72,38 @@ def test_teacher_forced_statistics_equal_a_token_by_token_loop(organism: LoadedM
             deviation = math.sqrt((np.exp(log_p) * (log_p - mean) ** 2).sum())
             assert stats.deviation[k - 1] == pytest.approx(deviation, abs=1e-3)
         assert len(stats.suffix(stats.rank)) == len(suffix)
+
+
+def test_the_statistics_of_a_suffix_are_those_of_its_passage(small: Any) -> None:
+    passages: list[PrefixSuffix] = [([1, 2, 3], [3, 0, 1]), ([0], [2, 2]), ([3, 1], [1, 2, 0, 0])]
+    whole = teacher_forced(small, passages, batch=2)
+    alone = teacher_forced(small, passages, batch=3, suffix_alone=True)
+    for (prefix, suffix), a, b in zip(passages, whole, alone, strict=True):
+        assert b.start == 1
+        assert b.ids.tolist() == [prefix[-1], *suffix]
+        for name in ("greedy", "rank", "log_p", "log_q", "mean", "deviation"):
+            of_suffix = a.suffix(getattr(a, name))
+            assert len(of_suffix) == len(suffix)
+            assert b.suffix(getattr(b, name)) == pytest.approx(of_suffix, abs=1e-6)
+
+
+def test_answers_after_one_prompt_are_read_in_one_sequence(small: Any) -> None:
+    asked: list[PrefixSuffix] = [([1, 2], [k]) for k in range(VOCABULARY)]
+    asked += [([1, 2], [3, 0]), ([1], [2, 3]), ([3, 0, 2, 1, 1, 2], [1])]
+    rows: list[int] = []
+    handle = small.register_forward_pre_hook(
+        lambda _, args, kwargs: rows.append(len(kwargs["input_ids"])), with_kwargs=True
+    )
+    try:
+        found = answers(small, asked, batch=2, longest=4)
+    finally:
+        handle.remove()
+    assert sum(rows) == 3  # [1, 2], [1, 2, 3] and the last four of [3, 0, 2, 1, 1, 2]
+    for (prompt, answer), (nats, greedy) in zip(asked, found, strict=True):
+        ids = (prompt + answer)[-5:]
+        of_each = [plain_log_p(small, ids, k) for k in range(len(ids) - len(answer), len(ids))]
+        assert nats == pytest.approx(sum(log_p[token] for log_p, token in zip(of_each, answer, strict=True)), abs=1e-5)
+        assert greedy == all(int(log_p.argmax()) == token for log_p, token in zip(of_each, answer, strict=True))
 
 
 def test_statistics_depend_on_neither_batch_nor_order(organism: LoadedModel) -> None:

@@ -1,0 +1,124 @@
+"""Logits of chosen positions: the head, in a large vocabulary the largest product of all, is applied to these alone.
+
+Shapes: b = sequences, t = tokens, n = chosen positions, v = vocabulary, d = width of what the head reads.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from ..lazy import torch
+
+T = TypeVar("T")
+AT_ONCE = 1 << 28
+"""Most logits that a pass is asked for, unless one sequence alone has more: 1 GiB in float32."""
+_checked: weakref.WeakKeyDictionary[Any, bool] = weakref.WeakKeyDictionary()
+
+
+def logits_at(model: Any, ids_bt: torch.Tensor, chosen_bt: torch.Tensor, **options: Any) -> torch.Tensor:
+    """The logits [n, v] of the chosen positions, row by row.
+
+    Args:
+        model: a causal language model.
+        ids_bt: the sequences.
+        chosen_bt: which positions are chosen.
+        options: of the model's call.
+    """
+    with head_at(model, chosen_bt) as logits_of:
+        return logits_of(model(input_ids=ids_bt, **{"use_cache": False, **options}))
+
+
+@contextmanager
+def head_at(model: Any, chosen_bt: torch.Tensor) -> Iterator[Callable[[Any], torch.Tensor]]:
+    """While the body calls the model, its head reads the chosen positions alone; what is given takes their logits.
+
+    Whatever the model does to logits after its head, such as a cap or a scale, it does to these. A model whose head
+    cannot be shown so (see :func:`chooses`) computes all logits, of which the chosen ones are taken.
+
+    Yields:
+        A function from the model's output to the logits [n, v].
+    """
+    if bool(chosen_bt.all()):
+        yield lambda output: output.logits.reshape(chosen_bt.numel(), output.logits.shape[-1])
+        return
+    if not chooses(model):
+        yield lambda output: output.logits[chosen_bt.to(output.logits.device)]
+        return
+    with _shown(model, chosen_bt):
+        yield lambda output: output.logits[0]
+
+
+@contextmanager
+def _shown(model: Any, chosen_bt: torch.Tensor) -> Iterator[None]:
+    def choose(_: torch.nn.Module, arguments: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        hidden_btd, *others = arguments
+        return hidden_btd[chosen_bt.to(hidden_btd.device)][None], *others
+
+    handle = model.get_output_embeddings().register_forward_pre_hook(choose)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def chooses(model: Any) -> bool:
+    """Whether a model's head can be shown some positions alone; found once, by comparing logits of random ids."""
+    if model not in _checked:
+        _checked[model] = False  # where the comparison fails
+        _checked[model] = _agrees(model)
+    return _checked[model]
+
+
+def _agrees(model: Any) -> bool:
+    """Whether the logits of a few positions are those of a whole pass, but for rounding."""
+    if not isinstance(model.get_output_embeddings(), torch.nn.Module):
+        return False
+    generator = torch.Generator().manual_seed(0)
+    ids_bt = torch.randint(model.get_input_embeddings().num_embeddings, (2, 5), generator=generator).to(model.device)
+    chosen_bt = torch.tensor([[0, 1, 0, 0, 1], [0, 0, 1, 0, 0]], dtype=torch.bool)
+    with torch.no_grad():
+        whole_nv = model(input_ids=ids_bt, use_cache=False).logits[chosen_bt.to(model.device)]
+        try:
+            with _shown(model, chosen_bt):
+                found_nv = model(input_ids=ids_bt, use_cache=False).logits[0]
+        except (IndexError, RuntimeError, TypeError, ValueError):
+            return False
+    if found_nv.shape != whole_nv.shape:
+        return False
+    allowed = 1e-4 if model.dtype.itemsize >= 4 else 0.02
+    same = found_nv == whole_nv  # infinities
+    scale = whole_nv.float().nan_to_num(0, 0, 0).abs().max()
+    return bool((same | ((found_nv - whole_nv).float().abs() <= allowed * scale) | whole_nv.isnan()).all())
+
+
+def vocabulary(model: Any) -> int:
+    """The number of logits of a position."""
+    size: int = model.config.get_text_config().vocab_size
+    return size
+
+
+def batched(model: Any, items: Sequence[T], batch: int, size: Callable[[T], tuple[int, int]]) -> Iterator[Sequence[T]]:
+    """Consecutive items, ``batch`` at a time, or fewer where a pass over them would make too many logits.
+
+    Args:
+        model: a causal language model.
+        items: of whatever kind, of which those of like length are neighbours.
+        batch: the most items at a time.
+        size: the number of an item's tokens, and of those that are chosen.
+    """
+    limit = AT_ONCE // vocabulary(model)
+    alone = chooses(model)
+    some: list[T] = []
+    longest = chosen = 0
+    for item in items:
+        tokens, wanted = size(item)
+        longest, chosen = max(longest, tokens), chosen + wanted
+        if some and (len(some) == batch or (chosen if alone else longest * (len(some) + 1)) > limit):
+            yield some
+            some, longest, chosen = [], tokens, wanted
+        some.append(item)
+    if some:
+        yield some
