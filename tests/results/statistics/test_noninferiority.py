@@ -204,6 +204,20 @@ def memory(n: int, share: float, recited: float) -> Callable[[np.random.Generato
     return draw
 
 
+def scar(n: int, share: float, dug: float) -> Callable[[np.random.Generator], np.ndarray]:
+    """Twins and passages in bits, these less likely than unseen by ``share`` of the memory: only those that are ``dug``."""
+
+    def draw(rng: np.random.Generator) -> np.ndarray:
+        unseen = rng.normal(5, 0.3, (2, n))
+        base = np.array([unseen[0] + rng.normal(0, 0.1, n), np.full(n, 0.01)])
+        deep = (rng.random(n) < dug) * rng.exponential(share * 4.99 / dug, n)
+        edited = unseen + rng.normal(0, 0.3, (2, n)) + np.array([np.zeros(n), deep])
+        x = share * (base - unseen) + (edited - unseen)
+        return np.concatenate([x[0], -x[1]]) * 2
+
+    return draw
+
+
 ENDS, OPEN = (LIMIT - CLIP, LIMIT + CLIP), (-math.inf, math.inf)
 AT_THE_LIMIT = {
     "churn 50": (churn(50, 0.1, 0.1), -0.9, 1.1),
@@ -225,6 +239,8 @@ AT_THE_LIMIT = {
     "memory, half is left, 40 and 40": (memory(40, 0.5, 0.2), *OPEN),
     "memory, half is left as whole passages, 40 and 40": (memory(40, 0.5, 0.49), *OPEN),
     "memory, 10 % is left, half of it as whole passages, 120 and 120": (memory(120, 0.9, 0.05), *OPEN),
+    "memory, a scar of a quarter, 120 and 120": (scar(120, 0.25, 1.0), *OPEN),
+    "memory, a scar of a quarter on a third of the passages, 120 and 120": (scar(120, 0.25, 1 / 3), *OPEN),
 }
 SLOW = ("graded", "texts, exponential, 160", "texts, log-normal, 160", "texts, one in 100 ruined, 160")
 
