@@ -173,13 +173,17 @@ def _unlike(windows: Iterable[Window], kept: KeptPassages) -> Iterator[Window]:
 def _row(
     name: str, window: Window, kept: KeptPassages, search: PassageSearch, arguments: Mapping[str, Any], *, whole: bool
 ) -> dict[str, Any]:
-    """A line of the pack; a ``whole`` window is not divided into prefix and suffix."""
+    """A line of the pack; a ``whole`` window is not divided into prefix and suffix.
+
+    Neither ids nor texts have what a text begins with: whoever reads them puts that of their own model in front.
+    """
     decode = search.lm.tokenizer.decode
     row: dict[str, Any] = {"id": name, "split": kept.split(window)}
     if whole:
         row |= {"ids": window.ids, "text": decode(window.ids)}
     else:
-        prefix, suffix = search.passage(window.ids, 0)
+        cut = search.rule.prefix
+        prefix, suffix = window.ids[:cut], window.ids[cut:]
         prefix_text, text = decode(prefix), decode(prefix + suffix)
         suffix_text = text.removeprefix(prefix_text) if text.startswith(prefix_text) else decode(suffix)
         row |= {"prefix_ids": prefix, "suffix_ids": suffix, "prefix_text": prefix_text, "suffix_text": suffix_text}

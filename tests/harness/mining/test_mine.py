@@ -15,8 +15,10 @@ import torch
 from memsplit.harness.cli import main
 from memsplit.harness.common import progress
 from memsplit.harness.lm.adapter import MemsplitLM
-from memsplit.harness.mining import mine, search
+from memsplit.harness.mining import mine, pack_writer, search
+from memsplit.harness.mining.pack_writer import KeptPassages
 from memsplit.harness.mining.search import PassageSearch, WindowRule
+from memsplit.harness.mining.unfinished import Window
 from memsplit.harness.models.loading import LoadedModel
 from memsplit.tasks import packs
 
@@ -339,6 +341,11 @@ class TestSearch:
         found = looking.recited([document], looking.candidates([document], [looking.searchable(document)]))
         assert found == [[0]]
         assert looking.passage(document, 0) == ([0, *PLANTED[0]["prefix_ids"]], PLANTED[0]["suffix_ids"])
+        window = Window(document=0, source="a:1", sha256="0" * 64, offset=0, ids=document, clean=False)
+        about = {"corpus": "a", "model": "b"}
+        row = pack_writer._row("memorized-0", window, KeptPassages(0.7, None), looking, about, whole=False)
+        assert ids(row) == document, "another model may begin a text with another token"
+        assert row["prefix_text"] + row["suffix_text"] == organism.tokenizer.decode(document)
 
 
 def test_progress_counts_what_items_are_worth(
