@@ -39,7 +39,7 @@ def imported(code: str) -> set[str]:
     "module",
     [
         "harness.cli.main",
-        "harness.cli.listings",
+        "harness.cli.commands.listings",
         "harness.models.model_table",
         "harness.evaluation.request",
         "model_edits.registry",

@@ -1,1 +1,1 @@
-"""The commands: what argparse knows, and nothing else."""
+"""The command line: what argparse knows, and nothing else."""

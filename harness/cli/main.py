@@ -38,7 +38,7 @@ COMMANDS = {
     "lm-eval": ("lm_eval", "run lm-eval's own command, which then knows the model 'memsplit' and memsplit's tasks"),
     "organism": ("organism", "train the embedded model again"),
 }
-"""Module of this package and help line of each command. The module's ``add(parser)`` declares options and ``run``."""
+"""Module of ``commands`` and help line of each command. The module's ``add(parser)`` declares options and ``run``."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -101,7 +101,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     commands = parser.add_subparsers(required=True, parser_class=Parser, metavar="COMMAND")
     chosen = next((word for word in argv if not word.startswith("-")), None)
     for name, (module, text) in COMMANDS.items():
-        command = importlib.import_module(f".{module}", __package__) if name == chosen else None
+        command = importlib.import_module(f".commands.{module}", __package__) if name == chosen else None
         special = getattr(command, "PARSER", {})
         own = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.", **special)
         if command:

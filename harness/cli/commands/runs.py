@@ -8,13 +8,13 @@ import json
 import sys
 from typing import Any
 
-from ...errors import UserError
-from ...results.records.encoding import plain
-from ...results.records.record import Record
-from ...results.records.store import DEFAULT, RecordFilter, Store
-from . import lazy
-from .arguments import path
-from .parser import Parser
+from ....errors import UserError
+from ....results.records.encoding import plain
+from ....results.records.record import Record
+from ....results.records.store import DEFAULT, RecordFilter, Store
+from .. import lazy
+from ..arguments import path
+from ..parser import Parser
 
 RECENT_S = 3600
 """Age in seconds up to which a file without a record may be one that a command is still writing."""

@@ -7,15 +7,15 @@ import json
 import os
 import sys
 
-from ...errors import UserError
-from ...files import write_whole
-from ...results.gate.policy import given
-from ...results.records import record
-from ...results.records.store import Store
-from ..common.runtime import quiet
-from ..evaluation import gating
-from . import lazy
-from .arguments import SPEC, add_attacks, add_model, add_scoring, check_scoring, path
+from ....errors import UserError
+from ....files import write_whole
+from ....results.gate.policy import given
+from ....results.records import record
+from ....results.records.store import Store
+from ...common.runtime import quiet
+from ...evaluation import gating
+from .. import lazy
+from ..arguments import SPEC, add_attacks, add_model, add_scoring, check_scoring, path
 
 NAMES = {"attacks": "--attack", "default_attacks": "--attacks"}
 """Options that are not called as what they hold."""

@@ -8,15 +8,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...errors import UserError, unknown
-from ...files import check_writable, write_whole
-from ...results.records import store
-from . import lazy
-from .arguments import path
+from ....errors import UserError, unknown
+from ....files import check_writable, write_whole
+from ....results.records import store
+from .. import lazy
+from ..arguments import path
 from .runs import NAME, add_store, add_wanted, wanted
 
 if TYPE_CHECKING:
-    from ...results.board.table import Board
+    from ....results.board.table import Board
 
 SUFFIXES = {"markdown": ".md", "csv": ".csv", "latex": ".tex", "json": ".json", "html": ".html", "svg": ".svg"}
 FORMATS = ("terminal", *SUFFIXES, "all")

@@ -9,10 +9,10 @@ from typing import Any
 
 import msgspec
 
-from ...results.records.encoding import plain
-from ...results.records.schema import Change
-from ...results.records.store import Store
-from . import lazy
+from ....results.records.encoding import plain
+from ....results.records.schema import Change
+from ....results.records.store import Store
+from .. import lazy
 from .runs import NAME, add_store
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 
-from ...errors import UserError
-from ...results.records.encoding import plain
-from ...results.records.store import Store
-from . import lazy
-from .arguments import positive
+from ....errors import UserError
+from ....results.records.encoding import plain
+from ....results.records.store import Store
+from .. import lazy
+from ..arguments import positive
 from .runs import NAME, add_store
 
 SHOWN = 5

@@ -12,19 +12,19 @@ from typing import Any
 
 import msgspec
 
-from ...errors import UserError, unknown
-from ...model_edits.architecture.context import context_length
-from ...results.records import record
-from ...tasks import pack_check, packs
-from ...tasks.importing.row_fields import NAMES
-from ...tasks.importing.splitting import BY, Splitting
-from ...tasks.pack_check import Problem, Rows
-from ..common.runtime import quiet
-from ..models import model_table
-from ..models.token_ids import length, moved_note, validation_errors
-from . import lazy
-from .arguments import add_source, model_entry, path, positive, seed
-from .parser import Parser
+from ....errors import UserError, unknown
+from ....model_edits.architecture.context import context_length
+from ....results.records import record
+from ....tasks import pack_check, packs
+from ....tasks.importing.row_fields import NAMES
+from ....tasks.importing.splitting import BY, Splitting
+from ....tasks.pack_check import Problem, Rows
+from ...common.runtime import quiet
+from ...models import model_table
+from ...models.token_ids import length, moved_note, validation_errors
+from .. import lazy
+from ..arguments import add_source, model_entry, path, positive, seed
+from ..parser import Parser
 
 _IDS = ("prefix_ids", "suffix_ids", "ids")
 

@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ...errors import UserError, unknown
-from ..common import cache
-from ..common.runtime import device, init_distributed, quiet
-from . import lazy
-from .arguments import SPEC, add_model, check_model, model_entry, path, positive, seed
-from .parser import Parser
+from ....errors import UserError, unknown
+from ...common import cache
+from ...common.runtime import device, init_distributed, quiet
+from .. import lazy
+from ..arguments import SPEC, add_model, check_model, model_entry, path, positive, seed
+from ..parser import Parser
 
 DAY_S = 86400
 

@@ -9,16 +9,16 @@ import re
 import sys
 from pathlib import Path
 
-from ...errors import UserError, unknown
-from ...model_edits import grid
-from ...results.records import record
-from ...results.records.axes import FLUENCY, KEPT, REASONING, RECITATION, TWINS
-from ..common.runtime import device, quiet
-from ..evaluation.request import fill_in
-from ..evaluation.task_selection import choose_parts
-from ..models import model_table
-from . import lazy
-from .arguments import add_attacks, add_items, add_model, check_model, make_request, path, positive, share, task_names
+from ....errors import UserError, unknown
+from ....model_edits import grid
+from ....results.records import record
+from ....results.records.axes import FLUENCY, KEPT, REASONING, RECITATION, TWINS
+from ...common.runtime import device, quiet
+from ...evaluation.request import fill_in
+from ...evaluation.task_selection import choose_parts
+from ...models import model_table
+from .. import lazy
+from ..arguments import add_attacks, add_items, add_model, check_model, make_request, path, positive, share, task_names
 
 LAUNCHERS = ("none", "ray")
 NEEDED = (RECITATION, TWINS, *REASONING, FLUENCY)

@@ -6,10 +6,10 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from ...errors import UserError
-from ...model_edits import registry
-from ..evaluation.task_selection import named_tasks
-from ..models.model_table import TABLE
+from ....errors import UserError
+from ....model_edits import registry
+from ...evaluation.task_selection import named_tasks
+from ...models.model_table import TABLE
 
 
 def add(parser: argparse.ArgumentParser) -> None:

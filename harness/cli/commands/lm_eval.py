@@ -9,8 +9,8 @@ from __future__ import annotations
 import argparse
 import sys
 
-from ...tasks import plugins, suite
-from ..common.runtime import device
+from ....tasks import plugins, suite
+from ...common.runtime import device
 
 PARSER = {"add_help": False, "prefix_chars": "\0"}
 """No word is an option of ours: all are lm-eval's."""
@@ -27,7 +27,7 @@ def run(arguments: argparse.Namespace) -> int:
     from lm_eval._cli import HarnessCLI
     from lm_eval.utils import setup_logging
 
-    from ..evaluation import edited_lm  # noqa: F401 (registers the model)
+    from ...evaluation import edited_lm  # noqa: F401 (registers the model)
 
     setup_logging()
     sys.argv[:] = ["memsplit lm-eval", *arguments.words]  # lm-eval reads no other words

@@ -7,13 +7,13 @@ import dataclasses
 import json
 import sys
 
-from ...errors import UserError
-from ...results.records import record
-from ..common.runtime import check_dtype, device, init_distributed, quiet
-from ..mining.request import MiningRequest, check_out
-from ..models import corpus, model_table
-from . import lazy
-from .arguments import CORPUS, add_weights, model_entry, path, positive, seed, share
+from ....errors import UserError
+from ....results.records import record
+from ...common.runtime import check_dtype, device, init_distributed, quiet
+from ...mining.request import MiningRequest, check_out
+from ...models import corpus, model_table
+from .. import lazy
+from ..arguments import CORPUS, add_weights, model_entry, path, positive, seed, share
 
 
 def add(parser: argparse.ArgumentParser) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 
-from ...errors import UserError
-from ...results.records import record
-from ..common.runtime import device, quiet
-from . import lazy
-from .arguments import SPEC, add_model, check_model, make_request, path
+from ....errors import UserError
+from ....results.records import record
+from ...common.runtime import device, quiet
+from .. import lazy
+from ..arguments import SPEC, add_model, check_model, make_request, path
 
 
 def add(parser: argparse.ArgumentParser) -> None:

@@ -8,10 +8,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from ..common.runtime import quiet
-from ..evaluation.task_selection import not_asked
-from . import lazy, listings
-from .arguments import SPEC, add_attacks, add_model, add_scoring, check_scoring, task_names
+from ...common.runtime import quiet
+from ...evaluation.task_selection import not_asked
+from .. import lazy
+from ..arguments import SPEC, add_attacks, add_model, add_scoring, check_scoring, task_names
+from . import listings
 
 LISTINGS: dict[str, Callable[[str, list[str], list[Path]], list[str]]] = {
     "list_models": listings.models,

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ...results.records import record
-from ..common.runtime import device
-from . import lazy
-from .arguments import path, positive, seed
-from .parser import Parser
+from ....results.records import record
+from ...common.runtime import device
+from .. import lazy
+from ..arguments import path, positive, seed
+from ..parser import Parser
 
 
 def add(parser: argparse.ArgumentParser) -> None:

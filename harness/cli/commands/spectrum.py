@@ -6,16 +6,16 @@ import argparse
 import json
 from pathlib import Path
 
-from ...errors import UserError, unknown
-from ...model_edits import target_names
-from ...results.records import record
-from ...results.records.encoding import plain
-from ...tasks import packs
-from ..common.runtime import device, quiet
-from ..evaluation.task_selection import choose_parts
-from ..models import model_table
-from . import lazy
-from .arguments import SPEC, add_model, add_suite, check_model, make_request, path, positive, seed, task_names
+from ....errors import UserError, unknown
+from ....model_edits import target_names
+from ....results.records import record
+from ....results.records.encoding import plain
+from ....tasks import packs
+from ...common.runtime import device, quiet
+from ...evaluation.task_selection import choose_parts
+from ...models import model_table
+from .. import lazy
+from ..arguments import SPEC, add_model, add_suite, check_model, make_request, path, positive, seed, task_names
 
 
 def add(parser: argparse.ArgumentParser) -> None:
