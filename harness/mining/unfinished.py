@@ -9,14 +9,13 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ...errors import UserError
 from ...files import write_whole
+from ..common.unfinished import Unfinished, read_json
 from .request import UNFINISHED
 
 
@@ -60,7 +59,7 @@ class ShardResult:
     spare: list[Window]
 
 
-class UnfinishedWork:
+class UnfinishedWork(Unfinished):
     """The folder of a pack that is not finished: the arguments of the work, and a file for each finished shard.
 
     Args:
@@ -69,33 +68,7 @@ class UnfinishedWork:
     """
 
     def __init__(self, out: Path, arguments: dict[str, Any]) -> None:
-        self.out = out
-        self.folder = out / UNFINISHED
-        self.arguments = json.loads(json.dumps(arguments))
-
-    def check(self) -> None:
-        """Refuse unfinished work of other arguments.
-
-        Raises:
-            UserError: names the first argument that differs, with both values.
-        """
-        path = self.folder / "arguments.json"
-        if not path.exists():
-            return
-        there = _json(path)
-        for name in sorted({*there, *self.arguments}):
-            if there.get(name) != self.arguments.get(name):
-                raise UserError(
-                    f"the unfinished work in {str(self.out)!r} is of {name.replace('_is', ' with contents')} "
-                    f"{there.get(name)!r}, not {self.arguments.get(name)!r}: "
-                    "expected the same command, or --force to start again"
-                )
-
-    def begin(self, *, anew: bool) -> None:
-        """Write the arguments; with ``anew``, delete what was finished before."""
-        if anew:
-            shutil.rmtree(self.folder, ignore_errors=True)
-        write_whole(self.folder / "arguments.json", json.dumps(self.arguments))
+        super().__init__(out, UNFINISHED, arguments)
 
     def has(self, number: int) -> bool:
         """Whether a shard is finished."""
@@ -110,27 +83,13 @@ class UnfinishedWork:
         for number in itertools.count(first):
             if not self.has(number):
                 return
-            content = _json(self._path(number))
+            content = read_json(self._path(number))
             windows = {name: [Window(**w) for w in content[name]] for name in ("recited", "spare")}
             yield ShardResult(counts=content["counts"], **windows)
 
     def documents_done(self) -> int:
         """How many documents the finished shards hold."""
-        return sum(_json(path)["counts"]["documents"] for path in self.folder.glob("shard-*.json"))
-
-    def remove(self) -> None:
-        """Delete the folder, and the pack's where nothing else is in it."""
-        shutil.rmtree(self.folder)
-        if not any(self.out.iterdir()):
-            self.out.rmdir()
+        return sum(read_json(path)["counts"]["documents"] for path in self.folder.glob("shard-*.json"))
 
     def _path(self, number: int) -> Path:
         return self.folder / f"shard-{number:07}.json"
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        content: dict[str, Any] = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise UserError(f"{path} is damaged ({error}): expected it whole; --force starts again") from error
-    return content

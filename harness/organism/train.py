@@ -10,14 +10,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch.nn.functional import cross_entropy
 from transformers import Olmo2Config, Olmo2ForCausalLM, PreTrainedTokenizerFast
 
 from ...errors import UserError
-from ...files import canonical, replacing
+from ...files import canonical
 from ...tasks.items import generators
+from ..common import checkpoint
 from ..common.progress import track
 from . import tokenizer as organism_tokenizer
 from .mixture import SHARES, Mixture, Stream
@@ -130,7 +129,7 @@ def train(
     model = build_model(recipe, tokenizer).to(device)
     optimizers = make_optimizers(model, recipe)
     base_rates = [[group["lr"] for group in o.param_groups] for o in optimizers]
-    start = load_checkpoint(folder / CHECKPOINT, recipe, model, optimizers)
+    start = resume(folder / CHECKPOINT, recipe, model, optimizers)
     loader = torch.utils.data.DataLoader(
         mixture, batch_size=None, sampler=range(start, recipe.steps), num_workers=1, prefetch_factor=8
     )
@@ -140,7 +139,8 @@ def train(
                 group["lr"] = lr * recipe.rate(step)
         loss = update(model, optimizers, ids.to(device), weights.to(device), recipe.clip)
         if (step + 1) % save_every == 0 or step + 1 == recipe.steps:
-            save_checkpoint(folder / CHECKPOINT, recipe, model, optimizers, step + 1)
+            about = {"recipe": canonical(asdict(recipe)), "step": str(step + 1)}
+            checkpoint.save(folder / CHECKPOINT, model, optimizers, about)
         if (step + 1) % probe_every == 0 or step + 1 == recipe.steps:
             figures = probe(model, tokenizer, world)
             text = ", ".join(f"{name} {value:.2f}" for name, value in figures.items())
@@ -181,50 +181,20 @@ def update(
     return loss.item()
 
 
-def save_checkpoint(
-    path: Path, recipe: Recipe, model: Olmo2ForCausalLM, optimizers: list[torch.optim.Optimizer], step: int
-) -> None:
-    """Write weights and optimizer states after ``step`` updates in place of the last checkpoint."""
-    tensors = {f"model.{name}": t for name, t in model.state_dict().items()}
-    for i, optimizer in enumerate(optimizers):
-        for index, state in optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{i}.{index}.{key}": value for key, value in state.items()}
-    with replacing(path) as partial:
-        save_file(
-            {name: t.contiguous() for name, t in tensors.items()},
-            partial,
-            metadata={"recipe": canonical(asdict(recipe)), "step": str(step)},
-        )
-
-
-def load_checkpoint(
-    path: Path, recipe: Recipe, model: Olmo2ForCausalLM, optimizers: list[torch.optim.Optimizer]
-) -> int:
-    """Restore what :func:`save_checkpoint` wrote; returns the steps already done, 0 without a checkpoint.
+def resume(path: Path, recipe: Recipe, model: Olmo2ForCausalLM, optimizers: list[torch.optim.Optimizer]) -> int:
+    """Restore a checkpoint; returns the steps already done, 0 without a checkpoint.
 
     Raises:
         UserError: the checkpoint is of another recipe, or damaged.
     """
-    if not path.exists():
+    about, tensors = checkpoint.load(path)
+    if not about:
         return 0
-    try:
-        with safe_open(path, framework="pt") as file:
-            meta = file.metadata()
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{path} is damaged ({error}); delete it to start again") from error
     mine = canonical(asdict(recipe))
-    if meta["recipe"] != mine:
-        raise UserError(f"{path} is of another recipe: {meta['recipe']}, expected {mine}")
-    model.load_state_dict({name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")})
-    for i, optimizer in enumerate(optimizers):
-        state: dict[int, dict[str, torch.Tensor]] = {}
-        for name, tensor in tensors.items():
-            if name.startswith(f"optimizer.{i}."):
-                index, key = name.split(".")[2:]
-                state.setdefault(int(index), {})[key] = tensor
-        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    return int(meta["step"])
+    if about["recipe"] != mine:
+        raise UserError(f"{path} is of another recipe: {about['recipe']}, expected {mine}")
+    checkpoint.restore(tensors, model, optimizers)
+    return int(about["step"])
 
 
 def probe(
