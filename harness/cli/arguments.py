@@ -25,8 +25,14 @@ CORPUS = (
 )
 
 
-def add_weights(parser: argparse.ArgumentParser) -> None:
-    """Declare the options that name a model and say where it is computed."""
+def add_weights(parser: argparse.ArgumentParser, *, dtypes: Sequence[str] = DTYPES, spread: bool = True) -> None:
+    """Declare the options that name a model and say where it is computed.
+
+    Args:
+        parser: the command's.
+        dtypes: the types that the command computes in.
+        spread: whether the command can spread a model over several devices.
+    """
     add = parser.add_argument
     add(
         "--model",
@@ -35,8 +41,10 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
         help="a name of --list-models, a folder, a GGUF file, or a hub id (default: %(default)s)",
     )
     add("--device", help="default: cuda if there is one, else cpu")
-    add("--dtype", help=f"one of {', '.join(DTYPES)} (default: the model's; float32 on a CPU)")
-    add("--parallelize", action="store_true", help="spread the model over all devices (device_map=auto)")
+    default = "the model's" if "auto" in dtypes else dtypes[-1]
+    add("--dtype", help=f"one of {', '.join(dtypes)} (default: {default}; float32 on a CPU)")
+    if spread:
+        add("--parallelize", action="store_true", help="spread the model over all devices (device_map=auto)")
     add_source(parser)
 
 

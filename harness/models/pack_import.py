@@ -79,7 +79,7 @@ def run(request: ImportRequest, tokenizer: Any = None, model: str = "") -> Repor
     kind = request.kind or _kind(first, request)
     _check_new(request, [kind])
     sizes = (request.prefix, request.suffix)
-    cut = cuts.by_tokens(*sizes, _last(tokenizer, model)) if tokenizer is not None else cuts.by_words(*sizes)
+    cut = cuts.by_tokens(*sizes, token_ends(tokenizer, model)) if tokenizer is not None else cuts.by_words(*sizes)
     reading = foreign.Reading(
         kind=kind, places=request.places, prefix=sizes[0], suffix=sizes[1], cut=cut, relation=_stem(first.file)
     )
@@ -91,7 +91,7 @@ def run(request: ImportRequest, tokenizer: Any = None, model: str = "") -> Repor
     spelling = backend.to_str(pretty=True) if backend is not None else ""
     _check_same(request, spelling)
     if tokenizer is not None:
-        _spell(made, tokenizer, model)
+        spell(made, tokenizer, model)
     _write(request, made, stale, left_out, model)
     if spelling:
         write_whole(request.out / _TOKENIZER, spelling)
@@ -111,7 +111,7 @@ def read(paths: Sequence[Path]) -> Iterator[Given]:
     for path in dict.fromkeys(paths):
         if not path.exists():
             raise UserError(f"{path} is not there: expected a file or a folder")
-    for names in _arrays_and_files(paths):
+    for names in arrays_and_files(paths):
         if "file" in names:
             file = names["file"]
             yield from (Given(file=file, unit=unit, number=n, row=row) for unit, n, row in local_files.read(file))
@@ -119,7 +119,7 @@ def read(paths: Sequence[Path]) -> Iterator[Given]:
             yield from _rows_of_arrays(names)
 
 
-def _arrays_and_files(paths: Sequence[Path]) -> list[dict[str, Path]]:
+def arrays_and_files(paths: Sequence[Path]) -> list[dict[str, Path]]:
     """The files to read, each once: ``file``, or the arrays of one or two fields by the field."""
     found: dict[Path, dict[str, Path]] = {}
     for path in paths:
@@ -199,7 +199,7 @@ def _stale(out: Path, kinds: Iterable[str]) -> list[str]:
     return [CHOICES] if there and CHOICES not in kinds and before.get(CHOICES) in of else []
 
 
-def _last(tokenizer: Any, model: str) -> Any:
+def token_ends(tokenizer: Any, model: str) -> Any:
     """A function from a text to the number of characters up to the end of each of its tokens."""
     if not getattr(tokenizer, "is_fast", False):
         raise UserError(
@@ -213,7 +213,7 @@ def _last(tokenizer: Any, model: str) -> Any:
     return last
 
 
-def _spell(files: Files, tokenizer: Any, model: str) -> None:
+def spell(files: Files, tokenizer: Any, model: str) -> None:
     """Give rows that have only ids their texts.
 
     Raises:
@@ -236,7 +236,7 @@ def _spell(files: Files, tokenizer: Any, model: str) -> None:
 def _write(request: ImportRequest, files: Files, stale: Sequence[str], left_out: Counter[str], model: str) -> None:
     """Write the pack's files, and into its manifest where they are from; delete those of stale kinds."""
     about = packs.manifest(request.out)
-    sources = [file for names in _arrays_and_files(request.files) for file in names.values()]
+    sources = [file for names in arrays_and_files(request.files) for file in names.values()]
     told = {
         "files": {path.name: sha256(path) for path in sources},
         "fields": dict(request.places),

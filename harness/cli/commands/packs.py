@@ -6,24 +6,21 @@ import argparse
 import json
 import sys
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from ....errors import UserError, unknown
 from ....model_edits.architecture.context import context_length
 from ....results.records import record
 from ....tasks import pack_check, packs
-from ....tasks.importing.row_fields import NAMES
-from ....tasks.importing.splitting import BY, Splitting
 from ....tasks.pack_check import Problem, Rows
 from ...common.runtime import quiet
 from ...models import model_table
 from ...models.token_ids import length, moved_note, validation_errors
-from .. import lazy
-from ..arguments import add_source, model_entry, path, positive, seed
+from .. import lazy, row_options
+from ..arguments import add_source, model_entry, path, seed
 from ..parser import Parser
 
 _IDS = ("prefix_ids", "suffix_ids", "ids")
@@ -150,25 +147,9 @@ def _add_import(parser: argparse.ArgumentParser) -> None:
     add(
         "--as", dest="kind", metavar="KIND", help="memorized, twins, clean, facts_closed, … (default: as the rows look)"
     )
-    add(
-        "--field",
-        action="append",
-        default=[],
-        metavar="NAME=FIELD",
-        help="where a field of the pack is in the rows, such as text=body or answer=answers.0; repeatable",
-    )
-    add("--prefix", type=positive, default=64, metavar="N", help="tokens or words of a prefix (default: %(default)s)")
-    add("--suffix", type=positive, default=48, metavar="N", help="tokens or words of a suffix (default: %(default)s)")
     add("--model", metavar="NAME", help="cut by this model's tokens, not by words, and spell ids that have no text")
     add_source(parser)
-    add("--split-by", metavar="WAY", help=f"one of {', '.join(BY)} (default: the first that the rows have)")
-    add(
-        "--split",
-        action="append",
-        default=[],
-        metavar="NAME=PART",
-        help="what a split's name in the rows stands for, dev or test; repeatable",
-    )
+    row_options.add(parser, "tokens or words")
     add("--seed", type=seed, default=0, help="of the split and of choices (default: %(default)s)")
     add("--force", action="store_true", help="replace files of the pack that are there")
     add("--json", action="store_true", help="print one JSON object instead of lines")
@@ -177,15 +158,8 @@ def _add_import(parser: argparse.ArgumentParser) -> None:
 
 def import_files(arguments: argparse.Namespace) -> int:
     """Run ``memsplit pack import``; the exit code is 1 where a part got no row."""
-    splitting = Splitting(
-        by=_one_of("--split-by", arguments.split_by, BY), seed=arguments.seed, names=_pairs("--split", arguments.split)
-    )
-    for part in splitting.names.values():
-        packs.check_split(part)
-    places = _pairs("--field", arguments.field)
-    for name in places:
-        _one_of("field", name, NAMES)
-    kind = _one_of("kind", arguments.kind, packs.FIELDS)
+    places, splitting = row_options.given(arguments)
+    kind = row_options.one_of("kind", arguments.kind, packs.FIELDS)
     entry = model_entry(arguments) if arguments.model is not None else None
     record.check_writable(arguments.out)
     tokenizer = None
@@ -213,27 +187,6 @@ def import_files(arguments: argparse.Namespace) -> int:
             print(f"left out: {count} {reason}")
         print(f"pack: {report.pack}\ncheck: memsplit pack check {report.pack}")
     return int(bool(lacking))
-
-
-def _pairs(option: str, texts: Sequence[str]) -> dict[str, str]:
-    """``NAME=VALUE`` words as a mapping.
-
-    Raises:
-        UserError: a word is none, or gives a name twice.
-    """
-    pairs: dict[str, str] = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not (name and equals and value) or name in pairs:
-            raise UserError(f"bad {option} {text!r}: expected {'another NAME' if name in pairs else 'NAME=VALUE'}")
-        pairs[name] = value
-    return pairs
-
-
-def _one_of(what: str, name: str | None, known: Collection[str]) -> str | None:
-    if name is not None and name not in known:
-        raise unknown(what, name, known)
-    return name
 
 
 def _find(name: str) -> tuple[tuple[Path, ...], dict[str, Path]]:
