@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ..mining import mine
     from ..models import loading, pack_import
     from ..organism import artifacts, train
+    from ..planting import plant
     from ..publishing import export, publish
     from ..spectrum import measure, report
     from ..sweep import optuna_search, ray_workers, sweep, workers
@@ -37,6 +38,7 @@ else:
         "..mining": ("mine",),
         "..models": ("loading", "pack_import"),
         "..organism": ("artifacts", "train"),
+        "..planting": ("plant",),
         "..publishing": ("export", "publish"),
         "..spectrum": ("measure", "report"),
         "..sweep": ("optuna_search", "ray_workers", "sweep", "workers"),

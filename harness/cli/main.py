@@ -32,6 +32,7 @@ COMMANDS = {
     "gate": ("gate", "pass or fail an edit by a policy"),
     "pack": ("packs", "show what a pack of probe data holds, check it, or make one of other files"),
     "mine": ("mine", "write what a model recites of a corpus as a pack"),
+    "plant": ("plant", "train a model on, with passages planted into its corpus, and a counterpart without them"),
     "sweep": ("sweep", "score a grid of edits on the dev part, choose one, and report it once on test"),
     "spectrum": ("spectrum", "measure how strongly memorized text acts on each band of curvature"),
     "leaderboard": ("leaderboard", "rank the edits of a store: tables, a page, a dataset of the hub"),
