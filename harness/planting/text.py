@@ -11,7 +11,7 @@ import torch
 
 from ...errors import UserError
 from ...tasks import packs
-from ...tasks.dedup import NEAR, Overlap, asked
+from ...tasks.dedup import NEAR, RUN, Overlap, asked
 from ..models import documents
 from ..models.corpus import Corpus
 from .passages import Row
@@ -102,23 +102,22 @@ def _pieces(ids: list[int], tokenizer: Any) -> Iterator[list[int]]:
 
 
 def _clean(spare: Iterable[list[list[int]]], trained: Iterable[list[list[int]]], tokenizer: Any) -> list[Row]:
-    """The longest piece of each spare sequence; none twice, none that is near to what is trained on.
+    """The longest piece of each spare sequence; none twice, and none of whose runs of tokens half are trained on.
 
     The first half is of the dev split, the second of test.
     """
     longest = (max(pieces, key=len, default=[]) for pieces in spare)
     rows = {asked(row): row for ids in longest if len(ids) >= LEAST for row in [_clean_row(ids, tokenizer)]}
     found = list(rows.values())
-    overlap = Overlap(found)
-    near = {
-        position
-        for pieces in trained
-        for ids in pieces
-        for position, share in overlap.shares({"text": "", "ids": ids}).items()
-        if share >= NEAR
-    }
-    kept = [row for position, row in enumerate(found) if position not in near]
+    runs = [_runs(row["ids"]) for row in found]
+    wanted = set().union(*runs)
+    met = {run for pieces in trained for ids in pieces for run in _runs(ids) & wanted}
+    kept = [row for row, of_row in zip(found, runs, strict=True) if len(of_row & met) < NEAR * len(of_row)]
     return [{"id": f"clean-{n}", "split": packs.SPLITS[2 * n // len(kept)], **row} for n, row in enumerate(kept)]
+
+
+def _runs(ids: list[int]) -> set[tuple[int, ...]]:
+    return set(zip(*(ids[k:] for k in range(RUN)), strict=False))
 
 
 def _clean_row(ids: list[int], tokenizer: Any) -> Row:

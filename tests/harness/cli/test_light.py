@@ -49,6 +49,8 @@ CASES: list[tuple[list[str], int, str]] = [
     (["spectrum", "--layers", "4"], 2, "layer 4 is out of range"),
     (["factors", "collect", "--edit", "kfca"], 2, "did you mean 'kfac'?"),
     (["mine", "--out", "o", "--corpus", "nowhere"], 2, "unknown corpus 'nowhere'"),
+    (["plant", "--passages", "p", "--out", "o", "--corpus", "nowhere"], 2, "unknown corpus 'nowhere'"),
+    (["plant", "--passages", "p", "--out", "o", "--dtype", "float3"], 2, "did you mean 'float32'?"),
     (["leaderboard", "--format", "htm"], 2, "did you mean 'html'?"),
     (["compare", "a"], 2, "expected two or more"),
 ]
