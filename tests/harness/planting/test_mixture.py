@@ -16,14 +16,20 @@ from memsplit.harness.planting.mixture import Mixture, Size
 @st.composite
 def mixtures(draw: st.DrawFn) -> Mixture:
     """Passages of tokens from 1000 on, each token of one passage alone, in a corpus of tokens below."""
-    lengths = draw(st.lists(st.integers(1, 6), min_size=1, max_size=6))
-    doses = draw(st.lists(st.integers(0, 9), min_size=len(lengths), max_size=len(lengths)).filter(any))
+    lengths = draw(st.lists(st.integers(1, 6) | st.just(6), min_size=1, max_size=10))
+    doses = draw(st.lists(st.integers(0, 9) | st.just(2), min_size=len(lengths), max_size=len(lengths)).filter(any))
     tokens = itertools.count(1000)
     texts = [[next(tokens) for _ in range(length)] for length in lengths]
-    batch, start = draw(st.integers(1, 4)), draw(st.integers(0, 2))
+    batch, start = draw(st.integers(1, 3)), draw(st.integers(0, 2))
     length = start + max(lengths) * draw(st.integers(1, 3)) + draw(st.integers(0, 3))
     whole = mixture.size(
-        texts, doses, steps=None, share=draw(st.floats(0.05, 0.95)), batch=batch, length=length, start=start
+        texts,
+        doses,
+        steps=None,
+        share=draw(st.sampled_from([0.05, 0.3, 0.99])),
+        batch=batch,
+        length=length,
+        start=start,
     )
     sequences = torch.arange(whole.tokens).view(-1, length) % 1000
     return Mixture(sequences=sequences, passages=texts, doses=doses, size=whole, seed=draw(st.integers(0, 5)))
