@@ -68,6 +68,7 @@ def plant(request: PlantingRequest) -> PlantingReport:
         if not path.exists():
             loaded = loaded or load(job.entry, request.device)
             write_json(path, _train(job, loaded, work, part))
+            path.with_suffix(".safetensors").unlink()
             loaded = None
         figures[part] = read_json(path)
     told = _told(figures)
@@ -126,9 +127,9 @@ def _told(figures: dict[str, dict[str, Figures]]) -> list[dict[str, Any]]:
 
 def _train(job: Job, loaded: loading.LoadedModel, work: Unfinished, part: str) -> dict[int, Figures]:
     """Train one of the two models and write it; returns its recitation by dose."""
-    checkpoint = work.folder / f"{part}.safetensors"
-    model = training.train(loaded.model, job.mixture, job.recipe, checkpoint, planted=part == PLANTED)
-    figures = recitation(model, job.tokenizer, job.rows, batch=job.mixture.size.batch)
+    path = work.folder / f"{part}.safetensors"
+    model = training.train(loaded.model, job.mixture, job.recipe, path, planted=part == PLANTED)
+    figures = recitation(model, job.tokenizer, job.rows)
     try:
         with replacing_folder(work.out / part) as partial:
             model.save_pretrained(partial)
@@ -136,5 +137,4 @@ def _train(job: Job, loaded: loading.LoadedModel, work: Unfinished, part: str) -
             (partial / "README.md").write_text(card(job, part), encoding="utf-8")
     except (OSError, SafetensorError) as error:
         raise UserError(f"--out {str(work.out)!r} cannot be written to ({error})") from error
-    checkpoint.unlink(missing_ok=True)
     return figures
