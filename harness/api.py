@@ -48,6 +48,7 @@ def evaluate(
     parallelize: bool = False,
     revision: str | None = None,
     trust_remote_code: bool = False,
+    dequantize: bool = False,
     seed: int = 0,
     out: str | Path = DEFAULT,
     rescore: bool = False,
@@ -77,6 +78,8 @@ def evaluate(
         revision: branch, tag or commit of the model's repository on the hub; its main branch by default.
         trust_remote_code: run Python code that comes with the model or the reference, which nothing checks; a model
             that needs it is refused by default.
+        dequantize: make floating weights of quantized ones, of the model and the reference, when they are loaded;
+            quantized weights are not edited.
         seed: of the intervals' resampling.
         out: the folder that records are written to.
         rescore: score again what was scored before with the same weights and items.
@@ -107,6 +110,7 @@ def evaluate(
         parallelize=parallelize,
         revision=revision,
         trust_remote_code=trust_remote_code,
+        dequantize=dequantize,
         seed=seed,
         out=folder_path("out", out),
         rescore=rescore,

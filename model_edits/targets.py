@@ -211,7 +211,7 @@ def _editable(model: torch.nn.Module, target: Target) -> Target:
     if target.fault:
         raise UserError(
             f"{type(model).__name__} cannot be edited: {target.name} {target.fault}; expected a model that is not "
-            "quantized, with weights [out, in] in float16, bfloat16 or float32"
+            "quantized, or --dequantize: weights [out, in] in float16, bfloat16 or float32"
         )
     return target
 

@@ -45,6 +45,11 @@ def add_weights(parser: argparse.ArgumentParser, *, dtypes: Sequence[str] = DTYP
     add("--dtype", help=f"one of {', '.join(dtypes)} (default: {default}; float32 on a CPU)")
     if spread:
         add("--parallelize", action="store_true", help="spread the model over all devices (device_map=auto)")
+        add(
+            "--dequantize",
+            action="store_true",
+            help="make floating weights of quantized ones when a model is loaded (default: such weights are not edited)",
+        )
     add_source(parser)
 
 
@@ -180,10 +185,8 @@ def model_entry(arguments: argparse.Namespace) -> model_table.ModelEntry:
         UserError: an option does not fit the model.
     """
     given = vars(arguments)
-    names = ("revision", "trust_remote_code")
-    return model_table.resolve(
-        arguments.model, given.get("pack"), given.get("corpus"), **{name: given[name] for name in names}
-    )
+    how = {name: given[name] for name in ("revision", *model_table.HOW) if name in given}
+    return model_table.resolve(arguments.model, given.get("pack"), given.get("corpus"), **how)
 
 
 def check_model(arguments: argparse.Namespace, edits: Sequence[str]) -> model_table.ModelEntry:

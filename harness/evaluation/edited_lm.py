@@ -34,6 +34,7 @@ class EditedLM(MemsplitLM):
         dtype: to compute in; the model table's by default.
         revision: branch, tag or commit of the hub's repository.
         trust_remote_code: run code that comes with the model.
+        dequantize: dequantize its weights where they are quantized.
         batch_size: sequences a forward pass, or ``auto``.
         options: of ``HFLM``.
 
@@ -49,12 +50,15 @@ class EditedLM(MemsplitLM):
         dtype: str | None = None,
         revision: str | None = None,
         trust_remote_code: bool = False,
+        dequantize: bool = False,
         batch_size: int | str = 32,
         **options: Any,
     ) -> None:
         loaded = pretrained
         if isinstance(loaded, str):
-            entry = model_table.resolve(loaded, revision=revision, trust_remote_code=trust_remote_code)
+            entry = model_table.resolve(
+                loaded, revision=revision, trust_remote_code=trust_remote_code, dequantize=dequantize
+            )
             loaded = loading.load(entry, device=runtime.device(device), dtype=dtype)
         editor = ModelEditor(loaded)
         before = loaded.canary.logits()

@@ -94,7 +94,7 @@ class ModelEditor:
         if whole and (method := quantization(model)):
             raise UserError(
                 f"'{whole[0].spec}' cannot be made of {type(model).__name__}: its weights are quantized by {method}; "
-                "expected a model that is not quantized"
+                "expected one that is not, or --dequantize"
             )
         return tuple(
             self._with_proj(step) if step.targeted and not (step.proj or step.on_all) else step for step in steps

@@ -42,6 +42,7 @@ class Request:
         revision: branch, tag or commit of the model's repository on the hub; the model table's by default, else its
             main branch.
         trust_remote_code: run code that comes with the model, or with the reference.
+        dequantize: dequantize the weights of the model and of the reference where they are quantized.
         seed: of the intervals' resampling.
         out: the folder of the records.
         factor_tokens: tokens that curvature is collected from; the model's by default.
@@ -78,6 +79,7 @@ class Request:
     attacks: Sequence[str] = ()
     revision: str | None = None
     trust_remote_code: bool = False
+    dequantize: bool = False
 
     def __post_init__(self) -> None:
         for name, example in (("edits", "kfac-80"), ("tasks", "memsplit_fluency"), ("attacks", "relearn")):
@@ -91,7 +93,7 @@ class Request:
             if (name, value) != ("batch_size", runtime.AUTO_BATCH):
                 also = f" or {runtime.AUTO_BATCH!r}" if name == "batch_size" else ""
                 object.__setattr__(self, name, whole_number(name, value, least, optional=optional, also=also))
-        for name in ("parallelize", "rescore", "resume", "trust_remote_code"):
+        for name in ("parallelize", "rescore", "resume", "trust_remote_code", "dequantize"):
             if not isinstance(value := getattr(self, name), bool):
                 raise UserError(f"bad {name} {value!r}: expected True or False")
         object.__setattr__(self, "out", folder_path("out", self.out))
@@ -105,8 +107,8 @@ class Request:
     @property
     def entry(self) -> model_table.ModelEntry:
         """The model's place and defaults (see ``model_table.resolve``)."""
-        code = self.trust_remote_code
-        return model_table.resolve(self.model, self.pack, self.corpus, revision=self.revision, trust_remote_code=code)
+        how = {name: getattr(self, name) for name in model_table.HOW}
+        return model_table.resolve(self.model, self.pack, self.corpus, revision=self.revision, **how)
 
 
 def _listed(name: str, values: object, what: str, kind: Any, example: str) -> tuple[Any, ...]:

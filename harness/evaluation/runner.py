@@ -165,6 +165,7 @@ def identity(session: EvalSession) -> Evaluation:
                 "attacks": tuple(session.attacks) or UNSET,
                 "revision": request.revision or UNSET,
                 "trust_remote_code": request.trust_remote_code or UNSET,
+                "dequantize": request.dequantize or UNSET,
             }
         ),
         suite=request.suite,

@@ -37,7 +37,7 @@ def score(
     Raises:
         UserError: the model cannot be loaded or attacked, or does not fit the pack.
     """
-    entry = model_table.resolve(name, pack, trust_remote_code=request.trust_remote_code)
+    entry = model_table.resolve(name, pack, **{how: getattr(request, how) for how in model_table.HOW})
     loaded = loading.load(entry, device=request.device, dtype=request.dtype, parallelize=request.parallelize)
     loading.check_pack(loaded, pack_kinds(scorer.parts))
     lm, editor = MemsplitLM(loaded, batch_size=request.batch_size), ModelEditor(loaded)

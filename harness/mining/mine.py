@@ -80,8 +80,8 @@ def mine(request: MiningRequest) -> MiningReport | None:
     Raises:
         UserError: a window is longer than the model's context, or the folder holds work of other arguments.
     """
-    code = request.trust_remote_code
-    entry = model_table.resolve(request.model, None, request.corpus, revision=request.revision, trust_remote_code=code)
+    how = {name: getattr(request, name) for name in model_table.HOW}
+    entry = model_table.resolve(request.model, None, request.corpus, revision=request.revision, **how)
     source = corpus.find(entry.corpus, entry.pack)
     loaded = loading.load(entry, device=request.device, dtype=request.dtype, parallelize=request.parallelize)
     rule = _rule(request, loaded)

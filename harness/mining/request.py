@@ -36,6 +36,7 @@ class MiningRequest:
     parallelize: bool = False
     revision: str | None = None
     trust_remote_code: bool = False
+    dequantize: bool = False
     force: bool = False
 
 

@@ -21,7 +21,7 @@ from ...model_edits.hashing import tensors_sha256
 from ...model_edits.pretrained import check_finite, check_merged, fetch, load_model
 from ...tasks import packs
 from ..common import runtime
-from . import corpus, tokenizer_check
+from . import corpus, dequantization, tokenizer_check
 from .canary import Canary
 from .model_table import ModelEntry
 from .token_ids import moved_note, validation_errors
@@ -85,8 +85,8 @@ def load(
         parallelize: spread the layers over all devices of the machine (``device_map="auto"``).
 
     Raises:
-        UserError: it cannot be fetched, is damaged, computes no numbers, or is no causal language model; the message
-            says which and the remedy.
+        UserError: it cannot be fetched, is damaged, is to be dequantized and cannot be, computes no numbers, or is no
+            causal language model; the message says which and the remedy.
     """
     if entry.trust_remote_code:
         log.warning("code that comes with %r is run as it is: nothing has checked it", entry.name)
@@ -95,10 +95,15 @@ def load(
     spread = {"device_map": "auto"} if parallelize else {}
     dtype = dtype or ("float32" if torch.device(device).type == "cpu" else entry.dtype)
     tokenizer = load_tokenizer(entry)
+    method = ""
+    if entry.dequantize and not entry.gguf_file:
+        where["config"] = load_config(entry)
+        method = dequantization.ask(where["config"])
     model = load_model(entry.pretrained, hint=OFFLINE_HINT, code_hint=CODE_HINT, dtype=dtype, **where, **spread)
-    if entry.gguf_file:  # it is a plain model now, and can be saved as one
-        model.hf_quantizer = None
-        del model.config.quantization_config
+    if method:
+        model = dequantization.dequantized(model, method, entry.name)
+    if entry.gguf_file:
+        dequantization.forget(model)
     model = (model if parallelize else model.to(device)).eval()
     return _asked(
         LoadedModel(

@@ -16,6 +16,8 @@ from ...errors import UserError, unknown
 from ...tasks import packs
 from . import corpus
 
+HOW = ("trust_remote_code", "dequantize")
+"""The options, also those of :func:`resolve`, that say how the model and its reference are loaded."""
 ORGANISMS = Path(__file__).parents[1] / "organism"
 
 
@@ -28,6 +30,7 @@ class ModelEntry:
         pretrained: its hub id or folder.
         revision: branch, tag or commit of the hub's repository.
         trust_remote_code: whether code that comes with the model or its tokenizer is run.
+        dequantize: whether weights that are quantized are dequantized when they are loaded.
         gguf_file: the file of the repository or folder that holds the model, if it is in GGUF.
         layers: the layers of an edit whose spec names none; ``None`` is the last quarter.
         proj: the projections of an edit whose spec names none; ``None`` is gate and up, or up alone without a gate.
@@ -46,6 +49,7 @@ class ModelEntry:
     pretrained: str
     revision: str | None = None
     trust_remote_code: bool = False
+    dequantize: bool = False
     gguf_file: str | None = None
     layers: tuple[int, ...] | None = None
     proj: tuple[str, ...] | None = None
@@ -112,6 +116,7 @@ def resolve(
     *,
     revision: str | None = None,
     trust_remote_code: bool = False,
+    dequantize: bool = False,
 ) -> ModelEntry:
     """The entry of a table name, a local folder or GGUF file, or a hub id.
 
@@ -121,11 +126,12 @@ def resolve(
         corpus_name: takes the place of the table's or the pack's corpus.
         revision: takes the place of the table's.
         trust_remote_code: whether code that comes with the model is run.
+        dequantize: whether quantized weights are dequantized.
 
     Raises:
         UserError: no such model, with the nearest name; no such pack or corpus; or a revision of a local folder.
     """
-    entry = dataclasses.replace(_named(name), trust_remote_code=trust_remote_code)
+    entry = dataclasses.replace(_named(name), trust_remote_code=trust_remote_code, dequantize=dequantize)
     if revision == "":
         raise UserError("bad revision '': expected a branch, tag or commit of the hub's repository")
     if revision is not None:

@@ -110,8 +110,7 @@ class Sides(Struct, Generic[T], frozen=True, kw_only=True):
 class Arguments(Struct, frozen=True, kw_only=True):
     """The options of a command that decide what a record holds (see ``harness.evaluation.request.Request``).
 
-    ``include_path``, ``attacks``, ``revision`` and ``trust_remote_code`` are in the JSON only where they are given, as
-    in records from before them.
+    ``include_path`` and those after it are in the JSON only where they are given, as in records from before them.
     """
 
     model: str = ""
@@ -132,6 +131,7 @@ class Arguments(Struct, frozen=True, kw_only=True):
     attacks: tuple[str, ...] | UnsetType = UNSET
     revision: str | UnsetType = UNSET
     trust_remote_code: bool | UnsetType = UNSET
+    dequantize: bool | UnsetType = UNSET
 
 
 class Reference(Struct, frozen=True, kw_only=True):
