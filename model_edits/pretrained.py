@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 
 from ..errors import UserError
 from .constants import without_constants
-from .lazy import huggingface_hub, transformers
+from .lazy import huggingface_hub, torch, transformers
 
 T = TypeVar("T")
 BROKEN = (
@@ -96,12 +96,15 @@ def check_merged(model: Any) -> None:
 
 
 def check_finite(model: Any, name: str) -> None:
-    """Check that a model's weights are numbers; types of a byte, codes of a quantization, are passed over.
+    """Check that a model's weights are numbers; what only a quantization can read is passed over.
+
+    That is types of a byte, and tensors of another class than torch's own.
 
     Raises:
         UserError: a weight is nan or an infinity.
     """
-    wide = (pair for pair in model.named_parameters() if pair[1].is_floating_point() and pair[1].itemsize > 1)
+    own = ((weight, tensor) for weight, tensor in model.named_parameters() if type(tensor.data) is torch.Tensor)
+    wide = (pair for pair in own if pair[1].is_floating_point() and pair[1].itemsize > 1)
     if broken := [weight for weight, tensor in wide if not bool(tensor.isfinite().all())]:
         raise UserError(f"the weights of {name!r} are not finite: {broken[0]} ({len(broken)} tensors in all)")
 

@@ -11,6 +11,7 @@ import torch
 
 from ...errors import UserError
 from ...model_edits.architecture.context import context_length
+from ...model_edits.architecture.linear_maps import quantization
 
 ROWS, TOKENS, FEW = 2, 32, 4
 """Texts, their tokens, and how many of those are asked again with another last one."""
@@ -38,9 +39,11 @@ class Canary:
         if not bool(self.base.isfinite().all()):
             raise UserError(f"the logits of {name!r} are not finite: expected a model that computes numbers")
         if not self._is_causal(vocabulary):
+            method = quantization(model)
+            remedy = f"is_decoder=True of {type(model).__name__}"
             raise UserError(
-                f"{name!r} is no causal language model: its logits hang on later tokens "
-                f"(expected is_decoder=True of {type(model).__name__}, or another model)"
+                f"{name!r} is no causal language model: its logits hang on later tokens (expected "
+                f"{f'--dequantize, as it is quantized by {method}' if method else remedy}, or another model)"
             )
 
     def check(self, spec: str, before: torch.Tensor | None = None) -> str:

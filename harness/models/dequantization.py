@@ -1,7 +1,8 @@
 """``--dequantize``: the weights of a quantized checkpoint as ordinary floating ones, by transformers' own means.
 
 Some of its quantizers dequantize while they load (compressed-tensors, FP8, MXFP4, Metal), others a model that is loaded
-(bitsandbytes, HIGGS), and the rest not at all.
+(bitsandbytes, HIGGS), and the rest not at all. Weights that are tensors of a class of their own (torchao, of plain
+modules) are dequantized one by one.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import inspect
 import logging
 from typing import Any
 
+import torch
 from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
 
 from ...errors import UserError
@@ -47,16 +49,22 @@ def dequantized(model: Any, method: str, name: str) -> Any:
     Raises:
         UserError: transformers cannot dequantize it, or something else than floating weights is left.
     """
-    if getattr(model, "hf_quantizer", None) is not None:
-        try:
-            model = model.dequantize(dtype=model.dtype)
-        except NotImplementedError as error:
-            raise UserError(
-                f"the weights of {name!r} are quantized by {method}, which transformers cannot dequantize: "
-                "expected a checkpoint that is not quantized"
-            ) from error
-        except BROKEN as error:
-            raise UserError(f"the weights of {name!r}, quantized by {method}, are not dequantized: {error}") from error
+    dtype = model.dtype
+    try:
+        singly = _of_own_class(model)
+        for weight, parameter in singly.items():
+            owner, _, leaf = weight.rpartition(".")
+            plain = parameter.data.dequantize().to(dtype)
+            setattr(model.get_submodule(owner), leaf, torch.nn.Parameter(plain, requires_grad=parameter.requires_grad))
+        if not singly and getattr(model, "hf_quantizer", None) is not None:
+            model = model.dequantize(dtype=dtype)
+    except NotImplementedError as error:
+        raise UserError(
+            f"the weights of {name!r} are quantized by {method}, which transformers cannot dequantize: "
+            "expected a checkpoint that is not quantized"
+        ) from error
+    except BROKEN as error:
+        raise UserError(f"the weights of {name!r}, quantized by {method}, are not dequantized: {error}") from error
     if left := _quantized(model):
         raise UserError(
             f"the weights of {name!r}, quantized by {method}, are not all dequantized: {left}; expected a checkpoint "
@@ -65,6 +73,24 @@ def dequantized(model: Any, method: str, name: str) -> Any:
     forget(model)
     log.info("the weights of %r, quantized by %s, are dequantized", name, method)
     return model
+
+
+def check_plain(model: Any, name: str) -> None:
+    """Check that a model's weights have bytes of their own, by which they are named.
+
+    Raises:
+        UserError: some are tensors of another class than torch's own.
+    """
+    for weight, parameter in _of_own_class(model).items():
+        raise UserError(
+            f"the weights of {name!r} are quantized: {weight} is of the type {type(parameter.data).__name__}; "
+            "expected --dequantize, or a checkpoint that is not quantized"
+        )
+
+
+def _of_own_class(model: Any) -> dict[str, Any]:
+    """By name, the parameters whose tensors are of another class than torch's own."""
+    return {name: each for name, each in model.named_parameters() if type(each.data) is not torch.Tensor}
 
 
 def _quantized(model: Any) -> str:

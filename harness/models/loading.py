@@ -104,6 +104,7 @@ def load(
         model = dequantization.dequantized(model, method, entry.name)
     if entry.gguf_file:
         dequantization.forget(model)
+    dequantization.check_plain(model, entry.name)
     model = (model if parallelize else model.to(device)).eval()
     return _asked(
         LoadedModel(
@@ -143,6 +144,7 @@ def wrap(
     kept = tuple(texts) if isinstance(texts, Iterable) and not isinstance(texts, str) else texts
     if kept is not None and not (isinstance(kept, tuple) and all(isinstance(text, str) for text in kept)):
         raise UserError("bad corpus: expected a list of texts")
+    dequantization.check_plain(model, "model")
     check_finite(model, "model")
     return _asked(
         LoadedModel(

@@ -183,6 +183,25 @@ def test_what_cannot_be_dequantized_is_refused(left: str, words: list[str], tmp_
     refused(done, [str(own), *words])
 
 
+class Codes(torch.Tensor):
+    """A tensor that stands for an eighth of its numbers."""
+
+    def dequantize(self) -> torch.Tensor:
+        return self.as_subclass(torch.Tensor) / 8
+
+
+def test_tensors_of_a_class_of_their_own_are_dequantized_one_by_one() -> None:
+    model, expected = tiny_models.model(), tiny_models.model().state_dict()
+    tokenizer = tiny_models.tokenizer()
+    weight = (expected["model.layers.0.mlp.up_proj.weight"] * 8).as_subclass(Codes)
+    model.model.layers[0].mlp.up_proj.weight = torch.nn.Parameter(weight, requires_grad=False)
+    with pytest.raises(UserError, match=r"model\.layers\.0\.mlp\.up_proj\.weight is of the type Codes; expected --deq"):
+        loading.wrap(model, tokenizer)
+    found = loading.wrap(dequantization.dequantized(model, "torchao", "m"), tokenizer)
+    assert all(torch.equal(each, expected[name]) for name, each in found.model.state_dict().items())
+    assert found.weights == loading.wrap(tiny_models.model(), tokenizer).weights
+
+
 def test_a_quantizer_that_can_is_asked_while_it_loads(tmp_path: Path) -> None:
     own, by_hand = quantized(tmp_path, "fp8")
     config = AutoConfig.from_pretrained(own)
