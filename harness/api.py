@@ -49,6 +49,7 @@ def evaluate(
     revision: str | None = None,
     trust_remote_code: bool = False,
     dequantize: bool = False,
+    chat_template: bool = False,
     seed: int = 0,
     out: str | Path = DEFAULT,
     rescore: bool = False,
@@ -80,6 +81,8 @@ def evaluate(
             that needs it is refused by default.
         dequantize: make floating weights of quantized ones, of the model and the reference, when they are loaded;
             quantized weights are not edited.
+        chat_template: ask by the tokenizer's chat template, as lm-eval's ``apply_chat_template`` does, with examples as
+            turns; passages and text whose every token is scored are never put into it.
         seed: of the intervals' resampling.
         out: the folder that records are written to.
         rescore: score again what was scored before with the same weights and items.
@@ -111,6 +114,7 @@ def evaluate(
         revision=revision,
         trust_remote_code=trust_remote_code,
         dequantize=dequantize,
+        chat_template=chat_template,
         seed=seed,
         out=folder_path("out", out),
         rescore=rescore,

@@ -108,6 +108,11 @@ def add_items(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add_suite(parser)
     add(
+        "--chat-template",
+        action="store_true",
+        help="ask by the tokenizer's chat template, examples as turns; passages and plain text are never put into it",
+    )
+    add(
         "--batch-size",
         type=batch_size,
         default=32,

@@ -42,6 +42,8 @@ class Request:
         revision: branch, tag or commit of the model's repository on the hub; the model table's by default, else its
             main branch.
         trust_remote_code: run code that comes with the model, or with the reference.
+        chat_template: put the prompts into the words of the tokenizer's chat template, but no passage and no text whose
+            every token is scored.
         dequantize: dequantize the weights of the model and of the reference where they are quantized.
         seed: of the intervals' resampling.
         out: the folder of the records.
@@ -80,6 +82,7 @@ class Request:
     revision: str | None = None
     trust_remote_code: bool = False
     dequantize: bool = False
+    chat_template: bool = False
 
     def __post_init__(self) -> None:
         for name, example in (("edits", "kfac-80"), ("tasks", "memsplit_fluency"), ("attacks", "relearn")):
@@ -93,7 +96,7 @@ class Request:
             if (name, value) != ("batch_size", runtime.AUTO_BATCH):
                 also = f" or {runtime.AUTO_BATCH!r}" if name == "batch_size" else ""
                 object.__setattr__(self, name, whole_number(name, value, least, optional=optional, also=also))
-        for name in ("parallelize", "rescore", "resume", "trust_remote_code", "dequantize"):
+        for name in ("parallelize", "rescore", "resume", "trust_remote_code", "dequantize", "chat_template"):
             if not isinstance(value := getattr(self, name), bool):
                 raise UserError(f"bad {name} {value!r}: expected True or False")
         object.__setattr__(self, "out", folder_path("out", self.out))

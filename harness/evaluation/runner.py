@@ -166,6 +166,7 @@ def identity(session: EvalSession) -> Evaluation:
                 "revision": request.revision or UNSET,
                 "trust_remote_code": request.trust_remote_code or UNSET,
                 "dequantize": request.dequantize or UNSET,
+                "chat_template": request.chat_template or UNSET,
             }
         ),
         suite=request.suite,

@@ -152,7 +152,8 @@ class Scorer:
         task.set_fewshot_seed(SHOTS_SEED)
         self.lm.transcripts.clear()
         items = self._samples(part.task)
-        asked = {"limit": self.limit} if items is None else {"samples": {part.task: items}}
+        asked: dict[str, Any] = {"limit": self.limit} if items is None else {"samples": {part.task: items}}
+        asked |= dict.fromkeys(("apply_chat_template", "fewshot_as_multiturn"), self.lm.turns(task))
         with _no_bars():
             result = evaluate(self.lm, {"tasks": {part.task: task}}, bootstrap_iters=0, log_samples=True, **asked)
         place = {item: n for n, item in enumerate(self._items[part.task])}
@@ -205,17 +206,27 @@ def group_of(doc: Mapping[str, Any]) -> str:
     return str(doc.get("level") or doc.get("relation") or "")
 
 
-def build_requests(task: Any, limit: int | None, items: Sequence[int] | None = None) -> None:
+def build_requests(
+    task: Any, limit: int | None, items: Sequence[int] | None = None, lm: MemsplitLM | None = None
+) -> None:
     """Build a task's requests (``task.instances``), with the same examples each time.
 
     Args:
         task: lm-eval's object.
         limit: only the first so many items.
         items: indices of the items, in place of a limit; one at least.
+        lm: the model, which says whether the prompts are turns of a conversation; without it they are plain text.
+
+    Raises:
+        UserError: the model's chat template cannot be applied.
     """
+    turns: dict[str, Any] = {}
+    if lm is not None and lm.turns(task):
+        turns = dict.fromkeys(("apply_chat_template", "fewshot_as_multiturn"), True)
+        turns |= {"chat_template": lm.apply_chat_template, "tokenizer_name": lm.tokenizer_name}
     task.set_fewshot_seed(SHOTS_SEED)
     with _no_bars():
-        task.build_all_requests(**({"limit": limit} if items is None else {"samples": list(items)}))
+        task.build_all_requests(**({"limit": limit} if items is None else {"samples": list(items)}), **turns)
 
 
 def _fitting(task: Any, lm: MemsplitLM, limit: int | None) -> list[int]:
@@ -224,12 +235,12 @@ def _fitting(task: Any, lm: MemsplitLM, limit: int | None) -> list[int]:
     Without an item the next may be shown other examples, so that what is left is built, and measured, again.
     """
     items = list(range(len(list(task.eval_docs)[:limit])))
-    build_requests(task, limit)
+    build_requests(task, limit, lm=lm)
     while long := {request.doc_id for request in task.instances if not lm.fits(request)}:
         items = [item for place, item in enumerate(items) if place not in long]
         if not items:
             break
-        build_requests(task, None, items)
+        build_requests(task, None, items, lm)
     return items
 
 

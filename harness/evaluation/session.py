@@ -63,7 +63,7 @@ class EvalSession:
         self.editor = ModelEditor(self.loaded, request.factor_tokens)
         self.chains = [self.editor.chain(text) for text in request.edits]
         self.attacks = attacks.chains(request.attacks, self.editor)
-        lm = MemsplitLM(self.loaded, batch_size=request.batch_size)
+        lm = MemsplitLM(self.loaded, batch_size=request.batch_size, chat=request.chat_template)
         self.notes = loading.check_pack(self.loaded, pack_kinds(parts))
         parts, tasks, missing = _load_tasks(parts, lm, self.loaded, request.split)
         store = ScoreStore(cache.folder() / "scores")

@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Any
 
 import torch
+from jinja2 import TemplateError
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils import normalize_gen_kwargs
@@ -37,12 +38,17 @@ class MemsplitLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
         loaded: the model, with the weights that it has before any edit.
         base: weights of the base model by parameter name, where an edit has replaced them.
         batch_size: sequences a forward pass; ``auto`` for as many as the memory suffices for (see :mod:`.memory`).
+        chat: whether prompts are turns of a conversation, put into words by the tokenizer's template.
         options: of ``HFLM``.
 
     Attributes:
         adapts: whether the batch size adapts itself.
         base: as given; KL and nDCG of a text are against the model with these weights.
+        chat: as given.
         transcripts: what was generated for each item, and what was expected.
+
+    Raises:
+        UserError: a chat template is asked for, and the tokenizer has none.
     """
 
     def __init__(
@@ -51,8 +57,15 @@ class MemsplitLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
         *,
         base: Mapping[str, torch.Tensor] | None = None,
         batch_size: int | str = 32,
+        chat: bool = False,
         **options: Any,
     ) -> None:
+        if chat and not getattr(loaded.tokenizer, "chat_template", None):
+            raise UserError(
+                f"the tokenizer of {loaded.entry.name!r} has no chat template: expected an instruct model, or no "
+                "--chat-template"
+            )
+        self.chat = chat
         padded = _padded(loaded.tokenizer)
         self.adapts = str(batch_size).startswith(AUTO_BATCH)
         size = FIRST if self.adapts else batch_size
@@ -213,6 +226,27 @@ class MemsplitLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
         """Tokens that the model can read at once: as given, as its configuration says, or as lm-eval takes it."""
         said: int = self._max_length or context_length(self.model.config, self.model) or super().max_length
         return said
+
+    def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
+        """The text of a conversation, as ``HFLM`` has it.
+
+        Raises:
+            UserError: the tokenizer's template cannot put it into words.
+        """
+        try:
+            text: str = super().apply_chat_template(chat_history, add_generation_prompt)
+        except (TemplateError, ValueError, TypeError, KeyError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise UserError(f"the chat template of {self.pretrained!r} cannot be applied: {reason}") from error
+        return text
+
+    def turns(self, task: Any) -> bool:
+        """Whether a task's prompts are turns of a conversation: if asked for, and they are no passages or plain text.
+
+        Passages are continued as they were trained on, and so is text whose every token is scored.
+        """
+        plain = task.OUTPUT_TYPE == "loglikelihood_rolling" or any(_kind(doc) != "other" for doc in task.eval_docs)
+        return self.chat and not plain
 
     def fits(self, request: Instance) -> bool:
         """Whether the model can read all that a request gives it, and write what it asks for.

@@ -132,6 +132,7 @@ class Arguments(Struct, frozen=True, kw_only=True):
     revision: str | UnsetType = UNSET
     trust_remote_code: bool | UnsetType = UNSET
     dequantize: bool | UnsetType = UNSET
+    chat_template: bool | UnsetType = UNSET
 
 
 class Reference(Struct, frozen=True, kw_only=True):
