@@ -112,14 +112,19 @@ def add_items(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="ask by the tokenizer's chat template, examples as turns; passages and plain text are never put into it",
     )
-    add(
+    add_batch_size(parser)
+    add("--seed", type=seed, default=0, help="seed of the intervals' bootstrap (default: %(default)s)")
+
+
+def add_batch_size(parser: argparse.ArgumentParser) -> None:
+    """Declare the option that says how many sequences the model is given at once."""
+    parser.add_argument(
         "--batch-size",
         type=batch_size,
         default=32,
         metavar="N",
         help="sequences a forward pass; auto for 64, and half wherever memory runs out (default: %(default)s)",
     )
-    add("--seed", type=seed, default=0, help="seed of the intervals' bootstrap (default: %(default)s)")
 
 
 def add_scoring(parser: argparse.ArgumentParser) -> None:

@@ -79,6 +79,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read the output has closed it; nothing is left to be flushed there
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except (MemoryError, RuntimeError) as error:
+        if not (isinstance(error, MemoryError) or "out of memory" in str(error) or "allocate memory" in str(error)):
+            raise
+        where = "a device with more memory, a narrower --dtype or a smaller model"
+        print(f"memsplit: error: out of memory: expected {where}", file=sys.stderr)
+        return 2
     except OSError as error:  # such as a full disk or a name that is too long, which the user can mend
         print(f"memsplit: error: {error}", file=sys.stderr)
         return 2

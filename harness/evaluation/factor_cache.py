@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -20,6 +21,7 @@ from ...model_edits.registry import Edit
 from ...model_edits.targets import Target
 from ..common import cache
 from ..common.progress import track
+from ..lm.memory import within_memory
 from ..models import documents
 from ..models.loading import LoadedModel
 from ..models.token_ids import start_ids
@@ -41,6 +43,9 @@ class Curvature:
         loaded: the model.
         factor_tokens: tokens to collect from; the model table's by default, or what the corpus holds.
         store: where factors are kept; in the cache folder by default.
+
+    Attributes:
+        batch_size_per_gpu: sequences a batch, halved where memory runs out.
     """
 
     def __init__(self, loaded: LoadedModel, factor_tokens: int | None = None, store: FactorStore | None = None) -> None:
@@ -49,6 +54,8 @@ class Curvature:
         self.must_have_all = factor_tokens is not None
         longest = context_length(loaded.model.config, loaded.model) or loaded.entry.factor_length
         self.length = min(loaded.entry.factor_length, longest)
+        batch_tokens = BATCH_TOKENS.get(loaded.model.device.type, BATCH_TOKENS_ELSEWHERE)
+        self.batch_size_per_gpu = max(1, batch_tokens // self.length)
         start = start_ids(loaded.tokenizer)
         self._start: Arguments = {"start": "+".join(map(str, start))} if start else {}
         self.store = store or FactorStore(cache.folder() / "factors")
@@ -93,7 +100,13 @@ class Curvature:
         for arguments, missing in passes.values():
             still = [t for t in missing.values() if not self.store.has(arguments, t.name)]  # a pass may need another
             for together in self._passes(still):
-                self._collect(arguments, together)
+                run = functools.partial(self._collect, arguments, together)
+                within_memory(self, run, smaller="one process, which halves that number by itself")
+
+    @property
+    def adapts(self) -> bool:
+        """Whether the number of sequences may change: not where several processes share the batches."""
+        return rank_and_world()[1] == 1
 
     def _passes(self, missing: Sequence[Target]) -> Iterator[list[Target]]:
         """The matrices in order, in groups whose sums fit into ``PASS_MEMORY``; a larger matrix is a group alone."""
@@ -114,7 +127,7 @@ class Curvature:
         """Collect and store factors; E-KFAC's statistic needs K-FAC's factors, which are collected first if need be."""
         model = self.loaded.model
         names = sorted(target.name for target in missing)
-        key: list[object] = [arguments, names, self._sequences(), model.device.type]
+        key: list[object] = [arguments, names, self.batch_size_per_gpu, model.device.type]
         if arguments.get("statistic") == "ekfac":
             kfac = {key: value for key, value in arguments.items() if key != "statistic"}
             first = [target for target in missing if not self.store.has(kfac, target.name)]
@@ -145,7 +158,7 @@ class Curvature:
 
     def collecting_s(self, arguments: Mapping[str, str | int], missing: Sequence[Target]) -> float:
         """Estimated seconds of collecting, from timed passes over one batch and over three, after one to warm up."""
-        ids = torch.zeros(self._sequences(), self.length, dtype=torch.long, device=self.loaded.model.device)
+        ids = torch.zeros(self.batch_size_per_gpu, self.length, dtype=torch.long, device=self.loaded.model.device)
         seconds, statistic = [], arguments.get("statistic")
         for n in (1, 1, 3):
             start = time.monotonic()
@@ -162,7 +175,7 @@ class Curvature:
         """The corpus's first tokens, in batches [sequences, length], with a progress bar."""
         texts = documents.documents(self.loaded.corpus())
         ids = documents.blocks(texts, self.loaded.tokenizer, self.tokens, self.length, must_have_all=self.must_have_all)
-        split = torch.split(ids.to(self.loaded.model.device), self._sequences())
+        split = torch.split(ids.to(self.loaded.model.device), self.batch_size_per_gpu)
         yield from split if rank_and_world()[0] else track(split, label, len(split))
 
     def read(self, arguments: Arguments, found: Iterable[Target]) -> FactorsOf:
@@ -180,10 +193,6 @@ class Curvature:
             while len(self._held) > 1 and 2 * sum(f.nbytes for f in self._held.values()) > MEMORY:
                 self._held.pop(next(iter(self._held)))
         return self._held[path]
-
-    def _sequences(self) -> int:
-        """Sequences a batch."""
-        return max(1, BATCH_TOKENS.get(self.loaded.model.device.type, BATCH_TOKENS_ELSEWHERE) // self.length)
 
 
 def _draws(arguments: Mapping[str, str | int]) -> Draws:

@@ -281,6 +281,7 @@ class MemsplitLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
     def _text(self, row: Mapping[str, Any]) -> list[int]:
         return token_ids.text_ids(row, self.tokenizer, self.first)
 
+    @adapting
     def continuations(self, passages: Sequence[PrefixSuffix]) -> list[Generation]:
         """The greedy continuation of each prefix (see ``decoding.continuations``)."""
         found = decoding.continuations(self.model, passages, ends=self.ends(), batch=self.batch)

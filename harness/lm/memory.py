@@ -1,4 +1,7 @@
-"""``--batch-size auto``: half as many sequences a forward pass wherever the memory does not suffice."""
+"""``--batch-size auto``: half as many sequences a forward pass wherever the memory does not suffice.
+
+Of a number that is given, and of one sequence, it is a user's error.
+"""
 
 from __future__ import annotations
 
@@ -9,18 +12,27 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
+from ...errors import UserError
+
 P = ParamSpec("P")
 T = TypeVar("T")
 FIRST = 64
 """The size that it begins with, which is lm-eval's."""
+SMALLER = "--batch-size auto, or a smaller number"
+"""What helps where a number of sequences is too much."""
+LARGER = "a device with more memory, a narrower --dtype or a smaller model"
+"""What helps where one sequence is too much."""
 log = logging.getLogger("memsplit")
 
 
 class Adaptive(Protocol):
     """What is known of a model whose batch size may adapt itself."""
 
-    adapts: bool
     batch_size_per_gpu: Any
+
+    @property
+    def adapts(self) -> bool:
+        """Whether it may."""
 
 
 def adapting(method: Callable[Concatenate[Any, P], T]) -> Callable[Concatenate[Any, P], T]:
@@ -36,18 +48,30 @@ def adapting(method: Callable[Concatenate[Any, P], T]) -> Callable[Concatenate[A
     return run
 
 
-def within_memory(lm: Adaptive, run: Callable[[], T]) -> T:
+def within_memory(lm: Adaptive, run: Callable[[], T], smaller: str = SMALLER) -> T:
     """What ``run`` returns; where memory runs out, and the model's batch size adapts itself, run with half of it.
 
     The size that is found is kept for what comes after. No figure depends on it beyond rounding.
+
+    Args:
+        lm: the model, or what else has a batch size.
+        run: what is run; it reads the batch size anew each time.
+        smaller: what helps where the batch size does not adapt itself, for errors.
+
+    Raises:
+        UserError: memory runs out with a batch size that does not adapt itself, or with one sequence.
     """
     while True:
         try:
             return run()
         except RuntimeError as error:
-            size = lm.batch_size_per_gpu
-            if not (lm.adapts and size > 1 and should_reduce_batch_size(error)):
+            if not should_reduce_batch_size(error):
                 raise
+            size = int(lm.batch_size_per_gpu)
+            if size == 1 or not lm.adapts:
+                sequences = "one sequence" if size == 1 else f"{size} sequences"
+                remedy = LARGER if size == 1 else smaller
+                raise UserError(f"out of memory with {sequences} a pass: expected {remedy}") from error
         lm.batch_size_per_gpu = size // 2
         log.info("out of memory with %d sequences a pass: going on with %d", size, size // 2)
         clear_device_cache()

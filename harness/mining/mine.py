@@ -13,6 +13,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from ...model_edits.curvature.sums import rank_and_world
 from ...tasks.windows import apart
 from ..common.progress import track
 from ..lm.adapter import MemsplitLM
+from ..lm.memory import within_memory
 from ..models import corpus, loading, model_table
 from ..models.documents import located
 from .pack_writer import KeptPassages, write_pack
@@ -107,7 +109,8 @@ def mine(request: MiningRequest) -> MiningReport | None:
         if request.max_passages and kept.fill(work):
             break
         if shard.number % world == rank:
-            work.write(shard.number, search_shard(search, shard, request))
+            found = within_memory(search.lm, partial(search_shard, search, shard, request))
+            work.write(shard.number, found)
     _wait_for_all()
     return _finish(request, work, search, entry) if rank == 0 else None
 

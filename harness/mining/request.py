@@ -29,7 +29,7 @@ class MiningRequest:
     twins: int | None = None
     limit_documents: int | None = None
     max_passages: int | None = None
-    batch_size: int = 32
+    batch_size: int | str = 32
     seed: int = 0
     device: str = "cpu"
     dtype: str | None = None

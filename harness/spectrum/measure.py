@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from ..common.progress import track
 from ..evaluation.request import Request
 from ..evaluation.session import EvalSession
 from ..lm.forward import batches, padded
+from ..lm.memory import within_memory
 from ..models import loading
 from .cost import EditCost, check_record, edit_cost
 from .report import SpectrumReport
@@ -78,7 +80,8 @@ def run(request: SpectrumRequest) -> SpectrumReport:
             row, curve = _spectrum(target, factors[target.name])
             spectra.append(row)
             curves.append(curve)
-        sums.append(_sums(session, banded, shown, request.everywhere, f"layer {layer}"))
+        measure = partial(_sums, session, banded, shown, request.everywhere, f"layer {layer}")
+        sums.append(within_memory(session.scorer.lm, measure))
     measured = band_strength.Measured(
         texts=table(shown, request.everywhere),
         matrices=pd.DataFrame(spectra),

@@ -13,7 +13,7 @@ from ...common.runtime import check_dtype, device, init_distributed, quiet
 from ...mining.request import MiningRequest, check_out
 from ...models import corpus, model_table
 from .. import lazy
-from ..arguments import CORPUS, add_weights, model_entry, path, positive, seed, share
+from ..arguments import CORPUS, add_batch_size, add_weights, model_entry, path, positive, seed, share
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -49,7 +49,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     add("--twins", type=positive, metavar="N", help="number of passages that are not recited (default: as many as are)")
     add("--limit-documents", type=positive, metavar="N", help="only the first N documents")
     add("--max-passages", type=positive, metavar="N", help="stop once N passages are found")
-    add("--batch-size", type=positive, default=32, metavar="N", help="sequences a forward pass (default: %(default)s)")
+    add_batch_size(parser)
     add("--seed", type=seed, default=0, help="seed of the choice of twins and clean text (default: %(default)s)")
     add("--force", action="store_true", help="start again, and replace a pack that was mined before")
     add("--json", action="store_true", help="print one JSON object instead of lines")

@@ -15,7 +15,18 @@ from ...common.runtime import device, quiet
 from ...evaluation.task_selection import choose_parts
 from ...models import model_table
 from .. import lazy
-from ..arguments import SPEC, add_model, add_suite, check_model, make_request, path, positive, seed, task_names
+from ..arguments import (
+    SPEC,
+    add_batch_size,
+    add_model,
+    add_suite,
+    check_model,
+    make_request,
+    path,
+    positive,
+    seed,
+    task_names,
+)
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +48,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="texts of each kind, and items of each task that --edit is scored on (default: %(default)s)",
     )
-    add("--batch-size", type=positive, default=32, metavar="N", help="sequences a forward pass (default: %(default)s)")
+    add_batch_size(parser)
     add("--edit", metavar="SPEC", help=f"an edit, to score what it costs each task: {SPEC}")
     add("--record", type=path, metavar="FILE", help="a record of this model to take the cost of its edit from, instead")
     add(
