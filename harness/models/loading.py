@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from huggingface_hub import try_to_load_from_cache
-from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from ...errors import UserError
 from ...files import digest
@@ -186,6 +186,20 @@ def load_config(entry: ModelEntry) -> Any:
         UserError: as :func:`load`.
     """
     return _fetch(entry, "configuration", AutoConfig)
+
+
+def load_skeleton(entry: ModelEntry, config: Any) -> Any:
+    """A model of this configuration without any weight, which says what depends on its modules.
+
+    Raises:
+        UserError: transformers has no causal language model of it.
+    """
+
+    def build() -> Any:
+        with torch.device("meta"):
+            return AutoModelForCausalLM.from_config(config, trust_remote_code=entry.trust_remote_code)
+
+    return fetch(entry.pretrained, "architecture", build, OFFLINE_HINT, CODE_HINT)
 
 
 def _fetch(entry: ModelEntry, part: str, auto: Any) -> Any:

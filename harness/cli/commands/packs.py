@@ -120,7 +120,8 @@ def _of_model(
     """
     loading = lazy.loading
     tokenizer, config = loading.load_tokenizer(entry), loading.load_config(entry)
-    vocabulary, context = config.get_text_config().vocab_size, context_length(config)
+    vocabulary = config.get_text_config().vocab_size
+    context = context_length(config, loading.load_skeleton(entry, config))
     problems, notes = [], []
     for kind in (kind for kind in (*packs.PASSAGES, "clean") if good.get(kind)):
         for number, row in good[kind]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import transformers
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,8 +14,10 @@ from memsplit.errors import UserError
 from memsplit.harness.cli import main
 from memsplit.harness.evaluation.request import fill_in
 from memsplit.harness.models import model_table
+from memsplit.harness.models.token_ids import first_ids
 from memsplit.tasks import packs
 from memsplit.tasks.dedup import RUN, Overlap, groups
+from memsplit.tests.support import tiny_models
 
 Rows = list[dict[str, Any]]
 Files = dict[str, Rows]
@@ -252,6 +255,22 @@ def test_a_model_is_asked_of_ids_and_lengths(tmp_path: Path, capsys: pytest.Capt
         "memorized.jsonl, line 5: its prefix_ids spell another text under olmo-tiny's tokenizer",
         "1 of 1 passages of quotes.jsonl are cut earlier, before a token or white space at their cut",
     ]
+
+
+def test_positions_that_are_for_padding_are_none_of_a_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """No weights are needed to tell that RoBERTa reads fewer tokens than its table has rows."""
+    tokenizer = tiny_models.tokenizer()
+    size = {"vocab_size": 400, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1}
+    size |= {"num_attention_heads": 2, "max_position_embeddings": 30, "pad_token_id": 3}
+    transformers.RobertaConfig(**size, is_decoder=True).save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    word = tokenizer("lamb", add_special_tokens=False)["input_ids"]
+    rows = [{"ids": (word * 30)[:tokens], "id": f"{tokens}", "split": "dev"} for tokens in (25, 26)]
+    start = len(first_ids(tokenizer))
+    write(tmp_path / "pack", {"clean": [{**row, "text": tokenizer.decode(row["ids"])} for row in rows]})
+    code, found = check(capsys, tmp_path / "pack", "--model", str(tmp_path / "model"))
+    told = f"has {26 + start} tokens, which is left out: the context of {tmp_path / 'model'} is 26"
+    assert (code, [line.partition(": ")[2] for line in found]) == (1, [told])
 
 
 def test_one_file_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
