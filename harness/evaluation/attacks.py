@@ -30,8 +30,10 @@ def score(
     side: str,
     weights: Mapping[str, torch.Tensor],
     weights_hash: str,
-) -> dict[str, pd.DataFrame]:
-    """The items (see ``statistics.aggregate``) of the passages after each attack, by side of a record.
+) -> tuple[dict[str, pd.DataFrame], list[str]]:
+    """The items (see ``statistics.aggregate``) of the passages after each attack, by side of a record, and notes.
+
+    A note is a line on an attack that changes no output, or makes some that are not finite (see ``canary``).
 
     Args:
         attacks: by name, each a chain of edits of ``editor``'s model.
@@ -42,21 +44,23 @@ def score(
         weights: what is attacked, by parameter name, where it differs from the editor's model.
         weights_hash: sha256 that names the weights that are attacked.
     """
-    sides = {}
+    sides, notes = {}, []
     for name, chain in track(list(attacks.items()), f"attacks on {side}", len(attacks)):
         recipe = editor.recipe_hash(chain)
         key = None if recipe is None else digest([weights_hash, recipe])
-        sides[attacked(side, name)] = scorer.score(key, partial(_after, chain, editor, lm, weights))
-    return sides
+        scores = scorer.score(key, partial(_after, chain, editor, lm, weights))
+        sides[attacked(side, name)] = scores.items
+        notes += [f"the attack on {side}: {note}" for note in scores.notes]
+    return sides, notes
 
 
 @contextmanager
 def _after(
     chain: Chain, editor: ModelEditor, lm: MemsplitLM, weights: Mapping[str, torch.Tensor]
-) -> Iterator[MemsplitLM]:
-    """The model with these weights after an attack, inside the block."""
-    with applied(editor.loaded.model, weights), editor.applied(editor.prepare(*chain)):
-        yield lm
+) -> Iterator[tuple[MemsplitLM, str]]:
+    """The model with these weights after an attack, inside the block, and what its canary says."""
+    with applied(editor.loaded.model, weights), editor.applied(editor.prepare(*chain)) as (_, note):
+        yield lm, note
 
 
 def chains(attacks: Sequence[str], editor: ModelEditor) -> dict[str, Chain]:

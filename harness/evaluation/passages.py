@@ -22,8 +22,8 @@ from ..models import token_ids
 from .request import passage_tasks
 from .scoring import Scorer, cluster_of, group_of
 
-VERSION = 2
-"""The version of what :meth:`PassageScorer.score` computes: raise it when a figure or a row changes."""
+VERSION = 3
+"""The version of what :meth:`PassageScorer.score` computes: raise it when a figure, a row or a note changes."""
 
 
 class _Passage(NamedTuple):
@@ -78,7 +78,7 @@ class PassageScorer:
             "for the evaluated model, and not where its own tokens would be"
         )
 
-    def score(self, weights: str | None, enter: Callable[[], AbstractContextManager[MemsplitLM]]) -> pd.DataFrame:
+    def score(self, weights: str | None, enter: Callable[[], AbstractContextManager[tuple[MemsplitLM, str]]]) -> Scores:
         """The items (see ``statistics.aggregate``) of ``strict``, ``token_accuracy``, ``log_prob`` and ``mia_loss``.
 
         ``log_prob`` is of the whole suffix over the number of the *evaluated* model's tokens in it, so that models
@@ -86,7 +86,8 @@ class PassageScorer:
 
         Args:
             weights: names the weights that are scored; ``None`` keeps no scores, and reads none.
-            enter: makes the model with these weights; called only where no scores of them are kept.
+            enter: makes the model with these weights, and a line on them or ``""``; called only where no scores of
+                them are kept.
         """
         scorer = self._scorer
         tasks = {
@@ -100,13 +101,14 @@ class PassageScorer:
         about = {"passages": VERSION, "weights": weights, "tasks": tasks, **scorer.settings}
         kept = None if scorer.rescore or weights is None else scorer.store.load(about)
         if kept is not None:
-            return kept.items
-        with enter() as lm:
+            return kept
+        with enter() as (lm, note):
             rows = [row for part in self.parts for row in self._rows(part, lm)]
-        items = pd.DataFrame(rows, columns=ITEMS)
+        items, notes = pd.DataFrame(rows, columns=ITEMS), (note,) if note else ()
+        scores = Scores(items, pd.DataFrame(columns=ANSWERS), 0.0, notes)
         if weights is not None:
-            scorer.store.save(about, Scores(items, pd.DataFrame(columns=ANSWERS), 0.0))
-        return items
+            scorer.store.save(about, scores)
+        return scores
 
     def _rows(self, part: TaskSpec, lm: MemsplitLM) -> list[tuple[Any, ...]]:
         of_task = self._passages[part.task]

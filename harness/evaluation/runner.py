@@ -117,7 +117,7 @@ def run(request: Request) -> Report:
         fingerprint=session.scorer.fingerprint,
         records=records,
         skipped=session.skipped,
-        notes=[*session.notes, *(note for written in records for note in written.notes)],
+        notes=list(dict.fromkeys([*session.notes, *(note for written in records for note in written.notes)])),
     )
 
 
@@ -131,9 +131,12 @@ def evaluate(session: EvalSession, chain: Sequence[registry.Edit], out: Path | N
             edited = session.score(prepared.weights_hash, prepared.spec, base_weights)
     seconds = {"base": base.seconds, **prepared.seconds, "suite": edited.seconds}
     sides = session.unseen[1]
+    notes = [note] if note else []
     if session.attacks:
         start = time.monotonic()
-        sides = {**sides, **session.attacked(prepared)}
+        after, others = session.attacked(prepared)
+        sides = {**sides, **after}
+        notes += [*others, *session.unseen_notes]
         seconds["attacks"] = time.monotonic() - start
     found = _compare(session, prepared, (base, edited), base_risk, sides)
     tables = [
@@ -146,7 +149,7 @@ def evaluate(session: EvalSession, chain: Sequence[registry.Edit], out: Path | N
     return record.write(
         out or session.request.out,
         _file_name(session.request.model, prepared.spec),
-        Results(**found, notes=(note,) if note else UNSET, seconds=seconds),
+        Results(**found, notes=tuple(notes) or UNSET, seconds=seconds),
         *tables,
     )
 

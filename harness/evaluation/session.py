@@ -45,6 +45,7 @@ class EvalSession:
         parts: the tasks that are scored.
         skipped: the tasks that are left out, each with its reason.
         notes: what else must be known of the questions, a line each.
+        unseen_notes: of attacks on the unseen counterpart, once it is scored.
         scorer: scores the tasks.
         passages: scores their passages alone.
 
@@ -71,6 +72,7 @@ class EvalSession:
         self.parts = self.scorer.parts
         self.skipped = [*skipped, *missing, *self.scorer.skipped]
         self.passages = PassageScorer(self.scorer)
+        self.unseen_notes: list[str] = []
 
     @functools.cached_property
     def unseen(self) -> tuple[Reference | None, dict[str, pd.DataFrame]]:
@@ -78,7 +80,7 @@ class EvalSession:
         if self.unseen_name is None:
             return None, {}
         pack, names = self.loaded.entry.pack, list(self.attacks)
-        about, sides, note = unseen.score(self.unseen_name, self.request, pack, names, self.passages)
+        about, sides, note, self.unseen_notes = unseen.score(self.unseen_name, self.request, pack, names, self.passages)
         self.notes += [note] if note else []
         return about, sides
 
@@ -131,8 +133,8 @@ class EvalSession:
             return scores
         return dataclasses.replace(scores, items=extraction.with_reference(scores.items, sides[UNSEEN]))
 
-    def attacked(self, prepared: Prepared) -> dict[str, pd.DataFrame]:
-        """The scores of an edit's passages after each attack, by side (see ``attacks.score``)."""
+    def attacked(self, prepared: Prepared) -> tuple[dict[str, pd.DataFrame], list[str]]:
+        """The scores of an edit's passages after each attack, by side, and notes (see ``attacks.score``)."""
         return attacks.score(
             self.attacks,
             self.editor,

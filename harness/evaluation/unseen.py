@@ -20,8 +20,8 @@ from .request import Request, pack_kinds
 
 def score(
     name: str, request: Request, pack: str, names: Sequence[str], scorer: PassageScorer
-) -> tuple[Reference, dict[str, pd.DataFrame], str]:
-    """The counterpart's name and weights, its items (see ``statistics.aggregate``) of the passages, and a note on them.
+) -> tuple[Reference, dict[str, pd.DataFrame], str, list[str]]:
+    """The counterpart's name and weights, its items (see ``statistics.aggregate``) of the passages, and notes on them.
 
     Args:
         name: the counterpart's.
@@ -31,8 +31,8 @@ def score(
         scorer: the evaluated model's.
 
     Returns:
-        The items are by side of a record: ``unseen``, and ``unseen+ATTACK`` of each attack. The note is that of
-        :meth:`.PassageScorer.cut_anew`.
+        The items are by side of a record: ``unseen``, and ``unseen+ATTACK`` of each attack. The first note is
+        that of :meth:`.PassageScorer.cut_anew`, the others those of ``attacks.score``.
 
     Raises:
         UserError: the model cannot be loaded or attacked, or does not fit the pack.
@@ -44,7 +44,7 @@ def score(
     for reason in scorer.too_long(lm):
         raise UserError(f"the reference model {name!r} cannot be asked: {reason}")
     about = Reference(model=name, weights=loaded.weights, revision=loaded.revision)
-    sides = {UNSEEN: scorer.score(loaded.weights, lambda: nullcontext(lm))}
+    sides = {UNSEEN: scorer.score(loaded.weights, lambda: nullcontext((lm, ""))).items}
     chains = {attack: editor.chain(attack) for attack in names}
-    sides |= attacks.score(chains, editor, lm, scorer, side=UNSEEN, weights={}, weights_hash=loaded.weights)
-    return about, sides, scorer.cut_anew(lm)
+    after, notes = attacks.score(chains, editor, lm, scorer, side=UNSEEN, weights={}, weights_hash=loaded.weights)
+    return about, sides | after, scorer.cut_anew(lm), notes

@@ -35,11 +35,13 @@ class Scores:
         items: a long table (see ``statistics.aggregate``).
         answers: one row an item that has an answer: ``records.tables.ANSWERS``.
         seconds: time that scoring took, when it was done.
+        notes: what else must be known of the weights that are scored, a line each.
     """
 
     items: pd.DataFrame
     answers: pd.DataFrame
     seconds: float
+    notes: tuple[str, ...] = ()
 
 
 class ScoreStore:
@@ -70,11 +72,11 @@ class ScoreStore:
                 about, *tables = (archive.read(name) for name in _PARTS)
         except _DAMAGE as error:
             raise UserError(f"the scores {path} are damaged ({error}); delete the file to score again") from error
-        seconds, kept = json.loads(about)
+        seconds, kept, *notes = json.loads(about)
         if kept != _about(arguments):
             raise UserError(f"the scores {path} are of {kept}, expected {_about(arguments)}")
         items, answers = (pd.read_parquet(io.BytesIO(table)) for table in tables)
-        return Scores(items, plain_lists(answers), seconds)
+        return Scores(items, plain_lists(answers), seconds, tuple(notes))
 
     def save(self, arguments: Mapping[str, object], scores: Scores) -> None:
         """Write scores in one step: a reader sees the whole file or none.
@@ -82,7 +84,7 @@ class ScoreStore:
         Raises:
             UserError: the folder cannot be written to.
         """
-        about = json.dumps([scores.seconds, _about(arguments)]).encode()
+        about = json.dumps([scores.seconds, _about(arguments), *scores.notes]).encode()
         parts = (about, *(table.to_parquet(index=False) for table in (scores.items, scores.answers)))
         try:
             with replacing(self.path(arguments)) as partial, zipfile.ZipFile(partial, "w") as archive:
