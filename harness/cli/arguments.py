@@ -48,7 +48,7 @@ def add_weights(parser: argparse.ArgumentParser, *, dtypes: Sequence[str] = DTYP
         add(
             "--dequantize",
             action="store_true",
-            help="make floating weights of quantized ones when a model is loaded (default: such weights are not edited)",
+            help="make floating weights of quantized ones when a model is loaded (default: they are not edited)",
         )
     add_source(parser)
 
