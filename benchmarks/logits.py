@@ -147,6 +147,7 @@ def main() -> None:
             ours, theirs = context.Pipe(duplex=False)
             process = context.Process(target=measured, args=(arguments, name, needed, theirs))
             process.start()
+            theirs.close()
             found.append(ours.recv())
             process.join()
         (slow_s, much), (fast_s, little) = found

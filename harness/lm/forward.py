@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
+from ...errors import UserError
 from ...model_edits.apply import applied
 from ...model_edits.architecture.logits import batched, logits_at
 from ...tasks.recitation import Sampling, TokenStats
@@ -96,11 +97,12 @@ def batches(
 
 
 def padded(rows: Sequence[list[int]], firsts: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
-    """The ids [b, longest] padded on the right, and the positions whose logits are wanted (see :func:`chosen_logits`).
+    """The ids [b, longest - 1] that a model reads, and which positions are wanted (see :func:`chosen_logits`).
 
-    No token attends to padding on its right.
+    A row's last token is left out, for nothing is predicted from it: so a row may have one token more than the model's
+    context. Rows are padded on the right, where no token attends to padding.
     """
-    ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(row) for row in rows], batch_first=True)
+    ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(row[:-1]) for row in rows], batch_first=True)
     place = torch.arange(ids.shape[1])
     first, end = torch.tensor(firsts)[:, None], torch.tensor([len(row) - 1 for row in rows])[:, None]
     return ids, (place >= first) & (place < end)
@@ -190,8 +192,13 @@ def answers(model: Any, asked: Sequence[PrefixSuffix], *, batch: int, longest: i
         model: a causal language model.
         asked: the ids of prompts and answers, of at least one token each.
         batch: sequences a forward pass.
-        longest: tokens that a sequence may have; of a longer one the first are cut off.
+        longest: tokens that the model can read; of a longer sequence the first are cut off.
+
+    Raises:
+        UserError: an answer alone is longer.
     """
+    if over := [len(answer) for _, answer in asked if len(answer) > longest]:
+        raise UserError(f"an answer has {max(over)} tokens: expected {longest} at most, the context of the model")
     readers: dict[tuple[int, ...], list[int]] = {}
     for i, (prompt, answer) in enumerate(asked):
         readers.setdefault(tuple((prompt + answer)[:-1][-longest:]), []).append(i)

@@ -230,7 +230,7 @@ def _sums(
     with ExitStack() as stack:
         for matrix, (name, one) in enumerate(banded):
             stack.callback(model.get_submodule(name).register_forward_hook(hook(matrix, one)).remove)
-        rows = [text.ids for text in shown]
+        rows = [[*text.ids, 0] for text in shown]  # the last of a row is not read
         firsts = [len(row) - 2 for row in rows]
         for chunk in track(batches(model, rows, batch, firsts), label, len(shown), size=len):
             places = [(row, place, i) for row, i in enumerate(chunk) for place in shown[i].counted(everywhere)]

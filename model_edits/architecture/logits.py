@@ -33,22 +33,22 @@ def logits_at(model: Any, ids_bt: torch.Tensor, chosen_bt: torch.Tensor, **optio
 
 @contextmanager
 def head_at(model: Any, chosen_bt: torch.Tensor) -> Iterator[Callable[[Any], torch.Tensor]]:
-    """While the body calls the model, its head reads the chosen positions alone; what is given takes their logits.
+    """While the body calls the model on sequences [b, t], its output embedding reads the chosen positions alone.
 
-    Whatever the model does to logits after its head, such as a cap or a scale, it does to these. A model whose head
-    cannot be shown so (see :func:`chooses`) computes all logits, of which the chosen ones are taken.
+    A forward pre-hook on the output embedding selects their hidden states [n, d]. Whatever the model does to logits
+    after that, such as a cap or a scale, it does to those of the chosen positions. A model for which that gives other
+    logits (see :func:`chooses`) computes all of them, and the chosen ones are selected afterwards.
 
     Yields:
         A function from the model's output to the logits [n, v].
     """
     if bool(chosen_bt.all()):
         yield lambda output: output.logits.reshape(chosen_bt.numel(), output.logits.shape[-1])
-        return
-    if not chooses(model):
+    elif not chooses(model):
         yield lambda output: output.logits[chosen_bt.to(output.logits.device)]
-        return
-    with _shown(model, chosen_bt):
-        yield lambda output: output.logits[0]
+    else:
+        with _shown(model, chosen_bt):
+            yield lambda output: output.logits[0]
 
 
 @contextmanager
@@ -65,22 +65,31 @@ def _shown(model: Any, chosen_bt: torch.Tensor) -> Iterator[None]:
 
 
 def chooses(model: Any) -> bool:
-    """Whether a model's head can be shown some positions alone; found once, by comparing logits of random ids."""
+    """Whether the logits of some positions can be computed alone.
+
+    It is found the first time that a model is asked, by comparing logits of random ids, and holds for whatever weights
+    the model has later. With weights that make logits of nan, nothing is found.
+    """
     if model not in _checked:
-        _checked[model] = False  # where the comparison fails
-        _checked[model] = _agrees(model)
+        agrees = _agrees(model)
+        if agrees is None:
+            return False
+        _checked[model] = agrees
     return _checked[model]
 
 
-def _agrees(model: Any) -> bool:
-    """Whether the logits of a few positions are those of a whole pass, but for rounding."""
+def _agrees(model: Any) -> bool | None:
+    """Whether the logits of a few positions are those of a whole pass but for rounding; ``None`` where one is nan."""
     if not isinstance(model.get_output_embeddings(), torch.nn.Module):
         return False
     generator = torch.Generator().manual_seed(0)
     ids_bt = torch.randint(model.get_input_embeddings().num_embeddings, (2, 5), generator=generator).to(model.device)
     chosen_bt = torch.tensor([[0, 1, 0, 0, 1], [0, 0, 1, 0, 0]], dtype=torch.bool)
     with torch.no_grad():
-        whole_nv = model(input_ids=ids_bt, use_cache=False).logits[chosen_bt.to(model.device)]
+        whole_btv = model(input_ids=ids_bt, use_cache=False).logits
+        whole_nv = whole_btv[chosen_bt.to(whole_btv.device)]
+        if bool(whole_nv.isnan().any()):
+            return None
         try:
             with _shown(model, chosen_bt):
                 found_nv = model(input_ids=ids_bt, use_cache=False).logits[0]
@@ -91,12 +100,13 @@ def _agrees(model: Any) -> bool:
     allowed = 1e-4 if model.dtype.itemsize >= 4 else 0.02
     same = found_nv == whole_nv  # infinities
     scale = whole_nv.float().nan_to_num(0, 0, 0).abs().max()
-    return bool((same | ((found_nv - whole_nv).float().abs() <= allowed * scale) | whole_nv.isnan()).all())
+    return bool((same | ((found_nv - whole_nv).float().abs() <= allowed * scale)).all())
 
 
 def vocabulary(model: Any) -> int:
     """The number of logits of a position."""
-    size: int = model.config.get_text_config().vocab_size
+    head = model.get_output_embeddings()
+    size: int = getattr(head, "out_features", 0) or model.get_input_embeddings().num_embeddings
     return size
 
 

@@ -173,7 +173,7 @@ def _run(
     if done:
         log.info("going on after %d batches that were read before", done)
     index = mine = 0
-    chooses(model)  # it asks the model, which nothing is to see
+    chooses(model)  # asked before the hooks are attached, which would count its passes
     with ExitStack() as stack:
         stack.enter_context(torch.set_grad_enabled(draws is not None))
         stack.enter_context(_frozen(model))

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import torch
 from lm_eval.api.instance import Instance
-from transformers import Olmo2Config, Olmo2ForCausalLM
+from transformers import GPT2Config, GPT2LMHeadModel, Olmo2Config, Olmo2ForCausalLM
 
+from memsplit.errors import UserError
 from memsplit.harness.evaluation.editing import ModelEditor
 from memsplit.harness.lm import probes
 from memsplit.harness.lm.adapter import MemsplitLM
@@ -104,6 +105,22 @@ def test_answers_after_one_prompt_are_read_in_one_sequence(small: Any) -> None:
         of_each = [plain_log_p(small, ids, k) for k in range(len(ids) - len(answer), len(ids))]
         assert nats == pytest.approx(sum(log_p[token] for log_p, token in zip(of_each, answer, strict=True)), abs=1e-5)
         assert greedy == all(int(log_p.argmax()) == token for log_p, token in zip(of_each, answer, strict=True))
+
+
+@torch.no_grad()
+def test_an_answer_may_end_one_token_after_the_context() -> None:
+    """Of positions that are a table: whatever is read beyond it fails."""
+    torch.manual_seed(0)
+    settings = {"vocab_size": 16, "n_embd": 8, "n_layer": 1, "n_head": 2, "n_positions": 6}
+    model = GPT2LMHeadModel(GPT2Config(**settings, bos_token_id=0, eos_token_id=0)).eval()
+    prompt, answer = [1, 2, 3, 4], [5, 6, 7]
+    log_p = model(torch.tensor([[*prompt, *answer[:-1]]])).logits[0].log_softmax(1)
+    expected = sum(float(log_p[place, token]) for place, token in zip((3, 4, 5), answer, strict=True))
+    for given in (prompt, [9, 9, *prompt]):
+        assert answers(model, [(given, answer)], batch=1, longest=6)[0][0] == pytest.approx(expected, abs=1e-5)
+    assert teacher_forced(model, [(prompt, answer)], batch=1)[0].log_p[3:].sum() == pytest.approx(expected, abs=1e-5)
+    with pytest.raises(UserError, match="an answer has 7 tokens: expected 6 at most"):
+        answers(model, [([1], [2] * 7)], batch=1, longest=6)
 
 
 def test_statistics_depend_on_neither_batch_nor_order(organism: LoadedModel) -> None:
