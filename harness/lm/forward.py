@@ -19,8 +19,8 @@ PrefixSuffix = tuple[list[int], list[int]]
 """The ids of a passage's prefix and suffix."""
 TOP = 10
 """The k of nDCG@k."""
-_AT_ONCE = 1 << 25
-"""Most logits of which statistics are computed at once, to bound the memory that they take beside the model's own."""
+_IMPOSSIBLE = -1e4
+"""A log-probability whose probability is 0 in float32; what is impossible has minus infinity, which times 0 is nan."""
 
 
 def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
@@ -111,12 +111,17 @@ def padded(rows: Sequence[list[int]], firsts: Sequence[int]) -> tuple[torch.Tens
 def _stats(logits: torch.Tensor, row: list[int], start: int, sampling: Sampling) -> TokenStats:
     """The statistics of one passage from its logits [N - 1, vocabulary]."""
     gold = torch.tensor(row[1:], device=logits.device)
-    size = max(1, _AT_ONCE // logits.shape[1])
+    size = _at_once(logits)
     parts = [_figures(*pair, sampling) for pair in zip(torch.split(logits, size), torch.split(gold, size), strict=True)]
     columns = [torch.cat(column).cpu() for column in zip(*parts, strict=True)]
     names = ("greedy", "rank", "log_p", "log_q", "mean", "deviation")
     wide = [(column.double() if column.is_floating_point() else column).numpy() for column in columns]
     return TokenStats(start=start, ids=np.array(row), **dict(zip(names, wide, strict=True)))
+
+
+def _at_once(logits: torch.Tensor) -> int:
+    """Positions of which statistics are computed at once: on a CPU as a cache holds, else to bound the memory."""
+    return max(1, (1 << 21 if logits.device.type == "cpu" else 1 << 25) // logits.shape[1])
 
 
 def _figures(logits: torch.Tensor, gold: torch.Tensor, sampling: Sampling) -> tuple[torch.Tensor, ...]:
@@ -126,22 +131,24 @@ def _figures(logits: torch.Tensor, gold: torch.Tensor, sampling: Sampling) -> tu
     """
     logits = logits.float()
     of_gold = logits.gather(1, gold[:, None])
-    lower_id = torch.arange(logits.shape[1], device=logits.device) < gold[:, None]
-    rank = ((logits > of_gold) | ((logits == of_gold) & lower_id)).sum(1)
-    log_p = logits.log_softmax(1)
-    unknown = log_p.isnan().any(1)
+    preferred = logits == of_gold
+    preferred &= torch.arange(logits.shape[1], device=logits.device) < gold[:, None]
+    preferred |= logits > of_gold
+    rank = preferred.sum(1, dtype=torch.int32)
+    log_z = logits.logsumexp(1, keepdim=True)
+    unknown = ~log_z[:, 0].isfinite()
     rank[unknown] = logits.shape[1]
+    log_p = (logits - log_z).clamp_(min=_IMPOSSIBLE)
     p = log_p.exp()
-    known = log_p.clamp(min=torch.finfo(log_p.dtype).min)  # 0 · -inf is 0 here
-    mean = (p * known).sum(1)
-    variance = (p * (known - mean[:, None]).square()).sum(1)
-    sampled = logits / sampling.temperature
+    mean = torch.linalg.vecdot(p, log_p)
+    variance = torch.linalg.vecdot(p, log_p.sub_(mean[:, None]).square_())
+    sampled = logits if sampling.temperature == 1 else logits / sampling.temperature
     drawn = sampled if sampling.top_k == 0 else sampled.topk(min(sampling.top_k, logits.shape[1]), dim=1).values
     log_q = sampled.gather(1, gold[:, None])[:, 0] - drawn.logsumexp(1)
     if sampling.top_k:
         log_q[rank >= sampling.top_k] = -torch.inf
-    log_q[unknown] = torch.nan
-    return logits.argmax(1), rank, log_p.gather(1, gold[:, None])[:, 0], log_q, mean, variance.sqrt()
+    figures = (of_gold - log_z)[:, 0], log_q, mean, variance.sqrt()
+    return logits.argmax(1), rank, *(figure.masked_fill_(unknown, torch.nan) for figure in figures)
 
 
 @torch.inference_mode()
@@ -167,7 +174,7 @@ def likelihoods(
         if base:
             with applied(model, base):
                 before = logits_at(model, ids, chosen)
-        counts, size = chosen.sum(1).tolist(), max(1, _AT_ONCE // edited.shape[1])
+        counts, size = chosen.sum(1).tolist(), _at_once(edited)
         of_rows = (torch.split(logits, counts) for logits in (edited, before))
         for i, of_edited, of_base in zip(chunk, *of_rows, strict=True):
             gold = torch.tensor(texts[i][given:], device=edited.device)[:, None]

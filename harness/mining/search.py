@@ -17,7 +17,7 @@ import torch
 
 from ...tasks.windows import apart, varied
 from ..lm.adapter import MemsplitLM
-from ..lm.forward import PrefixSuffix, chosen_logits, chunks, teacher_forced
+from ..lm.forward import PrefixSuffix, chosen_logits, chunks
 
 SLACK = 0.25
 """Share of the suffix that the model may miss in the cheap pass, where tokens stand before the window."""
@@ -132,15 +132,12 @@ class PassageSearch:
                 for number, misses in enumerate(pending)
                 for offset in apart(_best_first(misses), length)
             ]
-            passages = [self.passage(documents[number], offset) for number, offset in tried]
-            self._count(passages)
-            for (number, offset), stats in zip(
-                tried,
-                teacher_forced(self.lm.model, passages, batch=self.lm.batch, suffix_alone=True),
-                strict=True,
-            ):
+            rows = [self.begin + documents[number][offset : offset + length] for number, offset in tried]
+            first = len(self.begin) + self.rule.prefix
+            self.counts["forward_tokens"] += sum(map(len, rows))
+            for (number, offset), missed in zip(tried, self._wrong(rows, first), strict=True):
                 del pending[number][offset]
-                if not stats.suffix(stats.rank).any():
+                if not missed.any():
                     recited[number].append(offset)
                     pending[number] = {o: m for o, m in pending[number].items() if abs(o - offset) >= length}
         return self._decoded(documents, recited)
@@ -172,14 +169,17 @@ class PassageSearch:
         for some in chunks(blocks, _AT_ONCE):
             rows = [self.begin + documents[number][start : start + length] for number, start in some]
             self.counts["forward_tokens"] += sum(map(len, rows))
-            firsts = [first - 1] * len(rows)
-            with torch.inference_mode():
-                for chunk, logits in chosen_logits(self.lm.model, rows, firsts, self.lm.batch):
-                    best = [of_row.argmax(1).cpu().numpy() for of_row in logits]
-                    missed_of.update(
-                        (some[i], b != np.array(rows[i][first:])) for i, b in zip(chunk, best, strict=True)
-                    )
+            missed_of.update(zip(some, self._wrong(rows, first), strict=True))
         return [(at, missed_of[at]) for at in blocks]
+
+    @torch.inference_mode()
+    def _wrong(self, rows: Sequence[Ids], first: int) -> list[np.ndarray]:
+        """For each row, whether each token from the ``first`` on is not the model's first choice."""
+        wrong: dict[int, np.ndarray] = {}
+        for chunk, logits in chosen_logits(self.lm.model, rows, [first - 1] * len(rows), self.lm.batch):
+            for i, of_row in zip(chunk, logits, strict=True):
+                wrong[i] = of_row.argmax(1).cpu().numpy() != np.array(rows[i][first:])
+        return [wrong[i] for i in range(len(rows))]
 
     def _count(self, passages: Sequence[PrefixSuffix]) -> None:
         self.counts["forward_tokens"] += sum(len(prefix) + len(suffix) for prefix, suffix in passages)
