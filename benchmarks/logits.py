@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import multiprocessing
 import resource
 import time
@@ -48,30 +49,28 @@ class Work:
     """The pieces of work, on random ids.
 
     Args:
-        model: a causal language model.
+        loaded: a causal language model; what its tokenizer is makes no difference.
         items: sequences of each.
         batch: sequences a forward pass.
     """
 
-    def __init__(self, model: Any, items: int, batch: int) -> None:
-        self.model, self.batch = model, batch
+    def __init__(self, loaded: loading.LoadedModel, items: int, batch: int) -> None:
+        self.loaded, self.model, self.batch = loaded, loaded.model, batch
         generator = torch.Generator().manual_seed(0)
-        longest = max(PROMPT + ANSWER, PREFIX + SUFFIX, PROSE)
-        size = (items, longest)
-        self.rows = torch.randint(logits.vocabulary(model), size, generator=generator).tolist()
+        size = (items, max(PROMPT + ANSWER, PREFIX + SUFFIX, PROSE))
+        self.rows = torch.randint(logits.vocabulary(self.model), size, generator=generator).tolist()
         self.passages = [(row[:PREFIX], row[PREFIX : PREFIX + SUFFIX]) for row in self.rows]
 
-    def answers(self, kind: type[HFLM]) -> None:
-        """Likelihoods of answers, by an lm-eval model."""
-        lm: Any = object.__new__(kind)
+    def stock_answers(self) -> None:
+        """Likelihoods of answers, as lm-eval's model for transformers computes them."""
+        self._answers(HFLM(pretrained=self.model, tokenizer=self.loaded.tokenizer, batch_size=self.batch))
+
+    def answers(self) -> None:
+        """Likelihoods of answers, as ours computes them."""
+        self._answers(MemsplitLM(self.loaded, batch_size=self.batch))
+
+    def _answers(self, lm: Any) -> None:
         asked = [((f"{i}", ""), row[:PROMPT], row[PROMPT : PROMPT + ANSWER]) for i, row in enumerate(self.rows)]
-        lm._model, lm.backend, lm.logits_cache, lm._rank, lm._max_length = self.model, "causal", True, 0, 1024
-        lm._device, lm.batch_size_per_gpu, lm.softmax_dtype, lm.cache_hook = (
-            self.model.device,
-            self.batch,
-            None,
-            mock.Mock(),
-        )
         lm._loglikelihood_tokens(asked, disable_tqdm=True)
 
     def passage(self) -> None:
@@ -90,7 +89,7 @@ class Work:
 
 
 WORK: dict[str, tuple[int, Callable[[Work], None], Callable[[Work], None]]] = {
-    "answers after prompts": (PROMPT + ANSWER, lambda w: w.answers(HFLM), lambda w: w.answers(MemsplitLM)),
+    "answers after prompts": (PROMPT + ANSWER, Work.stock_answers, Work.answers),
     "passages": (PREFIX + SUFFIX, Work.passage, Work.passage),
     "suffixes": (PREFIX + SUFFIX, Work.passage, Work.suffix),
     "prose against the base": (PROSE // 4, Work.prose, Work.prose),
@@ -115,11 +114,10 @@ def peak() -> float:
 def measured(arguments: argparse.Namespace, name: str, needed: bool, end: Connection) -> None:
     """Send the seconds of a piece of work, and by how many GiB its peak lies above the loaded model."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    if arguments.model:
-        model = loading.load(model_table.resolve(str(arguments.model)), device=device).model
-    else:
-        model = shaped_as_gemma().to(device)
-    work = Work(model, arguments.items, arguments.batch_size)
+    loaded = loading.load(model_table.resolve(str(arguments.model or "olmo-tiny")), device=device)
+    if not arguments.model:
+        loaded = dataclasses.replace(loaded, model=shaped_as_gemma().to(device))
+    model, work = loaded.model, Work(loaded, arguments.items, arguments.batch_size)
     with contextlib.nullcontext() if needed else all_logits():
         logits.chooses(model)
         before, start = peak(), time.perf_counter()

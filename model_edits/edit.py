@@ -168,7 +168,7 @@ class Edit(abc.ABC):
     def usage(cls) -> dict[str, str]:
         """The keys of the method's spec, each with the values it accepts and, in brackets, its default."""
         default = "every linear map" if cls.everywhere else "the model's"
-        keys = {"layers": f"0+2-3 [{default}]", "proj": f"gate+up [{default}]"} if cls.targeted else {}
+        keys = {"layers": f"such as 0+2-3 [{default}]", "proj": f"gate+up [{default}]"} if cls.targeted else {}
         hints = get_type_hints(cls)
         for field in cls.option_fields():
             values = "|".join(map(str, accepted(hints[field.name])))

@@ -132,13 +132,23 @@ def add_scoring(parser: argparse.ArgumentParser) -> None:
     add_items(parser)
     add = parser.add_argument
     add("--split", default="test", metavar="PART", help="the part of the items: dev or test (default: %(default)s)")
-    add("--limit", type=positive, metavar="N", help="only the first N items of each task")
+    add(
+        "--limit",
+        type=positive,
+        metavar="N",
+        help="only the first N items of each task; of passages with doses those of the highest come first",
+    )
     add("--out", type=path, default=DEFAULT, metavar="FOLDER", help="where records go (default: %(default)s)")
 
 
-def add_attacks(parser: argparse.ArgumentParser) -> None:
-    """Declare the options that name the attacks after which each edit is scored again."""
+def add_memory(parser: argparse.ArgumentParser) -> None:
+    """Declare the options that say what memory is measured against, and after which attacks it is measured again."""
     add = parser.add_argument
+    add(
+        "--reference",
+        metavar="NAME",
+        help="a model that never saw the passages: the floor of memory (default: the model table's; 'none' for none)",
+    )
     add(
         "--attack",
         dest="attacks",

@@ -16,8 +16,21 @@ class Parser(argparse.ArgumentParser):
             raise unknown(str(action.metavar or action.dest).lower(), str(value), map(str, action.choices))
 
     def error(self, message: str) -> NoReturn:
-        """Raise instead of exiting."""
+        """Raise instead of exiting; of an option that is not known, with the nearest one."""
+        unrecognized, _, words = message.partition("unrecognized arguments: ")
+        option = words.split("=")[0].split()[0] if not unrecognized and words else ""
+        if option.startswith("--"):
+            raise unknown("option", option, sorted(options(self)))
         raise UserError(message)
+
+
+def options(parser: argparse.ArgumentParser) -> set[str]:
+    """The long options of a parser and of its actions' parsers."""
+    found = {name for name in parser._option_string_actions if name.startswith("--")}
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            found.update(*map(options, action.choices.values()))
+    return found
 
 
 class _Version(argparse.Action):

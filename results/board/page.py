@@ -210,7 +210,10 @@ def _settings(content: RecordContent) -> Iterator[tuple[str, Any]]:
         shown_keys = ("corpus", "tokens", "length", "seed")
         yield "curvature", _words({key: value for key, value in factors.items() if key in shown_keys})
     arguments = msgspec.structs.asdict(content.arguments)
-    yield "arguments", _words({key: value for key, value in arguments.items() if value not in (None, False, (), "")})
+    yield (
+        "arguments",
+        _words({key: value for key, value in arguments.items() if value not in (None, False, (), "", msgspec.UNSET)}),
+    )
     left_out = {name: f", {task.left_out} too long" if task.left_out else "" for name, task in content.tasks.items()}
     yield "tasks", ", ".join(f"{name} ({task.n}{left_out[name]})" for name, task in content.tasks.items())
     yield "not asked", ", ".join(skipped.task for skipped in content.skipped)

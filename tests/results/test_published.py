@@ -112,5 +112,5 @@ def test_the_readme_shows_the_board(rows: dict[str, dict[str, str]]) -> None:
         assert (rank, strength) == (row["rank"], row["strength"]), method
         low, high = (f"{float(row[f'split_score_{end}']):.3f}" for end in ("low", "high"))
         assert score == f"{float(row['split_score']):.3f} [{low}, {high}]"
-        names = ("stays_erased", "erased", "reasoning_kept", "fluency_kept", "knowledge_kept", "recitation_removed")
+        names = ("net_erased", "stays_erased", "erased", "reasoning_kept", "fluency_kept", "knowledge_kept")
         assert cells == [f"{float(row[name]):.3f}" for name in names], method

@@ -11,7 +11,7 @@ from pathlib import Path
 from ...common.runtime import quiet
 from ...evaluation.task_selection import not_asked
 from .. import lazy
-from ..arguments import SPEC, add_attacks, add_model, add_scoring, check_scoring, task_names
+from ..arguments import SPEC, add_memory, add_model, add_scoring, check_scoring, task_names
 from . import listings
 
 LISTINGS: dict[str, Callable[[str, list[str], list[Path]], list[str]]] = {
@@ -28,12 +28,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--edit", dest="edits", action="append", default=[], metavar="SPEC", help=f"{SPEC}; repeatable (default: kfac)")
     add_scoring(parser)
-    add(
-        "--reference",
-        metavar="NAME",
-        help="a model that never saw the passages: the floor of memory (default: the model table's; 'none' for none)",
-    )
-    add_attacks(parser)
+    add_memory(parser)
     add("--all-metrics", action="store_true", help="show every metric of recitation, not only the main ones")
     add("--rescore", action="store_true", help="score again what was scored before with the same weights and items")
     add("--resume", action="store_true", help="continue a killed evaluation: keep the records that it wrote to --out")

@@ -15,7 +15,7 @@ from ....results.records.store import Store
 from ...common.runtime import quiet
 from ...evaluation import gating
 from .. import lazy
-from ..arguments import SPEC, add_attacks, add_model, add_scoring, check_scoring, path
+from ..arguments import SPEC, add_memory, add_model, add_scoring, check_scoring, path
 
 NAMES = {"attacks": "--attack", "default_attacks": "--attacks"}
 """Options that are not called as what they hold."""
@@ -45,7 +45,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     add_model(parser)
     add_scoring(parser)
-    add_attacks(parser)
+    add_memory(parser)
     parser.set_defaults(run=run, scored_defaults={name: parser.get_default(name) for name in OF_SCORING})
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
     parser.add_argument("--junit", type=path, metavar="FILE", help="write JUnit XML, a test case a criterion")

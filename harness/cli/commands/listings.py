@@ -31,7 +31,8 @@ def models(*_: object) -> list[str]:
         ("FOLDER", "any causal language model in a local folder"),
         ("OWNER/NAME", "any on the Hugging Face hub"),
     ]
-    return [f"{name:<12}{summary}" for name, summary in names]
+    width = max(len(name) for name, _ in names) + 2
+    return [f"{name:<{width}}{summary}" for name, summary in names]
 
 
 def edits(*_: object) -> list[str]:

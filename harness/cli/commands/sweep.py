@@ -18,7 +18,7 @@ from ...evaluation.request import fill_in
 from ...evaluation.task_selection import choose_parts
 from ...models import model_table
 from .. import lazy
-from ..arguments import add_attacks, add_items, add_model, check_model, make_request, path, positive, share, task_names
+from ..arguments import add_items, add_memory, add_model, check_model, make_request, path, positive, share, task_names
 
 LAUNCHERS = ("none", "ray")
 NEEDED = (RECITATION, TWINS, *REASONING, FLUENCY)
@@ -33,7 +33,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add_model(parser)
     add_items(parser)
-    add_attacks(parser)
+    add_memory(parser)
     add = parser.add_argument
     add(
         "--grid",

@@ -177,6 +177,8 @@ def test_edits_are_told_with_their_keys(cache: Path) -> None:
     ("arguments", "words"),
     [
         (["--model", "olmo-tny"], ["unknown model 'olmo-tny'", "did you mean 'olmo-tiny'"]),
+        (["--atack", "relearn"], ["unknown option '--atack'", "did you mean '--attack'"]),
+        (["--refrence=none"], ["unknown option '--refrence'", "did you mean '--reference'"]),
         (["--edit", "kfc-50"], ["unknown edit 'kfc'", "did you mean 'kfac'"]),
         (["--edit", "kfac-500"], ["'500' found", "0 to 100"]),
         (["--edit", "kfac-50:laers=1"], ["unknown key 'laers'", "did you mean 'layers'"]),
