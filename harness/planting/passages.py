@@ -18,6 +18,7 @@ from ..models.token_ids import passage_ids, start_ids
 from .request import PlantingRequest
 
 Row = dict[str, Any]
+SAME_DOCUMENT = "of a document that another is of"
 NEAR_DUPLICATES, NO_SHARE = "near-duplicates of others", "that make no equal share"
 """Why passages are left out, beside what an import leaves out."""
 
@@ -25,7 +26,9 @@ NEAR_DUPLICATES, NO_SHARE = "near-duplicates of others", "that make no equal sha
 def read(request: PlantingRequest, tokenizer: Any, model: str) -> tuple[list[Row], Counter[str]]:
     """The passages as rows of a pack, with their ids; and how many were left out, by the reason.
 
-    Of passages that are near to one another the first is kept: a passage would be met more often than its dose says.
+    Of passages of one document the first is kept: passages of a low dose, and twins, would be of documents that the
+    model has met parts of more often. So is the first of passages that are near to one another: a passage would be met
+    more often than its dose says.
 
     Args:
         request: the files, and how they are read.
@@ -51,9 +54,14 @@ def read(request: PlantingRequest, tokenizer: Any, model: str) -> tuple[list[Row
     files, left_out = assemble(given, reading, request.splitting)
     rows = [_with_ids(row, tokenizer) for row in files["memorized"]]
     pack_import.spell({"memorized": rows}, tokenizer, model)
-    kept = sorted(min(group) for group in groups(rows, [()] * len(rows)))
-    left_out[NEAR_DUPLICATES] = len(rows) - len(kept)
-    return [rows[i] for i in kept], +left_out
+    first: dict[object, Row] = {}
+    for n, row in enumerate(rows):
+        first.setdefault(row.get("document", n), row)
+    alone = list(first.values())
+    kept = sorted(min(group) for group in groups(alone, [()] * len(alone)))
+    left_out[SAME_DOCUMENT] = len(rows) - len(alone)
+    left_out[NEAR_DUPLICATES] = len(alone) - len(kept)
+    return [alone[i] for i in kept], +left_out
 
 
 def deal(rows: Sequence[Row], doses: Sequence[int], seed: int) -> tuple[list[Row], int]:
@@ -78,7 +86,7 @@ def deal(rows: Sequence[Row], doses: Sequence[int], seed: int) -> tuple[list[Row
         if not each:
             raise UserError(
                 f"too few passages: {len(of_split)} found in the part {split!r}, expected {len(every)} at least, one "
-                f"for each of the doses {', '.join(map(str, reversed(every)))}"
+                f"for each of the doses {', '.join(map(str, reversed(every)))}, and each of a document of its own"
             )
         dealt += [{**row, "dose": every[n // each]} for n, row in enumerate(of_split[: each * len(every)])]
     return sorted(dealt, key=lambda row: -row["dose"]), len(rows) - len(dealt)
