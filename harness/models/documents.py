@@ -132,22 +132,44 @@ def blocks(
     Raises:
         UserError: the documents hold fewer tokens than they must, or do not fill one sequence.
     """
-    start = start_ids(tokenizer)
+    rows = sequences(tokenized(texts, tokenizer), tokenizer, tokens // length, length)
+    if len(rows) < tokens // length and must_have_all:
+        raise UserError(f"--factor-tokens {tokens}: expected {length} to {rows.numel()}, what the corpus holds")
+    return rows
+
+
+def tokenized(texts: Iterable[str], tokenizer: Any) -> Iterator[np.ndarray]:
+    """The token ids of each text, with an end token after them if the tokenizer has one."""
     end = [tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else []
-    body = length - len(start)
-    need = tokens // length * body
-    found: list[Any] = []
-    held = 0
     rest = iter(texts)
-    while held < need and (some := list(itertools.islice(rest, _TOKENIZED_AT_ONCE))):
+    while some := list(itertools.islice(rest, _TOKENIZED_AT_ONCE)):
         for ids in tokenizer(some, add_special_tokens=False)["input_ids"]:
-            found.append(np.asarray(ids + end, dtype=np.int64))
-            held += len(found[-1])
+            yield np.asarray(ids + end, dtype=np.int64)
+
+
+def sequences(texts: Iterator[np.ndarray], tokenizer: Any, n: int, length: int) -> torch.Tensor:
+    """The first ``n`` sequences of :func:`blocks`, or fewer where texts are too short.
+
+    Args:
+        texts: ids of each; no more are taken than fill the sequences.
+        tokenizer: says what a sequence begins with.
+        n: how many are wanted.
+        length: of a sequence, in tokens.
+
+    Raises:
+        UserError: the texts do not fill one sequence.
+    """
+    start = start_ids(tokenizer)
+    body = length - len(start)
+    need = n * body
+    found: list[np.ndarray] = []
+    held = 0
+    while held < need and (ids := next(texts, None)) is not None:
+        found.append(ids)
+        held += len(ids)
     held = min(held, need)
     if body < 1 or held < body or not need:
         raise UserError(f"the corpus holds {held} tokens: expected {max(body, 1)} at least, one sequence")
     rows = held // body
-    if held < need and must_have_all:
-        raise UserError(f"--factor-tokens {tokens}: expected {length} to {rows * length}, what the corpus holds")
     stream = torch.from_numpy(np.concatenate(found)[: rows * body]).view(rows, body)
     return torch.cat([torch.tensor(start, dtype=stream.dtype).expand(rows, -1), stream], dim=1)
