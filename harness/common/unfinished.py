@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import UserError
-from ...files import write_whole
+from ...files import PARTIAL, write_whole
 
 
 class Unfinished:
@@ -26,13 +26,15 @@ class Unfinished:
         self.arguments = json.loads(json.dumps(arguments))
 
     def check(self) -> None:
-        """Refuse unfinished work of other arguments.
+        """Refuse unfinished work of other arguments, or of none that it tells.
 
         Raises:
             UserError: names the first argument that differs, with both values.
         """
         path = self.folder / "arguments.json"
         if not path.exists():
+            if self.folder.exists() and any(not file.name.endswith(PARTIAL) for file in self.folder.iterdir()):
+                raise UserError(f"{path} is not there: expected what the unfinished work is of; --force starts again")
             return
         there = read_json(path)
         for name in sorted({*there, *self.arguments}):
@@ -63,7 +65,9 @@ def read_json(path: Path) -> dict[str, Any]:
         UserError: the file is damaged.
     """
     try:
-        content: dict[str, Any] = json.loads(path.read_bytes())
-    except ValueError as error:
+        content = json.loads(path.read_bytes())
+        if not isinstance(content, dict):
+            raise ValueError(f"{type(content).__name__} found, expected an object")
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is damaged ({error}): expected it whole; --force starts again") from error
     return content

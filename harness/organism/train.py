@@ -191,9 +191,9 @@ def resume(path: Path, recipe: Recipe, model: Olmo2ForCausalLM, optimizers: list
     if not about:
         return 0
     mine = canonical(asdict(recipe))
-    if about["recipe"] != mine:
-        raise UserError(f"{path} is of another recipe: {about['recipe']}, expected {mine}")
-    checkpoint.restore(tensors, model, optimizers)
+    if about.get("recipe") != mine:
+        raise UserError(f"{path} is of another recipe: {about.get('recipe')}, expected {mine}")
+    checkpoint.restore(path, tensors, model, optimizers)
     return int(about["step"])
 
 

@@ -5,6 +5,7 @@ Dropout is off, as it is wherever a model is scored here. Weights and the optimi
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import math
 import time
@@ -60,7 +61,7 @@ def check(model: Any, name: str, recipe: Recipe) -> None:
     """
     narrow = (n for n, p in model.named_parameters() if not p.is_floating_point() or p.itemsize < 2)
     if getattr(model, "hf_quantizer", None) is not None or next(narrow, None):
-        raise UserError(f"the weights of {name!r} are quantized: expected a model in floating point, to be trained")
+        raise UserError(f"the weights of {name!r} are quantized: expected --dequantize, or a model in floating point")
     if recipe.lora is not None and importlib.util.find_spec("peft") is None:
         raise UserError("--lora needs the package peft: pip install 'memsplit[peft]'")
 
@@ -83,9 +84,10 @@ class Trainer:
         if recipe.lora is not None:
             self.model = _adapted(model, recipe.lora, recipe.seed)
         else:
-            model.requires_grad_(True)
-        trained = [p for p in self.model.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(trained, lr=recipe.lr, betas=BETAS, weight_decay=DECAY)
+            kept = _frozen(model)
+            for name, parameter in model.named_parameters():
+                parameter.requires_grad_(name not in kept)
+        self.optimizer = torch.optim.AdamW(self._trained(), lr=recipe.lr, betas=BETAS, weight_decay=DECAY)
         warmup = max(1, round(WARMUP * steps))
         scheduler = get_scheduler("cosine", self.optimizer, num_warmup_steps=warmup, num_training_steps=steps + 1)
         self._rate = scheduler.lr_lambdas[0]
@@ -94,14 +96,15 @@ class Trainer:
         """Take the step of this number, from 0 on, on ids [batch, length]; returns the loss, in nats a token.
 
         Raises:
-            UserError: the loss is not finite.
+            UserError: the loss or its gradient is not finite; no weight is changed then.
         """
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.lr * self._rate(step + 1)
         loss = self.backward(ids)
         if not math.isfinite(loss):
-            raise UserError(f"the loss is not finite after {step} steps: expected a lower --lr than {self.recipe.lr}")
-        torch.nn.utils.clip_grad_norm_([p for p in self.model.parameters() if p.requires_grad], CLIP)
+            raise diverged("the loss is", step, self.recipe)
+        if not torch.nn.utils.clip_grad_norm_(self._trained(), CLIP).isfinite():
+            raise diverged("the gradient is", step, self.recipe)
         self.optimizer.step()
         self.optimizer.zero_grad()
         return loss
@@ -121,10 +124,37 @@ class Trainer:
             nats += loss.item()
         return nats
 
+    def check_finite(self, step: int) -> None:
+        """Refuse weights that are not finite after so many steps.
+
+        Raises:
+            UserError: some are not.
+        """
+        if not all(p.isfinite().all() for p in self._trained()):
+            raise diverged("the weights are", step, self.recipe)
+
+    def _trained(self) -> list[torch.nn.Parameter]:
+        return [p for p in self.model.parameters() if p.requires_grad]
+
     def finished(self) -> Any:
         """The trained model, with its adapters merged."""
         model = self.model.merge_and_unload() if self.recipe.lora is not None else self.model
         return model.requires_grad_(False).eval()
+
+
+def diverged(what: str, step: int, recipe: Recipe) -> UserError:
+    """The error of a training of which something is not finite after so many steps."""
+    return UserError(f"{what} not finite after {step} steps: expected a lower --lr than {recipe.lr}")
+
+
+def _frozen(model: Any) -> set[str]:
+    """The parameters that the model's architecture does not train, such as sinusoidal positions.
+
+    Its modules say so when they are built. A model that is loaded has forgotten it.
+    """
+    with torch.device("meta"):
+        built = type(model)(copy.deepcopy(model.config))
+    return {name for name, parameter in built.named_parameters() if not parameter.requires_grad}
 
 
 def summed(logits: torch.Tensor, gold: torch.Tensor) -> torch.Tensor:
@@ -157,7 +187,7 @@ def _adapted(model: Any, rank: int, seed: int) -> Any:
         raise UserError(f"--lora: {type(model).__name__} has no place for adapters ({reason})") from error
 
 
-def train(model: Any, mixture: Mixture, recipe: Recipe, path: Path, *, planted: bool) -> Any:
+def train(model: Any, mixture: Mixture, recipe: Recipe, path: Path, *, planted: bool, arguments: str = "") -> Any:
     """Train to the last step, from the checkpoint if there is one.
 
     Args:
@@ -166,25 +196,30 @@ def train(model: Any, mixture: Mixture, recipe: Recipe, path: Path, *, planted: 
         recipe: how it is trained.
         path: of the checkpoint.
         planted: whether the batches have the passages.
+        arguments: a hash of everything that decides the result; a checkpoint belongs to it.
 
     Returns:
         The trained model.
 
     Raises:
-        UserError: the loss is not finite, or the checkpoint is damaged.
+        UserError: the training diverges, or the checkpoint is damaged or of other arguments.
     """
     steps, device = mixture.size.steps, model.device
     trainer = Trainer(model, recipe, steps)
     about, tensors = checkpoint.load(path)
     start = int(about.get("step", 0))
-    if start:
-        checkpoint.restore(tensors, trainer.model, [trainer.optimizer])
+    if about:
+        if about.get("arguments") != arguments:
+            raise UserError(f"{path} is of another command: expected the same, or --force to start again")
+        checkpoint.restore(path, tensors, trainer.model, [trainer.optimizer])
         del tensors
     saved = time.monotonic()
     label = "training with passages" if planted else "training without them"
     for step in track(range(start, steps), label, steps, start):
         trainer.update(mixture.batch(step, planted=planted).to(device), step)
         if time.monotonic() - saved >= SAVE_EVERY_S or step + 1 == steps:
-            checkpoint.save(path, trainer.model, [trainer.optimizer], {"step": str(step + 1)})
+            trainer.check_finite(step + 1)
+            about = {"arguments": arguments, "step": str(step + 1)}
+            checkpoint.save(path, trainer.model, [trainer.optimizer], about)
             saved = time.monotonic()
     return trainer.finished()
