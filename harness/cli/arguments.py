@@ -45,11 +45,11 @@ def add_weights(parser: argparse.ArgumentParser, *, dtypes: Sequence[str] = DTYP
     add("--dtype", help=f"one of {', '.join(dtypes)} (default: {default}; float32 on a CPU)")
     if spread:
         add("--parallelize", action="store_true", help="spread the model over all devices (device_map=auto)")
-        add(
-            "--dequantize",
-            action="store_true",
-            help="make floating weights of quantized ones when a model is loaded (default: they are not edited)",
-        )
+    add(
+        "--dequantize",
+        action="store_true",
+        help="make floating weights of quantized ones when a model is loaded (default: they are not changed)",
+    )
     add_source(parser)
 
 

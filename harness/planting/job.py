@@ -72,8 +72,8 @@ def prepare(request: PlantingRequest) -> tuple[Job, loading.LoadedModel]:
     Raises:
         UserError: the passages, the corpus or the model do not suffice.
     """
-    code = request.trust_remote_code
-    entry = model_table.resolve(request.model, None, request.corpus, revision=request.revision, trust_remote_code=code)
+    how = {name: getattr(request, name) for name in ("revision", *model_table.HOW)}
+    entry = model_table.resolve(request.model, None, request.corpus, **how)
     source = corpus.find(entry.corpus, entry.pack)
     loaded = load(entry, request.device)
     recipe = training.Recipe(lr=request.lr, lora=request.lora, dtype=_dtype(request), seed=request.seed)
@@ -130,10 +130,10 @@ def _length(request: PlantingRequest, loaded: loading.LoadedModel) -> int:
     Raises:
         UserError: they are more than the model's context.
     """
-    context = context_length(loaded.model.config, loaded.model) or LENGTH
-    if request.length and request.length > context:
+    context = context_length(loaded.model.config, loaded.model)
+    if request.length and context and request.length > context:
         raise UserError(f"bad --length {request.length}: expected {context} at most, the context of the model")
-    return request.length or min(LENGTH, context)
+    return request.length or min(LENGTH, context or LENGTH)
 
 
 def _arguments(

@@ -14,11 +14,11 @@ from ..models.token_ids import passage_ids
 from .passages import Row
 
 Figures = dict[str, float]
-_LOGITS = 1 << 26
-"""Most logits of a forward pass, of one passage at least."""
+NAMES = ("passages", "recited", "token_accuracy", "bits")
+"""Of the figures of a dose."""
 
 
-def recitation(model: Any, tokenizer: Any, passages: Sequence[Row]) -> dict[int, Figures]:
+def recitation(model: Any, tokenizer: Any, passages: Sequence[Row], *, batch: int) -> dict[int, Figures]:
     """By dose, the number of passages and means over them.
 
     ``recited`` is the share whose suffix is the model's first choice at every token; ``token_accuracy`` the share of
@@ -28,17 +28,16 @@ def recitation(model: Any, tokenizer: Any, passages: Sequence[Row]) -> dict[int,
         model: the model.
         tokenizer: its tokenizer.
         passages: rows of a pack with doses.
+        batch: the most passages a forward pass.
     """
     by_dose: dict[int, list[tuple[float, float, float]]] = defaultdict(list)
     pairs = [passage_ids(row, tokenizer) for row in passages]
-    widest = max(len(prefix) + len(suffix) for prefix, suffix in pairs) * model.get_input_embeddings().weight.shape[0]
-    stats = teacher_forced(model, pairs, batch=max(1, _LOGITS // widest))
+    stats = teacher_forced(model, pairs, batch=batch, suffix_alone=True)
     for row, of_row in zip(passages, stats, strict=True):
         right = of_row.suffix(of_row.rank) == 0
         bits = -float(of_row.suffix(of_row.log_p).mean()) / math.log(2)
         by_dose[row["dose"]].append((float(right.all()), float(right.mean()), bits))
-    names = ("recited", "token_accuracy", "bits")
     return {
-        dose: {"passages": len(rows), **dict(zip(names, np.mean(rows, axis=0).tolist(), strict=True))}
+        dose: dict(zip(NAMES, (len(rows), *np.mean(rows, axis=0).tolist()), strict=True))
         for dose, rows in sorted(by_dose.items())
     }

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import shutil
+import math
+import shlex
 import time
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 
 from ...errors import UserError
-from ...files import replacing_folder, write_json
+from ...files import digest, replacing_folder, write_json
 from ..common.unfinished import Unfinished, read_json
 from ..models import loading
 from . import training
 from .job import Job, load, prepare
-from .measure import Figures, recitation
+from .measure import NAMES, Figures, recitation
 from .output import card, write_pack
 from .request import PACK, PLANTED, UNFINISHED, UNPLANTED, PlantingRequest
 
@@ -56,35 +58,36 @@ def plant(request: PlantingRequest) -> PlantingReport:
     work = Unfinished(request.out, UNFINISHED, job.arguments)
     if not request.force:
         work.check()
-    else:
-        for name in (PLANTED, UNPLANTED, PACK):
-            shutil.rmtree(request.out / name, ignore_errors=True)
     work.begin(anew=request.force)
     figures: dict[str, dict[str, Figures]] = {}
     loaded: loading.LoadedModel | None = before
     del before
     for part in (PLANTED, UNPLANTED):
         path = work.folder / f"{part}.json"
-        if not path.exists():
+        if not (path.exists() and (request.out / part / "config.json").exists()):
             loaded = loaded or load(job.entry, request.device)
             write_json(path, _train(job, loaded, work, part))
             path.with_suffix(".safetensors").unlink()
             loaded = None
-        figures[part] = read_json(path)
+        figures[part] = _figures(path, job)
     told = _told(figures)
     write_pack(job, request.out / PACK, told)
     work.remove()
-    planted, unplanted, pack = (str(request.out / name) for name in (PLANTED, UNPLANTED, PACK))
-    use = f"memsplit-eval --model {planted} --reference {unplanted} --pack {pack}+{job.entry.pack} --edit kfac"
     return PlantingReport(
-        planted=planted,
-        unplanted=unplanted,
-        pack=pack,
-        use=use,
+        **{name: str(request.out / name) for name in (PLANTED, UNPLANTED, PACK)},
+        use=use(request, job.entry.pack),
         counts=job.counts(),
         left_out=job.left_out,
         recitation=told,
     )
+
+
+def use(request: PlantingRequest, pack: str) -> str:
+    """The command that scores an edit of the planted model, by the planted pack and the one of the model before."""
+    planted, unplanted, own = (str(request.out / name) for name in (PLANTED, UNPLANTED, PACK))
+    words = ["memsplit-eval", "--model", planted, "--reference", unplanted, "--pack", f"{own}+{pack}"]
+    words += ["--trust-remote-code"] if request.trust_remote_code else []
+    return shlex.join([*words, "--edit", "kfac"])
 
 
 def estimate(request: PlantingRequest) -> list[str]:
@@ -125,11 +128,38 @@ def _told(figures: dict[str, dict[str, Figures]]) -> list[dict[str, Any]]:
     ]
 
 
+def _figures(path: Path, job: Job) -> dict[str, Figures]:
+    """The figures by dose that a finished part has left.
+
+    Raises:
+        UserError: they are not those of a recitation of the passages.
+    """
+    there = read_json(path)
+    counts = Counter(str(row["dose"]) for row in job.rows)
+    whole = there.keys() == counts.keys() and all(
+        isinstance(of, dict)
+        and of.keys() == {*NAMES}
+        and all(type(value) in (int, float) and math.isfinite(value) for value in of.values())
+        and of["passages"] == counts[dose]
+        for dose, of in there.items()
+    )
+    if not whole:
+        raise UserError(f"{path} is damaged: expected the figures of {len(counts)} doses; --force starts again")
+    return there
+
+
 def _train(job: Job, loaded: loading.LoadedModel, work: Unfinished, part: str) -> dict[int, Figures]:
-    """Train one of the two models and write it; returns its recitation by dose."""
+    """Train one of the two models and write it; returns its recitation by dose.
+
+    Raises:
+        UserError: the training diverges, its checkpoint does not do, or the model cannot be written.
+    """
     path = work.folder / f"{part}.safetensors"
-    model = training.train(loaded.model, job.mixture, job.recipe, path, planted=part == PLANTED)
-    figures = recitation(model, job.tokenizer, job.rows)
+    arguments = digest(work.arguments)
+    model = training.train(loaded.model, job.mixture, job.recipe, path, planted=part == PLANTED, arguments=arguments)
+    figures = recitation(model, job.tokenizer, job.rows, batch=job.mixture.size.batch)
+    if not all(math.isfinite(value) for of in figures.values() for value in of.values()):
+        raise training.diverged("its figures are", job.mixture.size.steps, job.recipe)
     try:
         with replacing_folder(work.out / part) as partial:
             model.save_pretrained(partial)

@@ -52,6 +52,7 @@ class PlantingRequest:
     dtype: str | None = None
     revision: str | None = None
     trust_remote_code: bool = False
+    dequantize: bool = False
     force: bool = False
 
 
@@ -61,12 +62,19 @@ def check_dtype(name: str | None) -> None:
         raise unknown("dtype", str(name), DTYPES)
 
 
-def check_out(out: Path, *, force: bool) -> None:
-    """Refuse a folder that holds anything but unfinished work or, with ``force``, what was planted before.
+def check_out(out: Path, pretrained: str, *, force: bool) -> None:
+    """Refuse a folder that holds the model, or anything but unfinished work or, with ``force``, an earlier planting.
+
+    Args:
+        out: the folder.
+        pretrained: the folder or hub id of the model, which is read until the end.
+        force: whether what was planted before is replaced.
 
     Raises:
         UserError: the folder is in use.
     """
+    if Path(pretrained).is_dir() and Path(pretrained).resolve().is_relative_to(out.resolve()):
+        raise UserError(f"--out {str(out)!r} holds --model {pretrained!r}, which would be replaced: expected another")
     if not out.exists() or (out.is_dir() and ((out / UNFINISHED).exists() or not any(out.iterdir()))):
         return
     ours = out.is_dir() and packs.manifest(out / PACK).provenance.get("made_by") == MADE_BY

@@ -97,7 +97,7 @@ def run(arguments: argparse.Namespace) -> int:
     corpus.find(entry.corpus, entry.pack)
     check_dtype(arguments.dtype)
     places, splitting = row_options.given(arguments)
-    check_out(arguments.out, force=arguments.force)
+    check_out(arguments.out, entry.pretrained, force=arguments.force)
     if not arguments.dry_run:
         record.check_writable(arguments.out)
     chosen = device(arguments.device)
