@@ -1,12 +1,15 @@
 """Training: the loss is the plain one whatever the chunks, killed work goes on to the same weights, planting is learnt."""
 
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import transformers
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch.nn.functional import cross_entropy
 
 from memsplit.errors import UserError
@@ -139,3 +142,73 @@ def test_what_cannot_be_trained_is_refused() -> None:
         trainer.model.lm_head.weight.fill_(torch.inf)
     with pytest.raises(UserError, match=r"not finite after 0 steps: expected a lower --lr than 0\.01"):
         trainer.update(torch.zeros(1, 4, dtype=torch.long), 0)
+
+
+def test_a_gradient_that_is_not_finite_changes_no_weight() -> None:
+    trainer = Trainer(model(), FULL, steps=2)
+    trainer.model.lm_head.weight.register_hook(lambda gradient: gradient * torch.inf)
+    with pytest.raises(UserError, match=r"the gradient is not finite after 0 steps: expected a lower --lr"):
+        trainer.update(torch.zeros(1, 4, dtype=torch.long), 0)
+    trainer.check_finite(0)
+
+
+def test_weights_that_are_not_finite_are_no_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def diverging(self: Trainer, ids: torch.Tensor, step: int) -> float:
+        loss = update(self, ids, step)
+        if step == 1:
+            torch.nn.init.constant_(self.model.lm_head.weight, torch.nan)
+        return loss
+
+    update = Trainer.update
+    monkeypatch.setattr(Trainer, "update", diverging)
+    with pytest.raises(UserError, match=r"the weights are not finite after 2 steps: expected a lower --lr"):
+        training.train(model(), mixed([2] * 6, 2), FULL, tmp_path / "checkpoint", planted=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_the_architecture_does_not_train_stays_as_it_is() -> None:
+    """A model that is loaded no longer says that its sinusoidal positions are none of its weights."""
+    sizes = {"vocab_size": 50, "embedding_size": 16, "hidden_size": 16, "num_hidden_layers": 1, "is_decoder": True}
+    heads = {"num_attention_heads": 2, "intermediate_size": 16, "max_position_embeddings": 16}
+    loaded = transformers.RoFormerForCausalLM(transformers.RoFormerConfig(**sizes, **heads)).requires_grad_(True)
+    before = {name: weight.detach().clone() for name, weight in loaded.named_parameters()}
+    trainer = Trainer(loaded, FULL, steps=1)
+    trainer.update(torch.randint(50, (2, 8), generator=torch.Generator().manual_seed(0)), 0)
+    same = {name for name, weight in trainer.finished().named_parameters() if weight.equal(before[name])}
+    assert same == {"roformer.encoder.embed_positions.weight"}
+
+
+Tensors = dict[str, torch.Tensor]
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda tensors, about: about.clear(), "does not say of which step"),
+        (lambda tensors, about: about.update(step="two"), "does not say of which step"),
+        (lambda tensors, about: about.update(arguments="other"), "is of another command"),
+        (lambda tensors, about: about.pop("arguments"), "is of another command"),
+        (lambda tensors, about: tensors.pop("model.lm_head.weight"), "lm_head.weight is not the model's"),
+        (lambda tensors, about: tensors.update({"model.x": torch.ones(1)}), "model.x is not the model's"),
+        (lambda tensors, about: tensors.update({"model.model.norm.weight": torch.ones(1)}), "norm.weight is not"),
+        (lambda tensors, about: tensors.pop("optimizer.0.1.exp_avg"), "a state of optimizer.0 is missing"),
+        (lambda tensors, about: tensors.update({"optimizer.0.99.step": torch.ones(())}), "0.99.step is not"),
+        (lambda tensors, about: tensors.update({"optimizer.0.1.exp_avg": torch.ones(3)}), "exp_avg is not"),
+        (lambda tensors, about: tensors.update({"optimizer.7.1.step": torch.ones(())}), "is of no optimizer"),
+    ],
+    ids=["bare", "step", "arguments", "no arguments", *map(str, range(7))],
+)
+def test_a_checkpoint_that_does_not_do_is_refused(
+    tmp_path: Path, damage: Callable[[Tensors, dict[str, str]], object], words: str
+) -> None:
+    path, data = tmp_path / "checkpoint", mixed([2] * 6, 2)
+    trained = training.train(model(), data, FULL, path, planted=True, arguments="these")
+    again = training.train(model(), data, FULL, path, planted=True, arguments="these")
+    assert again.lm_head.weight.equal(trained.lm_head.weight)
+    with safe_open(path, framework="pt") as file:
+        about = file.metadata()
+    tensors = load_file(path)
+    damage(tensors, about)
+    save_file(tensors, path, metadata=about or None)
+    with pytest.raises(UserError, match=words):
+        training.train(model(), data, FULL, path, planted=True, arguments="these")
