@@ -93,7 +93,7 @@ def _tokens(session: EvalSession, tasks: Mapping[str, Any]) -> int:
     """How many tokens the forward passes over these tasks read."""
     tokens = 0
     for task in tasks.values():
-        build_requests(task, session.request.limit, lm=session.scorer.lm)
+        build_requests(task, session.scorer.lm, session.request.limit)
         texts = ["".join(part for part in request.args if isinstance(part, str)) for request in task.instances]
         tokens += sum(map(len, session.loaded.tokenizer(texts)["input_ids"]))
         generated = [r.args[1] for r in task.instances if r.request_type == "generate_until"]

@@ -93,7 +93,7 @@ class Scorer:
         self.left_out = {
             name: len(list(task.eval_docs)[:limit]) - len(self._items[name]) for name, task in tasks.items()
         }
-        self.fingerprints = {name: _hash(task, self.docs(name)) for name, task in self.tasks.items()}
+        self.fingerprints = {name: task_fingerprint(task, self.docs(name)) for name, task in self.tasks.items()}
         self.settings: dict[str, Any] = {
             "batch_size": AUTO_BATCH if lm.adapts else lm.batch_size,
             "device": torch.device(lm.device).type,
@@ -154,7 +154,7 @@ class Scorer:
         items = self._samples(part.task)
         asked: dict[str, Any] = {"limit": self.limit} if items is None else {"samples": {part.task: items}}
         asked |= dict.fromkeys(("apply_chat_template", "fewshot_as_multiturn"), self.lm.turns(task))
-        with _no_bars():
+        with _no_bars(), self.lm.asking(task):
             result = evaluate(self.lm, {"tasks": {part.task: task}}, bootstrap_iters=0, log_samples=True, **asked)
         place = {item: n for n, item in enumerate(self._items[part.task])}
         samples = [{**sample, "doc_id": place[sample["doc_id"]]} for sample in result["samples"][part.task]]
@@ -206,26 +206,24 @@ def group_of(doc: Mapping[str, Any]) -> str:
     return str(doc.get("level") or doc.get("relation") or "")
 
 
-def build_requests(
-    task: Any, limit: int | None, items: Sequence[int] | None = None, lm: MemsplitLM | None = None
-) -> None:
+def build_requests(task: Any, lm: MemsplitLM, limit: int | None, items: Sequence[int] | None = None) -> None:
     """Build a task's requests (``task.instances``), with the same examples each time.
 
     Args:
         task: lm-eval's object.
+        lm: the model that is asked, which says whether the prompts are turns of a conversation.
         limit: only the first so many items.
         items: indices of the items, in place of a limit; one at least.
-        lm: the model, which says whether the prompts are turns of a conversation; without it they are plain text.
 
     Raises:
         UserError: the model's chat template cannot be applied.
     """
     turns: dict[str, Any] = {}
-    if lm is not None and lm.turns(task):
+    if lm.turns(task):
         turns = dict.fromkeys(("apply_chat_template", "fewshot_as_multiturn"), True)
         turns |= {"chat_template": lm.apply_chat_template, "tokenizer_name": lm.tokenizer_name}
     task.set_fewshot_seed(SHOTS_SEED)
-    with _no_bars():
+    with _no_bars(), lm.asking(task):
         task.build_all_requests(**({"limit": limit} if items is None else {"samples": list(items)}), **turns)
 
 
@@ -235,12 +233,12 @@ def _fitting(task: Any, lm: MemsplitLM, limit: int | None) -> list[int]:
     Without an item the next may be shown other examples, so that what is left is built, and measured, again.
     """
     items = list(range(len(list(task.eval_docs)[:limit])))
-    build_requests(task, limit, lm=lm)
+    build_requests(task, lm, limit)
     while long := {request.doc_id for request in task.instances if not lm.fits(request)}:
         items = [item for place, item in enumerate(items) if place not in long]
         if not items:
             break
-        build_requests(task, None, items, lm)
+        build_requests(task, lm, None, items)
     return items
 
 
@@ -255,13 +253,12 @@ def _no_bars() -> Iterator[None]:
         lm_eval.api.task.tqdm = shown
 
 
-def task_fingerprint(task: Any, limit: int | None) -> str:
-    """A hash of a task's version, items and requests: every prompt as it is sent, with the examples before it."""
-    build_requests(task, limit)
-    return _hash(task, list(task.eval_docs)[:limit])
+def task_fingerprint(task: Any, docs: Iterable[Mapping[str, Any]]) -> str:
+    """A hash of a task's version, items and requests: every prompt as it is sent, with the examples before it.
 
-
-def _hash(task: Any, docs: Iterable[Mapping[str, Any]]) -> str:
-    """The fingerprint of a task whose requests for these documents are built."""
+    Args:
+        task: lm-eval's object, with its requests built (see :func:`build_requests`).
+        docs: the documents that they are of.
+    """
     about = [{k: v for k, v in doc.items() if k != "pack"} for doc in docs]  # not its folder
     return digest([task.config.task, task.VERSION, about, [request.args for request in task.instances]])[:16]

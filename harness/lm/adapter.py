@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from typing import Any
 
 import torch
-from jinja2 import TemplateError
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils import normalize_gen_kwargs
@@ -24,7 +24,7 @@ from ...tasks.recitation import Generation
 from ..common.runtime import AUTO_BATCH
 from ..models import token_ids
 from ..models.loading import LoadedModel
-from . import decoding, probes
+from . import conversation, decoding, probes
 from .forward import PrefixSuffix, answers, likelihoods
 from .memory import FIRST, adapting
 from .stepping import carried
@@ -233,12 +233,14 @@ class MemsplitLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
         Raises:
             UserError: the tokenizer's template cannot put it into words.
         """
-        try:
+        with conversation.applying(self.pretrained):
             text: str = super().apply_chat_template(chat_history, add_generation_prompt)
-        except (TemplateError, ValueError, TypeError, KeyError) as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise UserError(f"the chat template of {self.pretrained!r} cannot be applied: {reason}") from error
         return text
+
+    @cached_property
+    def around(self) -> tuple[str, str]:
+        """What the tokenizer's template puts before and after an answer (see ``conversation.around``)."""
+        return conversation.around(self.tokenizer, self.chat_template_args, self.pretrained)
 
     def turns(self, task: Any) -> bool:
         """Whether a task's prompts are turns of a conversation: if asked for, and they are no passages or plain text.
@@ -247,6 +249,16 @@ class MemsplitLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
         """
         plain = task.OUTPUT_TYPE == "loglikelihood_rolling" or any(_kind(doc) != "other" for doc in task.eval_docs)
         return self.chat and not plain
+
+    def asking(self, task: Any) -> AbstractContextManager[None]:
+        """A context in which a task asks for its answers as this model is to give them: in turns, those of turns.
+
+        Raises:
+            UserError: nothing tells how the template puts an answer (see ``conversation.around``).
+        """
+        if task.OUTPUT_TYPE == "loglikelihood" and self.turns(task):
+            return conversation.whole_answers(task, *self.around)
+        return nullcontext()
 
     def fits(self, request: Instance) -> bool:
         """Whether the model can read all that a request gives it, and write what it asks for.

@@ -22,7 +22,20 @@ TEMPLATE = (
     "<b>{% for m in messages %}<m>{{ m['role'] }}\n{{ m['content'] }}<s>\n{% endfor %}"
     "{% if add_generation_prompt %}<m>assistant\n{% endif %}"
 )
+TRIMMED = TEMPLATE.replace("m['content']", "m['content'] | trim")
+LLAMA_2 = (
+    "{% for m in messages %}{% if m['role'] == 'user' %}<m>[INST] {{ m['content'] | trim }} [/INST]"
+    "{% else %} {{ m['content'] | trim }} <s>{% endif %}{% endfor %}"
+)
+LINES = (
+    "{% for m in messages %}{{ m['role'] }}: {{ m['content'] | trim }}\n\n{% endfor %}"
+    "{% if add_generation_prompt %}assistant: {% endif %}"
+)
+THOUGHT_AT_LAST = TEMPLATE.replace(
+    "{{ m['content'] }}", "{% if loop.last and m['role'] == 'assistant' %}<think></think>{% endif %}{{ m['content'] }}"
+)
 QUESTIONS = ("memsplit_logic_order", "memsplit_logic_boolean", "memsplit_facts_closed")
+WHOLE = "memsplit_arithmetic_add"
 TEXTS = ("memsplit_recitation", "memsplit_twins", "memsplit_fluency")
 PASSAGES = [
     {"prefix_text": "the lion ate", "suffix_text": " the lamb"},
@@ -45,10 +58,20 @@ def instruct(path: Path, template: str | None = TEMPLATE) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> loading.LoadedModel:
+    return loading.load(model_table.resolve(str(instruct(tmp_path_factory.mktemp("model") / "m"))), device="cpu")
+
+
+def speaking(loaded: loading.LoadedModel, template: str) -> MemsplitLM:
+    loaded.tokenizer.chat_template = template
+    return MemsplitLM(loaded, chat=True)
+
+
 def tasks(pack: str) -> dict[str, Any]:
     own = suite.own().tasks
     return {
-        **scoring.load_tasks([own[name] for name in QUESTIONS[:2]], "world", "test"),
+        **scoring.load_tasks([own[name] for name in (*QUESTIONS[:2], WHOLE)], "world", "test"),
         **scoring.load_tasks([own[name] for name in (QUESTIONS[2], *TEXTS)], pack, "test"),
     }
 
@@ -61,7 +84,7 @@ def pack(tmp_path: Path) -> str:
 def scorer(model: Path, pack: str, *, chat: bool) -> scoring.Scorer:
     lm = MemsplitLM(loading.load(model_table.resolve(str(model)), device="cpu"), chat=chat, batch_size=4)
     own = suite.own().tasks
-    parts = [own[name] for name in (*QUESTIONS, *TEXTS)]
+    parts = [own[name] for name in (*QUESTIONS, WHOLE, *TEXTS)]
     return scoring.Scorer(lm, parts, tasks(pack), limit=2, store=ScoreStore(model / "scores"))
 
 
@@ -73,7 +96,9 @@ def test_questions_are_asked_as_lm_eval_asks_them_and_texts_as_ever(tmp_path: Pa
     expected = tasks(pack)
     asked = {"tasks": {name: expected[name] for name in QUESTIONS}}
     found = evaluate(stock, asked, limit=2, bootstrap_iters=0, apply_chat_template=True, fewshot_as_multiturn=True)
+    hashed = [request.args for request in chat.tasks[WHOLE].instances]
     items = chat.score("w", "base").items
+    assert [request.args for request in chat.tasks[WHOLE].instances] == hashed
     for name in QUESTIONS:
         sent = [request.args for request in chat.tasks[name].instances]
         assert sent == [request.args for request in expected[name].instances]
@@ -91,7 +116,7 @@ def test_questions_are_asked_as_lm_eval_asks_them_and_texts_as_ever(tmp_path: Pa
         assert args == [str(request.args) for request in plain.tasks[name].instances]
         assert not any("<m>" in each for each in args)
     assert chat.fingerprint != plain.fingerprint
-    assert {part.task for part in plain.missing("w")} == set(QUESTIONS)
+    assert {part.task for part in plain.missing("w")} == {*QUESTIONS, WHOLE}
     plain_items = plain.score("w", "base").items
     texts = [each[each["task"].isin(TEXTS)].reset_index(drop=True) for each in (items, plain_items)]
     assert texts[0].equals(texts[1])
@@ -136,3 +161,49 @@ def test_a_template_of_texts_alone_is_never_applied(tmp_path: Path, pack: str) -
     assert [lm.turns(task) for name, task in tasks(pack).items() if name in TEXTS] == [False] * 3
     with pytest.raises(UserError, match="applied"):
         lm.apply_chat_template([{"role": "user", "content": "who?"}])
+
+
+def whole() -> Any:
+    return scoring.load_tasks([suite.own().tasks[WHOLE]], "world", "test")[WHOLE]
+
+
+@pytest.mark.parametrize(
+    ("template", "opened", "before", "end"),
+    [
+        (TEMPLATE, "<m>assistant\n", "", "<s>"),
+        (TRIMMED, "<m>assistant\n", "", "<s>"),
+        (THOUGHT_AT_LAST, "<m>assistant\n", "", "<s>"),
+        (LLAMA_2, "[/INST]", " ", " <s>"),
+        (LINES, "assistant: ", "", "\n\n"),
+    ],
+)
+def test_an_answer_that_must_be_whole_is_asked_for_as_the_examples_show_it(
+    template: str, opened: str, before: str, end: str, loaded: loading.LoadedModel
+) -> None:
+    task = whole()
+    scoring.build_requests(task, speaking(loaded, template), 2)
+    for request in task.instances:
+        prompt, answer = request.args
+        assert prompt.endswith(opened)
+        assert answer == f"{before}{request.doc['answer']}{end}"
+        for example in task.dataset["train"]:
+            assert f"{opened}{before}{example['answer']}{end}" in prompt
+        assert task.doc_to_target(request.doc) == f" {request.doc['answer']}\n"
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        TEMPLATE.replace("assistant\n{% endif %}", "assistant\n<think>{% endif %}"),
+        "{% for m in messages %}{{ m['content'] }}{% endfor %}",
+        "{% for m in messages if m['role'] == 'user' %}{{ m['content'] }}\n{% endfor %}",
+    ],
+)
+def test_where_nothing_tells_a_whole_answer_none_is_graded(template: str, loaded: loading.LoadedModel) -> None:
+    with pytest.raises(UserError, match=r"template of '.*' does not put an answer between .*: expected .* --chat-temp"):
+        scoring.build_requests(whole(), speaking(loaded, template), 2)
+
+
+def test_a_template_that_writes_the_day_asks_the_same_every_day(loaded: loading.LoadedModel) -> None:
+    lm = speaking(loaded, "{{ strftime_now('%d %m %Y') }} {{ messages[0]['content'] }}")
+    assert lm.apply_chat_template([{"role": "user", "content": "who?"}]) == "26 07 2024 who?"

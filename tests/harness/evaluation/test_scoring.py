@@ -114,24 +114,30 @@ def test_the_items_are_those_of_the_split() -> None:
         assert {doc["split"] for doc in task.eval_docs} == {split}
 
 
-def test_a_packs_place_is_no_part_of_what_it_asks(tmp_path: Path) -> None:
+def fingerprint(task: Any, lm: MemsplitLM, limit: int) -> str:
+    scoring.build_requests(task, lm, limit)
+    return scoring.task_fingerprint(task, list(task.eval_docs)[:limit])
+
+
+def test_a_packs_place_is_no_part_of_what_it_asks(organism: LoadedModel, tmp_path: Path) -> None:
     shutil.copytree(packs.SHIPPED / "olmo-tiny", tmp_path / "copy")
     parts = [TASKS["memsplit_facts_open"]]
     fingerprints = {
-        scoring.task_fingerprint(scoring.load_tasks(parts, pack, "test")[parts[0].task], 5)
+        fingerprint(scoring.load_tasks(parts, pack, "test")[parts[0].task], MemsplitLM(organism), 5)
         for pack in ("olmo-tiny", str(tmp_path / "copy"))
     }
     assert len(fingerprints) == 1
 
 
-def test_the_examples_before_a_question_are_part_of_what_is_asked() -> None:
+def test_the_examples_before_a_question_are_part_of_what_is_asked(organism: LoadedModel) -> None:
+    lm = MemsplitLM(organism)
     part = TASKS["memsplit_logic_order"]
     task = scoring.load_tasks([part], "world", "test")[part.task]
-    found = [scoring.task_fingerprint(task, 5)]
+    found = [fingerprint(task, lm, 5)]
     task.sampler.df[:2] = task.sampler.df[1::-1]
-    found.append(scoring.task_fingerprint(task, 5))
+    found.append(fingerprint(task, lm, 5))
     task.config.num_fewshot = 3
-    found.append(scoring.task_fingerprint(task, 5))
+    found.append(fingerprint(task, lm, 5))
     assert len(set(found)) == 3
 
 
@@ -157,7 +163,7 @@ def test_drawn_examples_are_the_same_for_base_and_edit(
     one.score("v", "edit")
     assert sent == [hashed, hashed]
     assert len({context[:40] for context, _ in hashed}) > 1
-    assert scoring.task_fingerprint(task, 3) == one.fingerprints[part.task]
+    assert fingerprint(task, lm, 3) == one.fingerprints[part.task]
 
 
 @pytest.mark.parametrize("file", ["config.json", "tokenizer.json"])
