@@ -52,10 +52,13 @@ def dequantized(model: Any, method: str, name: str) -> Any:
     dtype = model.dtype
     try:
         singly = _of_own_class(model)
+        plain: dict[int, torch.nn.Parameter] = {}  # one of a weight that several modules share
         for weight, parameter in singly.items():
             owner, _, leaf = weight.rpartition(".")
-            plain = parameter.data.dequantize().to(dtype)
-            setattr(model.get_submodule(owner), leaf, torch.nn.Parameter(plain, requires_grad=parameter.requires_grad))
+            if id(parameter) not in plain:
+                values = parameter.data.dequantize().to(dtype)
+                plain[id(parameter)] = torch.nn.Parameter(values, requires_grad=parameter.requires_grad)
+            setattr(model.get_submodule(owner), leaf, plain[id(parameter)])
         if not singly and getattr(model, "hf_quantizer", None) is not None:
             model = model.dequantize(dtype=dtype)
     except NotImplementedError as error:
@@ -89,8 +92,9 @@ def check_plain(model: Any, name: str) -> None:
 
 
 def _of_own_class(model: Any) -> dict[str, Any]:
-    """By name, the parameters whose tensors are of another class than torch's own."""
-    return {name: each for name, each in model.named_parameters() if type(each.data) is not torch.Tensor}
+    """By name, the parameters whose tensors are of another class than torch's own; one that is shared, by each name."""
+    named = model.named_parameters(remove_duplicate=False)
+    return {name: each for name, each in named if type(each.data) is not torch.Tensor}
 
 
 def _quantized(model: Any) -> str:
@@ -105,8 +109,14 @@ def _quantized(model: Any) -> str:
 
 
 def forget(model: Any) -> None:
-    """Take what tells of a quantization from a model and its configuration: it is a plain model, and saved as one."""
+    """Take what tells of a quantization from a model and its configuration: it is a plain model, and saved as one.
+
+    What transformers did to its weights as it loaded them is forgotten too, as transformers does itself of GGUF files:
+    it would be undone as they are saved, and FP8 weights be quantized again. They are saved as a model's are that was
+    never loaded.
+    """
     model.hf_quantizer = None
+    model._weight_conversions = None
     for part in (model.config, model.config.get_text_config(decoder=True)):
         if getattr(part, "quantization_config", None) is not None:
             del part.quantization_config

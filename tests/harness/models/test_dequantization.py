@@ -146,6 +146,8 @@ def test_a_dequantized_checkpoint_scores_as_its_weights_by_hand(
     own, by_hand = quantized(tmp_path, how, **({"weight_block_size": [BLOCK, BLOCK]} if how == "fp8" else {}))
     loaded = loading.load(model_table.resolve(str(own), dequantize=True), device="cpu")
     expected = loading.load(model_table.resolve(str(by_hand)), device="cpu")
+    assert loaded.weights == expected.weights
+    assert loaded.model.state_dict().keys() == expected.model.state_dict().keys()
     for name, weight in expected.model.state_dict().items():
         assert torch.equal(weight, loaded.model.state_dict()[name]), name
     original = tiny_models.model().state_dict()["model.layers.0.mlp.up_proj.weight"]
@@ -156,7 +158,11 @@ def test_a_dequantized_checkpoint_scores_as_its_weights_by_hand(
     assert (found.arguments.dequantize, "--dequantize" in found.command) == (True, True)
     assert "--dequantize" not in wanted.command
     loaded.model.save_pretrained(tmp_path / "saved")
+    loaded.tokenizer.save_pretrained(tmp_path / "saved")
     assert "quantization_config" not in json.loads((tmp_path / "saved" / "config.json").read_text())
+    again = loading.load(model_table.resolve(str(tmp_path / "saved")), device="cpu").model.state_dict()
+    assert again.keys() == expected.model.state_dict().keys()
+    assert all(torch.equal(weight, again[name]) for name, weight in expected.model.state_dict().items())
 
 
 @pytest.mark.usefixtures("known")
@@ -198,8 +204,20 @@ def test_tensors_of_a_class_of_their_own_are_dequantized_one_by_one() -> None:
     with pytest.raises(UserError, match=r"model\.layers\.0\.mlp\.up_proj\.weight is of the type Codes; expected --deq"):
         loading.wrap(model, tokenizer)
     found = loading.wrap(dequantization.dequantized(model, "torchao", "m"), tokenizer)
+    assert found.model.state_dict().keys() == expected.keys()
     assert all(torch.equal(each, expected[name]) for name, each in found.model.state_dict().items())
     assert found.weights == loading.wrap(tiny_models.model(), tokenizer).weights
+
+
+def test_a_weight_that_modules_share_is_dequantized_once() -> None:
+    model = tiny_models.model()
+    weight = model.lm_head.weight.detach().clone()
+    shared = torch.nn.Parameter((weight * 8).as_subclass(Codes), requires_grad=False)
+    model.lm_head.weight = model.model.embed_tokens.weight = shared
+    found = dequantization.dequantized(model, "torchao", "m")
+    assert found.lm_head.weight is found.model.embed_tokens.weight
+    assert type(found.lm_head.weight.data) is torch.Tensor
+    assert torch.equal(found.lm_head.weight, weight)
 
 
 def test_a_quantizer_that_can_is_asked_while_it_loads(tmp_path: Path) -> None:
