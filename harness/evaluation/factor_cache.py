@@ -61,6 +61,7 @@ class Curvature:
         self.store = store or FactorStore(cache.folder() / "factors")
         self.collected_s: dict[Path, float] = {}
         self._held: dict[Path, Factors] = {}
+        self._begun: dict[str, Partial] = {}
         self._corpus_name: str | None = None
 
     def arguments(self, edit: Edit) -> Arguments:
@@ -127,7 +128,6 @@ class Curvature:
         """Collect and store factors; E-KFAC's statistic needs K-FAC's factors, which are collected first if need be."""
         model = self.loaded.model
         names = sorted(target.name for target in missing)
-        key: list[object] = [arguments, names, self.batch_size_per_gpu, model.device.type]
         if arguments.get("statistic") == "ekfac":
             kfac = {key: value for key, value in arguments.items() if key != "statistic"}
             first = [target for target in missing if not self.store.has(kfac, target.name)]
@@ -135,16 +135,16 @@ class Curvature:
                 self._collect(kfac, first)
             start = time.monotonic()
             read = self.read(kfac, missing)
-            partial = Partial(self.store.partial(*key, [read[name].sha256 for name in names]))
+            partial = self._partial(arguments, names, [read[name].sha256 for name in names])
             batches = self.batches("curvature, second pass")
             new = collect_ekfac(model, missing, read, batches, draws=_draws(arguments), partial=partial)
         elif arguments.get("statistic") == "aaT_diag":
             start = time.monotonic()
-            partial = Partial(self.store.partial(*key))
+            partial = self._partial(arguments, names)
             new = collect_input_squares(model, missing, self.batches("activations"), partial=partial)
         else:
             start = time.monotonic()
-            partial = Partial(self.store.partial(*key))
+            partial = self._partial(arguments, names)
             batches = self.batches("curvature")
             new = collect(model, missing, batches, draws=_draws(arguments), partial=partial)
         for name, factors in new.items():
@@ -155,6 +155,16 @@ class Curvature:
         partial.delete()
         if distributed.is_initialized():
             distributed.barrier()
+
+    def _partial(self, arguments: Arguments, names: Sequence[str], *more: object) -> Partial:
+        """The partial sums of a collection; those that this command began with larger batches are deleted."""
+        path = self.store.partial(arguments, names, self.batch_size_per_gpu, self.loaded.model.device.type, *more)
+        partial, collection = Partial(path), str((arguments, names))
+        before = self._begun.get(collection, partial)
+        if before.path != partial.path:
+            before.delete()
+        self._begun[collection] = partial
+        return partial
 
     def collecting_s(self, arguments: Mapping[str, str | int], missing: Sequence[Target]) -> float:
         """Estimated seconds of collecting, from timed passes over one batch and over three, after one to warm up."""

@@ -22,6 +22,7 @@ from memsplit.harness.mining.request import MiningRequest
 from memsplit.harness.models import loading
 from memsplit.harness.models.canary import Canary
 from memsplit.harness.spectrum import measure
+from memsplit.model_edits.curvature import collect, sums
 from memsplit.model_edits.curvature.store import FactorStore
 from memsplit.results.records import tables
 from memsplit.tests.support import tiny_models
@@ -134,6 +135,32 @@ def test_curvature_halves_its_batches(edit: str, corpus: Path, tmp_path: Path) -
                     editor.prepare(*chain)
     for name, weight in found[FIRST].items():
         torch.testing.assert_close(found[5][name], weight, rtol=1e-4, atol=1e-5)
+
+
+def test_what_larger_batches_began_is_not_left(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory runs out after the first sums are kept, with four sequences a batch; with two it suffices."""
+    monkeypatch.setattr(sums, "SAVE_EVERY_S", 0)
+    left: list[int] = []
+    whole = collect.collect
+
+    def cut(model: Any, found: Any, batches: Any, **options: Any) -> Any:
+        def some() -> Iterator[torch.Tensor]:
+            for n, batch in enumerate(batches):
+                if n == collect.FOLD and len(batch) > 2:
+                    left.append(len(store.orphans()))
+                    raise OUT
+                yield batch
+
+        return whole(model, found, some(), **options)
+
+    monkeypatch.setattr(factor_cache, "collect", cut)
+    store = FactorStore(tmp_path / "factors")
+    loaded = loading.wrap(tiny_models.model(16), tiny_models.tokenizer(), texts=corpus.read_text().splitlines())
+    editor = ModelEditor(loaded, 1280, store)
+    editor.curvature.batch_size_per_gpu = 4
+    editor.prepare(*editor.chain("kfac-50:layers=0,proj=up"))
+    assert (left, editor.curvature.batch_size_per_gpu) == ([1], 2)
+    assert store.orphans() == []
 
 
 def test_processes_that_share_batches_do_not_halve_them(
