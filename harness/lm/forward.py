@@ -99,8 +99,8 @@ def batches(
 def padded(rows: Sequence[list[int]], firsts: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
     """The ids [b, longest - 1] that a model reads, and which positions are wanted (see :func:`chosen_logits`).
 
-    A row's last token is left out, for nothing is predicted from it: so a row may have one token more than the model's
-    context. Rows are padded on the right, where no token attends to padding.
+    A row's last token is left out, for nothing is predicted from it. Rows are padded on the right, where no token
+    attends to padding.
     """
     ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(row[:-1]) for row in rows], batch_first=True)
     place = torch.arange(ids.shape[1])

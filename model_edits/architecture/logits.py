@@ -86,11 +86,11 @@ def _agrees(model: Any) -> bool | None:
     ids_bt = torch.randint(model.get_input_embeddings().num_embeddings, (2, 5), generator=generator).to(model.device)
     chosen_bt = torch.tensor([[0, 1, 0, 0, 1], [0, 0, 1, 0, 0]], dtype=torch.bool)
     with torch.no_grad():
-        whole_btv = model(input_ids=ids_bt, use_cache=False).logits
-        whole_nv = whole_btv[chosen_bt.to(whole_btv.device)]
-        if bool(whole_nv.isnan().any()):
-            return None
         try:
+            whole_btv = model(input_ids=ids_bt, use_cache=False).logits
+            whole_nv = whole_btv[chosen_bt.to(whole_btv.device)]
+            if bool(whole_nv.isnan().any()):
+                return None
             with _shown(model, chosen_bt):
                 found_nv = model(input_ids=ids_bt, use_cache=False).logits[0]
         except (IndexError, RuntimeError, TypeError, ValueError):

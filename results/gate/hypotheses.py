@@ -91,7 +91,7 @@ class Hypothesis:
 
 
 def hypotheses(sides: Sides, chance: Mapping[Key, float], policy: Policy) -> Iterator[Hypothesis]:
-    """Those of a policy's criteria, in its order; ``stays_erased`` has one for each attack.
+    """Those of a policy's criteria, in its order; ``stays_erased`` has one for the edit, and one for each attack.
 
     Args:
         sides: the scores.
@@ -148,6 +148,7 @@ def _erased(sides: Sides, policy: Policy) -> Iterator[Hypothesis]:
     if policy.stays_erased is not None:
         if not sides.attacked:
             raise UserError("the policy asks for 'stays_erased', but no attack was run: expected --attacks")
+        yield _memory("stays_erased", policy.stays_erased, sides, sides.new, sides.unseen, "before any attack")
         for attack, (edited, floor) in sides.attacked.items():
             yield _memory("stays_erased", policy.stays_erased, sides, edited, floor, f"after {attack}")
     if policy.scar is not None:

@@ -7,8 +7,9 @@ edit that does not meet one of the criteria passes the gate with probability at 
 all fails with probability at most ``alpha`` (Bonferroni). A criterion about a share of what the base has is decided
 only where the base is shown to have something.
 
-``stays_erased`` is met where it is met after every attack. It passes where all attacks' tests do, at ``alpha`` each (an
-intersection-union test needs no correction), and fails where one does, at its level divided by the number of attacks.
+``stays_erased`` is met where it is met by the edit and after every attack. It passes where all these tests do, at
+``alpha`` each (an intersection-union test needs no correction), and fails where one does, at its level divided by their
+number.
 """
 
 from __future__ import annotations

@@ -8,7 +8,8 @@ base model, E the edited one and U the unseen counterpart, a model that was neve
   (Counterfactual memorization, arXiv 2112.12938; unintended memorization in bits, arXiv 2505.24832.)
 - erased = 1 - memory(E) / memory(B): below 0 where the edit adds memory, above 1 where passages became dearer than they
   are to U.
-- stays erased = the least of erased over attacks. An attacked model's memory is taken against U after the same attack.
+- stays erased = the least of erased and of the same after each attack: not to attack is an attack too, so that what an
+  attack itself destroys is not counted for the edit. An attacked model's memory is taken against U after that attack.
 - scar = erased - 1 where that is above 0. Net erased = the lesser of what stays erased and 1 - scar.
 - ks_shorter and ks_longer: the two one-sided Kolmogorov-Smirnov distances of the edited model's code lengths of the
   memorized passages from U's: how far its shorter ones outnumber U's (memory is left), and its longer ones (a scar).
@@ -18,6 +19,7 @@ All sides are resampled together, clusters as a whole, on the resamples of ``sta
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 
@@ -26,7 +28,7 @@ import pandas as pd
 
 from ..records.axes import LOG_PROB, RECITATION, TWINS
 from ..records.tables import BASE, EDIT, UNSEEN, attacked
-from .resampling import replicates_of_mean, resampled, task_rng
+from .resampling import LEVEL, replicates_of_mean, resampled, task_rng
 
 
 class Memory:
@@ -81,9 +83,17 @@ class Memory:
         with np.errstate(invalid="ignore"):  # infinite code lengths
             return np.asarray(self._gap[side] - (0.0 if floor is None else floor))
 
+    @functools.cached_property
+    def shown(self) -> bool:
+        """Whether the base is shown to hold memory: the 95 % interval of its memory lies above 0."""
+        base = self.bits(BASE)
+        return bool(base[0] > 0 and np.isfinite(base).all() and np.percentile(base[1:], 100 * (1 - LEVEL) / 2) > 0)
+
     def erased(self, side: str = EDIT) -> np.ndarray:
-        """1 - memory / memory(base); nan where the base has none, or either is not finite."""
+        """1 - memory / memory(base); nan where the base is not shown to hold any, or either is not finite."""
         base, left = self.bits(BASE), self.bits(side)
+        if not self.shown:
+            return np.full(len(base), np.nan)
         with np.errstate(all="ignore"):
             return np.where((base > 0) & np.isfinite(base) & np.isfinite(left), 1 - left / base, np.nan)
 
@@ -94,9 +104,9 @@ class Memory:
         return [name for name in found if UNSEEN not in self._gap or attacked(UNSEEN, name) in self._gap]
 
     def stays_erased(self) -> np.ndarray | None:
-        """The least of erased over all attacks, resample by resample; ``None`` without attacks."""
+        """The least of erased before and after all attacks, resample by resample; ``None`` without attacks."""
         left = [self.erased(attacked(EDIT, attack)) for attack in self.attacks]
-        return np.min(left, axis=0) if left else None
+        return np.min([self.erased(), *left], axis=0) if left else None
 
     def distances(self) -> tuple[np.ndarray, np.ndarray] | None:
         """``ks_shorter`` and ``ks_longer`` of the edited model from U; ``None`` without U, nan with a length of nan."""

@@ -21,7 +21,6 @@ SPLIT_SCORE = ("net_erased", "reasoning_kept", "fluency_kept")
 """The summary metrics whose harmonic mean is the split score."""
 OF_MEMORY = ("erased", "scar", "stays_erased", "net_erased")
 """The summary metrics that are shares of the base's memory."""
-NOT_KNOWN = Interval(value=np.nan, low=np.nan, high=np.nan)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,7 +203,7 @@ class Paired:
     def by_group(self) -> dict[str, dict[str, Interval]]:
         """The summary metrics of memory of each group of the memorized passages, against all twins, if known.
 
-        Where the interval of the base's memory of a group reaches 0, shares of it are nan.
+        Where the base is not shown to hold memory of a group, shares of it are nan.
         """
         if not self.memory.known:
             return {}
@@ -212,8 +211,6 @@ class Paired:
         for group in groups(self.sides[tables.BASE]):
             memory = Memory(self.sides, self.seed, group)
             found[group] = {name: interval(values) for name, values in memory.summary_replicates().items()}
-            if not found[group]["memory_base"].low > 0:
-                found[group] |= dict.fromkeys(found[group].keys() & set(OF_MEMORY), NOT_KNOWN)
         return found
 
     def attacks(self) -> dict[str, Interval]:
@@ -256,7 +253,7 @@ def _metric(
     weight_c = by_cluster(weight)
     has_items = weight_c > 0
     with np.errstate(all="ignore"):  # a score that is not finite, or a resample without any item of this metric
-        means = [times @ by_cluster(weight * values) / (times @ weight_c) for values in (base, edited)]
+        means = [_summed(times, by_cluster(weight * values)) / (times @ weight_c) for values in (base, edited)]
         before, after = map(np.exp, means) if key[1] == "perplexity" else means
         gain_c = by_cluster(weight * (edited - base)) / weight.sum()
         error = aggregate.standard_error((gain_c - gain_c.sum() * weight_c / weight.sum())[has_items])
@@ -270,6 +267,14 @@ def _metric(
         n=len(rows),
         single=len(rows) == has_items.sum() and len(set(weight)) == 1 and bool(np.isin([base, edited], (0, 1)).all()),
     )
+
+
+def _summed(times: np.ndarray, values_c: np.ndarray) -> np.ndarray:
+    """``times @ values_c``; an infinite value makes those resamples infinite that hold its cluster, and no other."""
+    total = np.asarray(times @ np.where(np.isinf(values_c), 0.0, values_c))
+    for value in (np.inf, -np.inf):
+        total[times[:, values_c == value].any(axis=1)] += value
+    return total
 
 
 def _with_one_more(

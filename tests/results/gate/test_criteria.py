@@ -125,8 +125,10 @@ def test_stays_erased_is_what_the_worst_attack_leaves() -> None:
     assert alone.estimate == pytest.approx(1 - (1.0 - 0.5) / (4.98 - 0.3))
     assert (alone.outcome, alone.note) == ("PASS", "after quantize")
     learnt = judged(policy, edited, attacked={"relearn:on=clean": (back, back)})
-    assert learnt.estimate == pytest.approx(1)
-    assert learnt.outcome == "PASS"
+    assert learnt.estimate == pytest.approx(1 - (of(edited) - of(UNSEEN)) / (of(BASE) - of(UNSEEN)))
+    assert (learnt.outcome, learnt.note) == ("PASS", "before any attack")
+    untouched = judged(policy, BASE, attacked={"noise:size=9": (bits(5.0, 5.0), bits(5.0, 5.0))})
+    assert (untouched.outcome, untouched.note) == ("FAIL", "before any attack"), "an attack that ruins all is no edit"
     floorless = judged(policy, edited, unseen=None, attacked={"relearn": (back, None)})
     assert floorless.note.startswith("after relearn; no unseen counterpart")
 

@@ -98,6 +98,25 @@ def test_an_attack_is_taken_against_the_same_attack_on_the_unseen_and_the_worst_
     assert (stays <= memory.erased(attacked("edit", "weak"))).all()
 
 
+def test_what_an_attack_itself_destroys_is_not_erased_by_the_edit() -> None:
+    rng = np.random.default_rng(3)
+    base = np.concatenate([rng.uniform(0, 1, N), rng.uniform(4, 6, N)])
+    ruined = np.full(2 * N, 9.0)
+    memory = Memory({"base": passages(base), "edit": passages(base), "edit+noise:size=9": passages(ruined)}, seed=0)
+    assert memory.erased("edit+noise:size=9") == pytest.approx(np.ones(1 + RESAMPLES))
+    assert memory.stays_erased() == pytest.approx(np.zeros(1 + RESAMPLES))
+
+
+def test_shares_of_a_memory_that_is_not_shown_are_unknown() -> None:
+    rng = np.random.default_rng(4)
+    base, edit = (np.concatenate([rng.uniform(3.8, 6, N), rng.uniform(4, 6, N)]) for _ in range(2))
+    assert gap(base) > 0, "by chance"
+    summary = Memory({"base": passages(base), "edit": passages(edit), "edit+a": passages(edit)}, 0).summary_replicates()
+    for name in ("erased", "scar", "stays_erased", "net_erased"):
+        assert np.isnan(summary[name]).all(), name
+    assert np.isfinite(summary["memory_base"]).all()
+
+
 def test_replicates_are_on_the_resamples_of_the_other_metrics() -> None:
     rng = np.random.default_rng(3)
     base, edit = rng.uniform(0, 6, 2 * N), rng.uniform(0, 6, 2 * N)
