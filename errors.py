@@ -4,6 +4,7 @@
 
     MemsplitError
     └── UserError        the user's mistake: one line, exit code 2, no traceback
+        └── Diverged     a training whose loss or weights are not finite
 """
 
 from __future__ import annotations
@@ -18,6 +19,10 @@ class MemsplitError(Exception):
 
 class UserError(MemsplitError):
     """A mistake of the user's; the message is one line with the bad token, what was expected, and the remedy."""
+
+
+class Diverged(UserError):
+    """A training's loss or weights are not finite, because of its settings or of the weights that it began with."""
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:

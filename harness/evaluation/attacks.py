@@ -9,10 +9,11 @@ from functools import partial
 import pandas as pd
 import torch
 
+from ...errors import Diverged
 from ...files import digest
 from ...model_edits import registry
 from ...model_edits.apply import applied
-from ...results.records.tables import attacked
+from ...results.records.tables import EDIT, attacked
 from ..common.progress import track
 from ..lm.adapter import MemsplitLM
 from .editing import ModelEditor
@@ -30,10 +31,12 @@ def score(
     side: str,
     weights: Mapping[str, torch.Tensor],
     weights_hash: str,
+    spec: str = "",
 ) -> tuple[dict[str, pd.DataFrame], list[str]]:
     """The items (see ``statistics.aggregate``) of the passages after each attack, by side of a record, and notes.
 
-    A note is a line on an attack that changes no output, or makes some that are not finite (see ``canary``).
+    A note is a line on an attack that changes no output, or makes some that are not finite (see ``canary``), or that
+    diverges: what the edit's passages are after it is not known.
 
     Args:
         attacks: by name, each a chain of edits of ``editor``'s model.
@@ -43,12 +46,23 @@ def score(
         side: what is attacked, ``edit`` or ``unseen``.
         weights: what is attacked, by parameter name, where it differs from the editor's model.
         weights_hash: sha256 that names the weights that are attacked.
+        spec: the edit that is attacked, if it is one.
+
+    Raises:
+        UserError: an attack cannot be made; on the unseen counterpart, which is sound, that it diverges is one too.
     """
     sides, notes = {}, []
     for name, chain in track(list(attacks.items()), f"attacks on {side}", len(attacks)):
         recipe = editor.recipe_hash(chain)
         key = None if recipe is None else digest([weights_hash, recipe])
-        scores = scorer.score(key, partial(_after, chain, editor, lm, weights))
+        try:
+            scores = scorer.score(key, partial(_after, chain, editor, lm, weights))
+        except Diverged as error:
+            if side != EDIT:
+                raise
+            sides[attacked(side, name)] = scorer.unknown()
+            notes.append(f"no figure after the attack on {spec!r} is known: {error}")
+            continue
         sides[attacked(side, name)] = scores.items
         notes += [f"the attack on {side}: {note}" for note in scores.notes]
     return sides, notes

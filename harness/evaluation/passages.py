@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -24,6 +24,10 @@ from .scoring import Scorer, cluster_of, group_of
 
 VERSION = 3
 """The version of what :meth:`PassageScorer.score` computes: raise it when a figure, a row or a note changes."""
+
+
+METRICS = ("strict", "token_accuracy", LOG_PROB, "mia_loss")
+"""What a passage is scored by."""
 
 
 class _Passage(NamedTuple):
@@ -110,6 +114,16 @@ class PassageScorer:
             scorer.store.save(about, scores)
         return scores
 
+    def unknown(self) -> pd.DataFrame:
+        """The items of a model that cannot be made: nan for every passage."""
+        rows = [
+            row
+            for part in self.parts
+            for item, passage in enumerate(self._passages[part.task])
+            for row in _item(part, item, passage.doc, dict.fromkeys(METRICS, math.nan))
+        ]
+        return pd.DataFrame(rows, columns=ITEMS)
+
     def _rows(self, part: TaskSpec, lm: MemsplitLM) -> list[tuple[Any, ...]]:
         of_task = self._passages[part.task]
         asked = [_asked(passage, lm)[0] for passage in of_task]
@@ -117,17 +131,21 @@ class PassageScorer:
         rows: list[tuple[Any, ...]] = []
         for item, ((doc, tokens, _), (_, suffix), stats) in enumerate(zip(of_task, asked, found, strict=True)):
             first = stats.suffix(stats.rank) == 0
-            figures = {
-                "strict": float(first.all() and not lm.ends().intersection(suffix)),
-                "token_accuracy": float(first.mean()),
-                LOG_PROB: float(stats.suffix(stats.log_p).sum()) / tokens,
-                "mia_loss": float(stats.log_p.mean()),
-            }
-            if not stats.known:
-                figures = dict.fromkeys(figures, math.nan)
-            about = (cluster_of(doc) or str(item), group_of(doc))
-            rows += [(part.task, part.axis, metric, item, value, 1, *about) for metric, value in figures.items()]
+            values = (
+                float(first.all() and not lm.ends().intersection(suffix)),
+                float(first.mean()),
+                float(stats.suffix(stats.log_p).sum()) / tokens,
+                float(stats.log_p.mean()),
+            )
+            figures = zip(METRICS, values if stats.known else [math.nan] * len(METRICS), strict=True)
+            rows += _item(part, item, doc, dict(figures))
         return rows
+
+
+def _item(part: TaskSpec, item: int, doc: dict[str, Any], figures: Mapping[str, float]) -> list[tuple[Any, ...]]:
+    """The rows of a passage, one a metric."""
+    about = (cluster_of(doc) or str(item), group_of(doc))
+    return [(part.task, part.axis, metric, item, value, 1, *about) for metric, value in figures.items()]
 
 
 def _of_model(doc: dict[str, Any], lm: MemsplitLM) -> _Passage:

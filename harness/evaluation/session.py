@@ -143,6 +143,7 @@ class EvalSession:
             side=EDIT,
             weights=prepared.weights,
             weights_hash=prepared.weights_hash,
+            spec=prepared.spec,
         )
 
 

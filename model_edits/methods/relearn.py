@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Literal
 
-from ...errors import UserError
+from ...errors import Diverged, UserError
 from ..edit import TrainingCost
 from ..inputs import EditInputs
 from ..lazy import torch
@@ -141,7 +141,7 @@ class Relearn(Edit):
         """Train these tensors, from which ``weights`` makes those that the model is called with.
 
         Raises:
-            UserError: the loss is not finite.
+            Diverged: the loss is not finite.
         """
         tensors = list(trained.values())
         optimizer = torch.optim.AdamW(tensors, self.lr, weight_decay=0)
@@ -155,5 +155,5 @@ class Relearn(Edit):
                 tensor.grad = gradient
             optimizer.step()
 
-    def _diverged(self) -> UserError:
-        return UserError(f"'{self.spec}' diverged: expected a smaller lr than {self.lr:g}")
+    def _diverged(self) -> Diverged:
+        return Diverged(f"'{self.spec}' diverged: expected a smaller lr than {self.lr:g}")

@@ -14,6 +14,9 @@ from memsplit.results.records import tables
 from memsplit.results.records.record import Record
 from memsplit.tests.support import tiny_models
 
+EDIT = "noise:size=1e30,layers=0-1,proj=all"
+ATTACKS = (EDIT, "relearn:steps=1")
+
 N = 60
 """Passages, all of them such as the base goes on by itself."""
 POLICIES: dict[str, dict[str, Any]] = {
@@ -24,7 +27,7 @@ POLICIES: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture(scope="module")
-def record(tmp_path_factory: pytest.TempPathFactory) -> Record:
+def records(tmp_path_factory: pytest.TempPathFactory) -> list[Record]:
     folder = tmp_path_factory.mktemp("not_finite")
     model = tiny_models.folder(folder / "model", context=512)
     prompts = np.random.default_rng(0).integers(4, 300, (N, 4)).tolist()
@@ -36,7 +39,13 @@ def record(tmp_path_factory: pytest.TempPathFactory) -> Record:
     ]
     facts = [{"question": "who ate the lamb?", "answer": " the lion", "relation": "ate"}]
     choices = [{**facts[0], "choices": [" the lion", " the lamb"], "gold": 0}] * N
-    files = {"memorized": passages, "twins": passages[:5], "facts_closed": facts, "facts_choice": choices}
+    files = {
+        "memorized": passages,
+        "twins": passages[:5],
+        "clean": [{"text": text(prompts[0])}],
+        "facts_closed": facts,
+        "facts_choice": choices,
+    }
     pack = tiny_models.pack(folder / "pack", files)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MEMSPLIT_CACHE", str(folder / "cache"))
@@ -44,14 +53,18 @@ def record(tmp_path_factory: pytest.TempPathFactory) -> Record:
             model=str(model),
             pack=str(pack),
             tasks=("memsplit_recitation", "memsplit_twins", "memsplit_facts_choice", "memsplit_facts_closed"),
-            edits=["noise:size=1e30,layers=0-1,proj=all"],
-            attacks=["noise:size=1e30,layers=0-1,proj=all"],
+            edits=[EDIT, "none"],
+            attacks=ATTACKS,
             limit=N,
             device="cpu",
             out=folder / "out",
         )
-        (found,) = run(request).records
-    return found
+        return run(request).records
+
+
+@pytest.fixture(scope="module")
+def record(records: list[Record]) -> Record:
+    return records[0]
 
 
 def test_no_figure_of_the_edit_is_known(record: Record) -> None:
@@ -61,7 +74,20 @@ def test_no_figure_of_the_edit_is_known(record: Record) -> None:
     assert edited["value"].isna().all()
     unknown = {name for name, figure in record.summary.items() if np.isnan(figure.value)}
     assert unknown >= {"erased", "stays_erased", "recitation_removed", "facts_closed_kept", "knowledge_kept"}
+    assert len(record.attacks) == len(ATTACKS)
     assert np.isnan([attack.strict for attack in record.attacks]).all()
+
+
+def test_an_attack_that_diverges_is_told_and_the_next_edit_is_scored(records: list[Record]) -> None:
+    collapsed, sound = records
+    assert [note for note in collapsed.notes if f"the attack on '{collapsed.spec}'" in note and "'relearn:" in note]
+    assert not [note for note in sound.notes if "'relearn:" in note]
+    for attack in sound.attacks[1:]:
+        items = tables.items(sound, tables.attacked(tables.EDIT, attack.spec))
+        assert items["value"].notna().all()
+        unknown = tables.items(collapsed, tables.attacked(tables.EDIT, attack.spec))
+        columns = [name for name in tables.ITEMS if name != "value"]
+        assert unknown[columns].equals(items[columns])
 
 
 @pytest.mark.parametrize("policy", POLICIES)
