@@ -53,7 +53,8 @@ class Comparison:
     Attributes:
         first: the side that the other is compared with.
         other: the side that is compared.
-        changes: other - first of every metric, with p corrected over all comparisons that were made together.
+        changes: other - first of every metric that both have, with p corrected over all comparisons that were made
+            together.
         summary: every summary metric of the first, of the other, and other - first; each is against the base. Empty
             where one side is the base.
     """
@@ -87,13 +88,20 @@ def compare(sides: Sequence[Side]) -> list[Comparison]:
     seed = first.record.content.arguments.seed
     for other in others:
         check_same_items(first.record, other.record)
-    pairs = [Paired(first.items, other.items, first.record.chance, seed) for other in others]
+    pairs = [Paired(*_shared(first.items, other.items), first.record.chance, seed) for other in others]
     changes = _corrected([pair.changes() for pair in pairs])
     before = _against_base(first, seed)
     return [
         Comparison(first=first, other=other, changes=of_it, summary=_differences(before, _against_base(other, seed)))
         for other, of_it in zip(others, changes, strict=True)
     ]
+
+
+def _shared(first: pd.DataFrame, other: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The rows of the tasks' metrics that both have: ``mia_ratio``, for one, takes a reference."""
+    keys = ["task", "axis", "metric"]
+    a, b = (pd.MultiIndex.from_frame(items[keys]) for items in (first, other))
+    return first[a.isin(b)], other[b.isin(a)]
 
 
 def check_same_items(first: Record, other: Record) -> None:

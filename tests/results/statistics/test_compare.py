@@ -109,6 +109,19 @@ def test_the_base_is_a_side_too(records: dict[str, Record]) -> None:
     }
 
 
+def test_a_metric_of_one_side_alone_is_passed_over(records: dict[str, Record], tmp_path: Path) -> None:
+    """``mia_ratio`` is there only with a reference, and the fingerprints are the same."""
+    ratio = items(4, 30, 3.3).query("metric == 'strict'").assign(metric="mia_ratio")
+    more = [pd.concat([side, ratio], ignore_index=True) for side in (BASE, items(4, 30, 3.3))]
+    other = made(tmp_path, *more, chance=CHANCE, spec="svd-50")
+    (alone,) = compare.compare([Side(records["a"]), Side(records["b"])])
+    for first, second in ((records["a"], other), (other, records["a"])):
+        (one,) = compare.compare([Side(first), Side(second)])
+        assert one.changes.keys() == alone.changes.keys()
+    (both,) = compare.compare([Side(other), Side(other)])
+    assert ("recitation", "mia_ratio") in both.changes
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
