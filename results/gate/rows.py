@@ -32,8 +32,22 @@ def matched(**sides: pd.DataFrame) -> pd.DataFrame:
 
 
 def by_metric(**sides: pd.DataFrame) -> dict[Key, pd.DataFrame]:
-    """:func:`matched`, by axis and metric."""
-    return {(str(a), str(m)): part for (a, m), part in matched(**sides).groupby(["axis", "metric"])}
+    """:func:`matched`, by axis and metric, of those that all sides have: ``mia_ratio``, for one, takes a reference.
+
+    Raises:
+        UserError: a side lacks a metric of an axis that is a mean over its tasks.
+        ValueError: see :func:`matched`.
+    """
+    known = {name: set(zip(items["axis"], items["metric"], strict=True)) for name, items in sides.items()}
+    shared = set.intersection(*known.values())
+    for axis, metric in sorted(set.union(*known.values()) - shared):
+        if axis in FAMILIES:
+            raise UserError(f"{axis}/{metric} was not scored of every side: expected records of the same tasks")
+    of_shared = {
+        name: items[[key in shared for key in zip(items["axis"], items["metric"], strict=True)]]
+        for name, items in sides.items()
+    }
+    return {(str(a), str(m)): part for (a, m), part in matched(**of_shared).groupby(["axis", "metric"])}
 
 
 def scored(by_key: Mapping[Key, pd.DataFrame], criterion: str, key: Key) -> pd.DataFrame:

@@ -79,6 +79,22 @@ def test_removal_of_a_base_that_recites_all_is_a_binomial(kept: int, outcome: st
     assert (found.more is not None) == (outcome == "INCONCLUSIVE" and kept != 12)
 
 
+def test_a_metric_that_the_old_edit_lacks_makes_no_difference_unless_it_is_asked_for() -> None:
+    """``mia_ratio`` is there only with a reference."""
+    few = base(12, 10)
+    more = few | {("recitation", "mia_ratio"): np.ones(12)}
+    policy = Policy(removed=0.5, margins={"recitation": 0.1})
+    assert judge(table(more), table(more), table(few), CHANCE, policy) == judge(
+        table(few), table(few), table(few), CHANCE, policy
+    )
+    silent = {key: values for key, values in few.items() if key != ("recitation", "strict")}
+    with pytest.raises(UserError, match="'removed', but recitation/strict was not scored"):
+        judge(table(few), table(few), table(silent), CHANCE, policy)
+    fewer = {key: values for key, values in few.items() if key != ("logic", "chain")}
+    with pytest.raises(UserError, match="logic/chain was not scored of every side"):
+        judge(table(few), table(few), table(fewer), CHANCE, Policy(margins={"logic": 0.1}))
+
+
 def test_removal_is_of_what_the_base_recites() -> None:
     half = ones(120, 60)
     new = table(base() | {("recitation", "strict"): half * ones(120, 66)})
