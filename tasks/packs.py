@@ -63,6 +63,8 @@ FIELDS: dict[str, dict[str, type]] = {
 """The fields that each line of a file must have, with their types."""
 _IDS = ("prefix_ids", "suffix_ids", "ids")
 _TEXTS = ("aliases", "choices", "recalled")
+MOST_OFTEN = 2**31 - 1
+"""The largest dose."""
 KNOWN = frozenset({*(name for fields in FIELDS.values() for name in fields), *_IDS, *_TEXTS, "dose", "population"})
 """Every field that is checked in a line of some file."""
 PASSAGES = ("memorized", "twins", "quotes")
@@ -266,8 +268,8 @@ def faults(row: Mapping[str, Any], kind: str) -> Iterator[str]:
     for name in _TEXTS:
         if name in row and not _are_texts(row[name]):
             yield f"{name!r} is not a list of texts"
-    if "dose" in row and not (type(row["dose"]) is int and row["dose"] >= 0):
-        yield "'dose' is not a whole number of times"
+    if "dose" in row and not (type(row["dose"]) is int and 0 <= row["dose"] <= MOST_OFTEN):
+        yield f"'dose' is not a whole number of times, {MOST_OFTEN} at most"
     if "population" in row and not (isinstance(row["population"], str) and row["population"]):
         yield "'population' is not a name"
     gold, choices = row.get("gold"), row.get("choices")

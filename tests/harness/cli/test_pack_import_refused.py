@@ -31,6 +31,7 @@ BAD: list[tuple[str, Any, list[str], str]] = [
         "line 2: expected the name of a split in 'split'",
     ),
     ("a.jsonl", [{**GOOD, "dose": "x"}], [], "line 1: 'dose' is not a whole number of times"),
+    ("a.jsonl", [{**GOOD, "dose": 10**400}], [], "line 1: 'dose' is not a whole number of times, 2147483647 at most"),
     ("a.jsonl", [{"q": "x"}], ["--field", "text=qq"], "line 1: unknown field 'qq': expected one of q"),
     ("a.jsonl", [GOOD], ["--field", "txt=q"], "unknown field 'txt'"),
     ("a.jsonl", [GOOD], ["--field", "text"], "bad --field 'text': expected NAME=VALUE"),

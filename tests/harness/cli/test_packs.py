@@ -162,6 +162,11 @@ PLANTED: list[tuple[Callable[[Files], None], list[str]]] = [
             "quotes.jsonl, line 1: expected a str 'split'",
         ],
     ),
+    (changed("memorized", 0, dose=2**31 - 1), []),
+    (
+        changed("memorized", 0, dose=2**31),
+        ["memorized.jsonl, line 1: 'dose' is not a whole number of times, 2147483647 at most"],
+    ),
     (lambda files: files.update(clean=[]), ["clean.jsonl: has no line"]),
     (
         lambda files: files.update(memorised=[]),
