@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, Olmo2ForCausalLM
 
+from memsplit.errors import UserError
 from memsplit.harness.models.model_table import ORGANISMS
 from memsplit.harness.organism import artifacts, tokenizer, train
 from memsplit.harness.organism.train import Recipe
@@ -63,6 +65,16 @@ def test_killed_training_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     resumed, _, _ = train.train(recipe, tmp_path / "cut", save_every=2)
     for a, b in zip(whole.parameters(), resumed.parameters(), strict=True):
         assert a.equal(b)
+
+
+@pytest.mark.parametrize(
+    ("about", "words"), [({"format": "pt"}, "does not say of which step"), ({"step": "2"}, "of another recipe: None")]
+)
+def test_a_file_that_is_no_checkpoint_of_it_is_refused(tmp_path: Path, about: dict[str, str], words: str) -> None:
+    recipe = Recipe(**SMALL)
+    save_file({"weight": torch.zeros(1)}, tmp_path / "checkpoint.safetensors", metadata=about)
+    with pytest.raises(UserError, match=words):
+        train.resume(tmp_path / "checkpoint.safetensors", recipe, train.build_model(recipe, TOKENIZER), [])
 
 
 def test_the_command_writes_a_model_that_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
