@@ -17,8 +17,16 @@ from ..records.record import Record
 from ..records.schema import Change, Interval, Key
 from ..records.store import Store
 from . import significance
-from .paired import Paired, differences, interval
+from .paired import OF_MEMORY, Paired, differences, interval
 
+OF_ATTACKS = ("stays_erased", "net_erased", "split_score")
+"""The summary metrics that only compare after the same attacks."""
+OF_REFERENCE = (
+    *("memory_base", "memory", "ks_shorter", "ks_longer", "split_score"),
+    *OF_MEMORY,
+    "mia_ratio",
+)
+"""The metrics, of summaries and items, that only compare against the same unseen counterpart."""
 FLIPS = ["task", "metric", "item", "before", "after", "prompt", "gold", "first", "other"]
 """Columns of :func:`flips`."""
 
@@ -57,12 +65,14 @@ class Comparison:
             together.
         summary: every summary metric of the first, of the other, and other - first; each is against the base. Empty
             where one side is the base.
+        left_out: why metrics that both have are left out, a line each.
     """
 
     first: Side
     other: Side
     changes: dict[Key, Change]
     summary: dict[str, tuple[Interval, Interval, Interval]]
+    left_out: Sequence[str] = ()
 
 
 def sides(store: Store, names: Sequence[str]) -> list[Side]:
@@ -88,18 +98,56 @@ def compare(sides: Sequence[Side]) -> list[Comparison]:
     seed = first.record.content.arguments.seed
     for other in others:
         check_same_items(first.record, other.record)
-    pairs = [Paired(*_shared(first.items, other.items), first.record.chance, seed) for other in others]
+    apart = [_apart(first, other) for other in others]
+    pairs = [
+        Paired(*_shared(first.items, other.items, without), first.record.chance, seed)
+        for other, without in zip(others, apart, strict=True)
+    ]
     changes = _corrected([pair.changes() for pair in pairs])
     before = _against_base(first, seed)
     return [
-        Comparison(first=first, other=other, changes=of_it, summary=_differences(before, _against_base(other, seed)))
-        for other, of_it in zip(others, changes, strict=True)
+        Comparison(
+            first=first,
+            other=other,
+            changes=of_it,
+            summary=_differences(_without(before, apart_by), _against_base(other, seed)),
+            left_out=[f"{', '.join(names)}: left out, as {why}" for why, names in apart_by.items()],
+        )
+        for other, of_it, apart_by in zip(others, changes, apart, strict=True)
     ]
 
 
-def _shared(first: pd.DataFrame, other: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The rows of the tasks' metrics that both have: ``mia_ratio``, for one, takes a reference."""
+def _apart(first: Side, other: Side) -> dict[str, list[str]]:
+    """The metrics of both records that do not compare, by what differs: attacks, or the unseen counterpart."""
+    a, b = first.record, other.record
+    own = [
+        {name for _, name in side.record.changes} | ({*side.record.summary} if first.name == "edit" else set())
+        for side in (first, other)
+    ]
+    both = own[0] & own[1]
+    one, two = ([*sorted(attack.spec for attack in record.attacks)] for record in (a, b))
+    unseen = [record.content.reference for record in (a, b)]
+    found: dict[str, Sequence[str]] = {}
+    if one != two:
+        found[f"the attacks differ ({_word(tuple(one))} against {_word(tuple(two))})"] = OF_ATTACKS
+    if len({each.weights if each else "" for each in unseen}) > 1:
+        names = [each.model if each else "none" for each in unseen]
+        found[f"the references differ ({names[0]} against {names[1]})"] = OF_REFERENCE
+    return {why: kept for why, names in found.items() if (kept := [name for name in names if name in both])}
+
+
+def _without(figures: Mapping[str, np.ndarray], apart: Mapping[str, Sequence[str]]) -> dict[str, np.ndarray]:
+    dropped = {name for names in apart.values() for name in names}
+    return {name: values for name, values in figures.items() if name not in dropped}
+
+
+def _shared(
+    first: pd.DataFrame, other: pd.DataFrame, apart: Mapping[str, Sequence[str]]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The rows of the tasks' metrics that both have and that compare: ``mia_ratio``, for one, takes a reference."""
     keys = ["task", "axis", "metric"]
+    dropped = {name for names in apart.values() for name in names}
+    first, other = (items[~items["metric"].isin(dropped)] for items in (first, other))
     a, b = (pd.MultiIndex.from_frame(items[keys]) for items in (first, other))
     return first[a.isin(b)], other[b.isin(a)]
 
@@ -193,6 +241,8 @@ def to_json(comparisons: Sequence[Comparison], flipped: Sequence[pd.DataFrame] |
                 for name, values in one.summary.items()
             },
         }
+        if one.left_out:
+            entry["left_out"] = list(one.left_out)
         if flipped is not None:
             entry["flips"] = flipped[i].to_dict("records")
         compared.append(entry)

@@ -128,7 +128,7 @@ def against(one: Comparison, *, all_metrics: bool = False) -> Group:
             table.add_row(title, *(decimals(figure.value) for figure in both), signed(difference))
     title = f"first: {first}\nother: {other}"
     changes = _table(title, ["first", "other", CHANGE, "p (Holm)"], _rows(one.changes, all_metrics))
-    return Group(changes, *([table] if one.summary else []))
+    return Group(changes, *([table] if one.summary else []), *map(Text, one.left_out))
 
 
 def flips(flipped: pd.DataFrame, first: str, other: str, shown: int) -> Text:

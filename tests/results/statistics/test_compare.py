@@ -1,9 +1,11 @@
 """Edits against one another: figures by hand, p over all comparisons, refusals, flipped items."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,11 +16,13 @@ from memsplit.errors import UserError
 from memsplit.harness.cli import main
 from memsplit.results.records import tables
 from memsplit.results.records.record import Record
+from memsplit.results.records.schema import Attack, Reference
 from memsplit.results.records.tables import ANSWERS, ITEMS
 from memsplit.results.statistics import compare
 from memsplit.results.statistics.compare import Side
-from memsplit.results.statistics.paired import Paired
+from memsplit.results.statistics.paired import NOT_KNOWN, Paired
 from memsplit.results.statistics.significance import holm, mcnemar
+from memsplit.tests.support import board_records
 from memsplit.tests.support.records import made
 
 N = 40
@@ -120,6 +124,32 @@ def test_a_metric_of_one_side_alone_is_passed_over(records: dict[str, Record], t
         assert one.changes.keys() == alone.changes.keys()
     (both,) = compare.compare([Side(other), Side(other)])
     assert ("recitation", "mia_ratio") in both.changes
+
+
+@pytest.mark.parametrize(
+    ("content", "dropped", "words"),
+    [
+        ({}, set(), ""),
+        (
+            {"attacks": (Attack(spec="noise", erased=NOT_KNOWN, strict=0.0),)},
+            {*compare.OF_ATTACKS},
+            "relearn against noise",
+        ),
+        ({"reference": Reference(model="u", weights="u" * 64)}, {*compare.OF_REFERENCE}, "none against u"),
+    ],
+)
+def test_figures_of_other_attacks_or_references_are_left_out(
+    tmp_path: Path, content: dict[str, Any], dropped: set[str], words: str
+) -> None:
+    first, other = board_records.made(tmp_path, "kfac-80"), board_records.made(tmp_path, "svd-50", created=1)
+    other = dataclasses.replace(other, content=msgspec.structs.replace(other.content, **content))
+    (one,) = compare.compare([Side(first), Side(other)])
+    assert one.summary.keys() == first.summary.keys() - dropped
+    assert {"reasoning_kept", "fluency_kept"} < one.summary.keys()
+    assert len(one.left_out) == bool(dropped)
+    assert all(words in line and "split_score" in line for line in one.left_out)
+    (told,) = compare.to_json([one])["compared"]
+    assert told.get("left_out", []) == list(one.left_out)
 
 
 @pytest.mark.parametrize(
