@@ -80,7 +80,7 @@ def chooses(model: Any) -> bool:
 
 def _agrees(model: Any) -> bool | None:
     """Whether the logits of a few positions are those of a whole pass but for rounding; ``None`` where one is nan."""
-    if not isinstance(model.get_output_embeddings(), torch.nn.Module):
+    if _head(model) is None:
         return False
     generator = torch.Generator().manual_seed(0)
     ids_bt = torch.randint(model.get_input_embeddings().num_embeddings, (2, 5), generator=generator).to(model.device)
@@ -104,10 +104,16 @@ def _agrees(model: Any) -> bool | None:
 
 
 def vocabulary(model: Any) -> int:
-    """The number of logits of a position."""
-    head = model.get_output_embeddings()
-    size: int = getattr(head, "out_features", 0) or model.get_input_embeddings().num_embeddings
+    """The number of logits of a position; 1 where neither the head nor the embeddings tell it."""
+    tables = getattr(model, "get_input_embeddings", lambda: None)()
+    size: int = getattr(_head(model), "out_features", 0) or getattr(tables, "num_embeddings", 1)
     return size
+
+
+def _head(model: Any) -> torch.nn.Module | None:
+    """The output embedding, if the model says which it is."""
+    head = getattr(model, "get_output_embeddings", lambda: None)()
+    return head if isinstance(head, torch.nn.Module) else None
 
 
 def batched(model: Any, items: Sequence[T], batch: int, size: Callable[[T], tuple[int, int]]) -> Iterator[Sequence[T]]:

@@ -164,12 +164,12 @@ def test_edits_are_told_with_their_keys(cache: Path) -> None:
     every, one = in_process("edits", cache=cache), in_process("edits", "kfac", cache=cache)
     assert every.returncode == one.returncode == 0
     assert one.stdout in every.stdout
-    for line in ("needs: curvature", "source: arXiv 2510.24256", "select=top|bottom [top]", "layers=0+2-3"):
+    for line in ("needs: curvature", "source: arXiv 2510.24256", "select=top|bottom [top]", "layers=such as 0+2-3"):
         assert line in one.stdout
     for name, words in {"relearn": "relearn: attack: train", "noise": "noise: attack and control: add"}.items():
         assert words in in_process("edits", name, cache=cache).stdout
     assert "random-PERCENT: control: keep" in every.stdout
-    assert "layers=0+2-3 [every linear map]" in in_process("edits", "quantize", cache=cache).stdout
+    assert "layers=such as 0+2-3 [every linear map]" in in_process("edits", "quantize", cache=cache).stdout
     refused(in_process("edits", "kfca", cache=cache), ["unknown edit 'kfca'", "did you mean 'kfac'"])
 
 

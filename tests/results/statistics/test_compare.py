@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,11 @@ from memsplit.errors import UserError
 from memsplit.harness.cli import main
 from memsplit.results.records import tables
 from memsplit.results.records.record import Record
-from memsplit.results.records.schema import Attack, Reference
+from memsplit.results.records.schema import Attack, Interval, Reference
 from memsplit.results.records.tables import ANSWERS, ITEMS
 from memsplit.results.statistics import compare
 from memsplit.results.statistics.compare import Side
-from memsplit.results.statistics.paired import NOT_KNOWN, Paired
+from memsplit.results.statistics.paired import Paired
 from memsplit.results.statistics.significance import holm, mcnemar
 from memsplit.tests.support import board_records
 from memsplit.tests.support.records import made
@@ -131,7 +132,11 @@ def test_a_metric_of_one_side_alone_is_passed_over(records: dict[str, Record], t
     [
         ({}, set(), ""),
         (
-            {"attacks": (Attack(spec="noise", erased=NOT_KNOWN, strict=0.0),)},
+            {
+                "attacks": (
+                    Attack(spec="noise", erased=Interval(value=math.nan, low=math.nan, high=math.nan), strict=0.0),
+                )
+            },
             {*compare.OF_ATTACKS},
             "relearn against noise",
         ),
