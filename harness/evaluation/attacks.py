@@ -35,8 +35,8 @@ def score(
 ) -> tuple[dict[str, pd.DataFrame], list[str]]:
     """The items (see ``statistics.aggregate``) of the passages after each attack, by side of a record, and notes.
 
-    A note is a line on an attack that changes no output, or makes some that are not finite (see ``canary``), or that
-    diverges: what the edit's passages are after it is not known.
+    A note is a line on an attack that changes no weight or no output, or makes some that are not finite (see
+    ``canary``), or that diverges: what the edit's passages are after it is not known.
 
     Args:
         attacks: by name, each a chain of edits of ``editor``'s model.
@@ -72,9 +72,11 @@ def score(
 def _after(
     chain: Chain, editor: ModelEditor, lm: MemsplitLM, weights: Mapping[str, torch.Tensor]
 ) -> Iterator[tuple[MemsplitLM, str]]:
-    """The model with these weights after an attack, inside the block, and what its canary says."""
-    with applied(editor.loaded.model, weights), editor.applied(editor.prepare(*chain)) as (_, note):
-        yield lm, note
+    """The model with these weights after an attack, inside the block, and a note where it does nothing or harm."""
+    with applied(editor.loaded.model, weights):
+        prepared = editor.prepare(*chain)
+        with editor.applied(prepared) as (_, note):
+            yield lm, note if prepared.weights else f"{prepared.spec} changes no weight, and so brings nothing back"
 
 
 def chains(attacks: Sequence[str], editor: ModelEditor) -> dict[str, Chain]:

@@ -50,11 +50,12 @@ def test_a_record_says_so_of_attacks_whether_or_not_their_scores_are_kept(
         pack=str(tiny_models.pack(tmp_path / "pack", {"memorized": rows, "twins": rows})),
         tasks=("memsplit_recitation", "memsplit_twins"),
         edits=["svd-50:layers=1,proj=down"],
-        attacks=["noise:layers=0,proj=up", "noise:layers=1,proj=up", "noise:size=1e+30"],
+        attacks=["noise:layers=0,proj=up", "noise:layers=1,proj=up", "noise:size=1e+30", "noise:size=0"],
         device="cpu",
         out=tmp_path / "out",
     )
     broken = "makes logits that are not finite: its figures are not known"
+    idle = "changes no weight, and so brings nothing back"
     for _ in range(2):
         report = run(request)
         (written,) = report.records
@@ -63,6 +64,8 @@ def test_a_record_says_so_of_attacks_whether_or_not_their_scores_are_kept(
         assert [(about, said.partition(" ")[2]) for about, said in found] == [
             ("the attack on edit:", "changes weights, but no logit of 64 random tokens"),
             ("the attack on edit:", broken),
+            ("the attack on edit:", idle),
             ("the attack on unseen:", broken),
+            ("the attack on unseen:", idle),
         ]
         assert report.notes == report.to_json()["edits"][0]["notes"] == list(notes)
