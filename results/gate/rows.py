@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 import pandas as pd
 
 from ...errors import UserError
@@ -44,7 +45,7 @@ def by_metric(**sides: pd.DataFrame) -> dict[Key, pd.DataFrame]:
         if axis in FAMILIES:
             raise UserError(f"{axis}/{metric} was not scored of every side: expected records of the same tasks")
     of_shared = {
-        name: items[[key in shared for key in zip(items["axis"], items["metric"], strict=True)]]
+        name: items[np.array([key in shared for key in zip(items["axis"], items["metric"], strict=True)], bool)]
         for name, items in sides.items()
     }
     return {(str(a), str(m)): part for (a, m), part in matched(**of_shared).groupby(["axis", "metric"])}

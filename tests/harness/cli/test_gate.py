@@ -171,10 +171,10 @@ def test_what_stays_erased_is_judged_from_a_records_sides(folder: Path, tmp_path
     assert stays.estimate == pytest.approx(1 - 2.9 / of("base"), abs=0.02)
     assert (stays.outcome, stays.note) == ("FAIL", "after relearn:steps=20")
     mild = verdict(with_attacks(record_of(NEW, folder), tmp_path, {"noise": 0.4}), None, policy)
-    assert (mild.criteria[1].outcome, mild.criteria[1].note) == ("PASS", "after noise")
+    assert (mild.criteria[1].outcome, mild.criteria[1].note) == ("PASS", "before any attack")
     alone = verdict(with_attacks(record_of(NEW, folder), tmp_path, {"noise": 0.4}, floors=False), None, policy)
     assert all("no unseen counterpart" in criterion.note for criterion in alone.criteria)
-    assert alone.criteria[1].estimate == pytest.approx(1 - 0.4 / of("base"), abs=0.02)
+    assert alone.criteria[1].estimate == pytest.approx(1 - of("edited") / of("base"), abs=0.02)
 
 
 def test_a_policy_that_asks_what_stays_needs_attacks(
