@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from ...errors import UserError
-from ..common.runtime import processes
+from ..common.runtime import LARGER, processes
 from ..models import download
 from .parser import Parser, add_version
 
@@ -82,8 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (MemoryError, RuntimeError) as error:
         if not (isinstance(error, MemoryError) or "out of memory" in str(error) or "allocate memory" in str(error)):
             raise
-        where = "a device with more memory, a narrower --dtype or a smaller model"
-        print(f"memsplit: error: out of memory: expected {where}", file=sys.stderr)
+        print(f"memsplit: error: out of memory: expected {LARGER}", file=sys.stderr)
         return 2
     except OSError as error:  # such as a full disk or a name that is too long, which the user can mend
         print(f"memsplit: error: {error}", file=sys.stderr)

@@ -16,6 +16,8 @@ from pathlib import Path
 
 from ...errors import UserError, unknown
 
+LARGER = "a device with more memory, a narrower --dtype or a smaller model"
+"""What helps where one sequence is too much for the memory."""
 AUTO_BATCH = "auto"
 """The batch size that adapts itself to the memory (see ``lm.memory``)."""
 DTYPES = ("auto", "float32", "bfloat16", "float16")

@@ -18,18 +18,8 @@ from .task_selection import choose_parts
 SCORED = (
     *("model", "pack", "corpus", "factor_tokens", "device", "dtype", "parallelize"),
     *("revision", "trust_remote_code", "dequantize"),
-    *(
-        "suite",
-        "tasks",
-        "include_path",
-        "split",
-        "limit",
-        "chat_template",
-        "batch_size",
-        "seed",
-        "reference",
-        "attacks",
-    ),
+    *("suite", "tasks", "include_path", "split", "limit", "chat_template"),
+    *("batch_size", "seed", "reference", "attacks"),
 )
 """The fields of a request that say which model is scored, on what, and how; each is an option of ``memsplit gate``."""
 

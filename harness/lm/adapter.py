@@ -111,7 +111,7 @@ class MemsplitLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
     def _loglikelihood_tokens(
         self, requests: list[Any], disable_tqdm: bool = True, override_bs: int | None = None
     ) -> list[tuple[float, bool]]:
-        """As ``HFLM`` does, in float32 at least, of the logits of the answers' places alone."""
+        """As ``HFLM`` does, but in float32, of the logits of the answers' places alone."""
         asked = [(prompt, answer) for _, prompt, answer in requests]
         scores = answers(self.model, asked, batch=override_bs or self.batch, longest=self.max_length)
         for (text, _, _), score in zip(requests, scores, strict=True):

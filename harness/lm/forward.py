@@ -72,26 +72,24 @@ def chosen_logits(
     Yields:
         Indices of rows, and of each the logits [its length - 1 - first, vocabulary].
     """
-    for chunk in batches(model, rows, batch, firsts):
+    for chunk in batches(model, rows, firsts, batch):
         ids, chosen = padded([rows[i] for i in chunk], [firsts[i] for i in chunk])
         logits = logits_at(model, ids.to(model.device), chosen)
         yield chunk, torch.split(logits, chosen.sum(1).tolist())
 
 
-def batches(
-    model: Any, rows: Sequence[list[int]], batch: int, firsts: Sequence[int] | None = None
-) -> Iterator[Sequence[int]]:
+def batches(model: Any, rows: Sequence[list[int]], firsts: Sequence[int], batch: int) -> Iterator[Sequence[int]]:
     """Indices of rows of similar length, ``batch`` at a time, or fewer where a pass would make too many logits.
 
     Args:
         model: a causal language model.
         rows: token ids.
+        firsts: as in :func:`chosen_logits`.
         batch: the most sequences a forward pass.
-        firsts: as in :func:`chosen_logits`; the first of all, where there are none.
     """
 
     def size(i: int) -> tuple[int, int]:
-        return len(rows[i]), len(rows[i]) - 1 - (firsts[i] if firsts else 0)
+        return len(rows[i]) - 1, len(rows[i]) - 1 - firsts[i]
 
     return batched(model, sorted(range(len(rows)), key=lambda i: -len(rows[i])), batch, size)
 
@@ -166,7 +164,7 @@ def likelihoods(
     """
     found: dict[int, Likelihood] = {}
     firsts = [given - 1] * len(texts)
-    for chunk in batches(model, texts, batch, firsts):
+    for chunk in batches(model, texts, firsts, batch):
         ids, chosen = padded([texts[i] for i in chunk], [firsts[i] for i in chunk])
         ids = ids.to(model.device)
         edited = logits_at(model, ids, chosen)

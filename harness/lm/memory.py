@@ -13,6 +13,7 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
 from ...errors import UserError
+from ..common.runtime import LARGER
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -20,8 +21,6 @@ FIRST = 64
 """The size that it begins with, which is lm-eval's."""
 SMALLER = "--batch-size auto, or a smaller number"
 """What helps where a number of sequences is too much."""
-LARGER = "a device with more memory, a narrower --dtype or a smaller model"
-"""What helps where one sequence is too much."""
 log = logging.getLogger("memsplit")
 
 

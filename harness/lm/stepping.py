@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from transformers import DynamicCache
 
-from ...model_edits.architecture.logits import head_at
+from ...model_edits.architecture.logits import head_at, last_of
 
 NAMES = ("past_key_values", "cache_params", "state")
 """Names of the state, as an argument and in the output."""
@@ -48,9 +48,7 @@ class Steps:
         """The logits [b, vocabulary] after these ids [b, n], which follow those that were fed before."""
         if self.name is None:
             self.ids = ids = ids if self.ids is None else torch.cat([self.ids, ids], 1)
-        last = torch.zeros(ids.shape, dtype=torch.bool)
-        last[:, -1] = True
-        with head_at(self.model, last) as logits_of:
+        with head_at(self.model, last_of(ids)) as logits_of:
             if self.name is None:
                 out = self.model(ids, use_cache=False)
             else:

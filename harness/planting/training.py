@@ -20,6 +20,7 @@ from torch.utils.checkpoint import checkpoint as recomputed
 from transformers import get_scheduler
 
 from ...errors import UserError
+from ...model_edits.architecture.logits import vocabulary
 from ..common import checkpoint
 from ..common.progress import track
 from .mixture import Mixture
@@ -114,9 +115,8 @@ class Trainer:
 
         A forward pass is of so few sequences that their logits fit (see ``_LOGITS``).
         """
-        vocabulary = self.model.get_input_embeddings().weight.shape[0]
         total, nats = ids.numel() - len(ids), 0.0
-        for part in torch.split(ids, max(1, _LOGITS // (ids.shape[1] * vocabulary))):
+        for part in torch.split(ids, max(1, _LOGITS // (ids.shape[1] * vocabulary(self.model)))):
             with torch.autocast(ids.device.type, self.recipe.dtype, enabled=self.recipe.dtype != torch.float32):
                 logits = self.model(input_ids=part, use_cache=False).logits[:, :-1]
             loss = summed(logits.flatten(0, 1), part[:, 1:].flatten()) / total

@@ -232,7 +232,7 @@ def _sums(
             stack.callback(model.get_submodule(name).register_forward_hook(hook(matrix, one)).remove)
         rows = [[*text.ids, 0] for text in shown]  # the last of a row is not read
         firsts = [len(row) - 2 for row in rows]
-        for chunk in track(batches(model, rows, batch, firsts), label, len(shown), size=len):
+        for chunk in track(batches(model, rows, firsts, batch), label, len(shown), size=len):
             places = [(row, place, i) for row, i in enumerate(chunk) for place in shown[i].counted(everywhere)]
             chosen = ([p[0] for p in places], [p[1] for p in places], [p[2] for p in places])
             ids, one_each = padded([rows[i] for i in chunk], [firsts[i] for i in chunk])

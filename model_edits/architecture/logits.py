@@ -18,17 +18,23 @@ AT_ONCE = 1 << 28
 _checked: weakref.WeakKeyDictionary[Any, bool] = weakref.WeakKeyDictionary()
 
 
-def logits_at(model: Any, ids_bt: torch.Tensor, chosen_bt: torch.Tensor, **options: Any) -> torch.Tensor:
+def logits_at(model: Any, ids_bt: torch.Tensor, chosen_bt: torch.Tensor) -> torch.Tensor:
     """The logits [n, v] of the chosen positions, row by row.
 
     Args:
         model: a causal language model.
         ids_bt: the sequences.
         chosen_bt: which positions are chosen.
-        options: of the model's call.
     """
     with head_at(model, chosen_bt) as logits_of:
-        return logits_of(model(input_ids=ids_bt, **{"use_cache": False, **options}))
+        return logits_of(model(input_ids=ids_bt, use_cache=False))
+
+
+def last_of(ids_bt: torch.Tensor) -> torch.Tensor:
+    """Each sequence's last position alone, as a choice [b, t]."""
+    last_bt = torch.zeros(ids_bt.shape, dtype=torch.bool)
+    last_bt[:, -1] = True
+    return last_bt
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from ...errors import UserError
-from ..architecture.logits import AT_ONCE, chooses, logits_at, vocabulary
+from ..architecture.logits import AT_ONCE, chooses, last_of, logits_at, vocabulary
 from ..targets import Target
 from .factors import Basis, Factors
 from .hooks import watched
@@ -189,7 +189,7 @@ def _run(
                 continue
             for at, some_bt in _within(ids_bt, vocabulary(model)):
                 if draws is None:
-                    logits_at(model, some_bt[:, :-1], _last(some_bt[:, :-1]))
+                    logits_at(model, some_bt[:, :-1], last_of(some_bt[:, :-1]))
                 else:
                     _backward(model, some_bt, first + at, draws, targets[0])
             if mine % FOLD == 0:
@@ -208,13 +208,6 @@ def _within(ids_bt: torch.Tensor, vocabulary: int) -> Iterator[tuple[int, torch.
     """The sequences, as many at a time as make no more logits than are to be had at once, after the number before."""
     size = max(1, AT_ONCE // (vocabulary * (ids_bt.shape[1] - 1)))
     return zip(range(0, len(ids_bt), size), torch.split(ids_bt, size), strict=True)
-
-
-def _last(ids_bt: torch.Tensor) -> torch.Tensor:
-    """Each sequence's last position alone."""
-    last_bt = torch.zeros(ids_bt.shape, dtype=torch.bool)
-    last_bt[:, -1] = True
-    return last_bt
 
 
 def _backward(model: Any, ids_bt: torch.Tensor, first: int, draws: Draws, lowest: Target) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import math
 import re
 
 from ....results.records import record
@@ -13,7 +12,7 @@ from ...common.runtime import device, quiet
 from ...models import corpus, model_table
 from ...planting.request import DTYPES, PLANTED, UNPLANTED, PlantingRequest, check_dtype, check_out
 from .. import lazy, row_options
-from ..arguments import CORPUS, add_weights, model_entry, path, positive, seed
+from ..arguments import CORPUS, above_zero, add_weights, model_entry, path, positive, seed
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -50,7 +49,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     add("--steps", type=positive, metavar="N", help="updates of each model (default: by --share)")
     add("--batch-size", type=positive, default=8, metavar="N", help="sequences an update (default: %(default)s)")
     add("--length", type=positive, metavar="N", help="tokens a sequence (default: 512, or the model's context)")
-    add("--lr", type=rate, default=2e-4, metavar="X", help="highest learning rate (default: %(default)s)")
+    add("--lr", type=above_zero, default=2e-4, metavar="X", help="highest learning rate (default: %(default)s)")
     add(
         "--lora",
         type=positive,
@@ -77,17 +76,6 @@ def part(text: str) -> float:
     if not re.fullmatch(r"0?\.[0-9]{1,9}", text) or float(text) == 0:
         raise argparse.ArgumentTypeError(f"{text!r} found, expected a number between 0 and 1")
     return float(text)
-
-
-def rate(text: str) -> float:
-    """Parse a finite number above 0."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} found, expected a number above 0")
-    return value
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 from typing import Any
 
 import msgspec
@@ -13,6 +12,7 @@ from ....results.records.encoding import plain
 from ....results.records.schema import Change
 from ....results.records.store import Store
 from .. import lazy
+from ..arguments import above_zero
 from .runs import NAME, add_store
 
 
@@ -26,7 +26,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     add_store(parser)
     parser.add_argument(
         "--difference",
-        type=_difference,
+        type=above_zero,
         default=0.02,
         metavar="D",
         help="the true change, in the metric's unit; of perplexity, as a share of the base's (default: %(default)s)",
@@ -56,14 +56,3 @@ def run(arguments: argparse.Namespace) -> int:
 def _row(change: Change) -> dict[str, Any]:
     """The change without its normalized score, which is in the record."""
     return {name: value for name, value in msgspec.structs.asdict(change).items() if name != "normalized"}
-
-
-def _difference(text: str) -> float:
-    """Parse a finite number above 0."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} found, expected a number above 0")
-    return value
